@@ -1,0 +1,76 @@
+/** What a compiler returns: bytes from facts. Position-independent; nothing here knows executable memory. */
+import type { Lowered } from '../../lowering/lowered.ts';
+
+/** How a tail call site is compiled: as before the series, or with cached targets as in it. */
+export type TailCallMode = 'baseline' | 'cached';
+
+export interface CompileOptions {
+  /** A routine has no tail-call entry and no counter; see isa/routine.ts. */
+  readonly kind: 'program' | 'routine';
+  readonly tailCallMode: TailCallMode;
+  /** Patchable direct jumps for sites with a poke descriptor (default true). */
+  readonly pokes?: boolean;
+}
+
+export type RelocationTarget =
+  /** Address of the map object `usedMaps[index]`. */
+  | { readonly kind: 'map'; readonly index: number }
+  /** Address of the first value of `usedMaps[index]`. */
+  | { readonly kind: 'mapValue'; readonly index: number }
+  /** Entry of a trusted routine. */
+  | { readonly kind: 'routine'; readonly name: string }
+  /** A host function; the runtime supplies a thunk that switches to the host stack. */
+  | { readonly kind: 'service'; readonly name: string }
+  /** Address of this program's own code at `addend` (callbacks). */
+  | { readonly kind: 'self' };
+
+export interface Relocation {
+  /** Where in `bytes`. */
+  readonly offset: number;
+  /** absolute64: 8 bytes, target + addend. relative32: 4 bytes, target + addend - address of the field. */
+  readonly form: 'absolute64' | 'relative32';
+  readonly target: RelocationTarget;
+  readonly addend: number;
+}
+
+/**
+ * A direct call site. Two patchable 5-byte instructions, each inside one aligned 8-byte word so that one store
+ * changes it whole. While the slot is empty `bypass` holds a jump to `out` and `target` traps; while it is populated
+ * `bypass` holds a 5-byte nop and `target` a jump to the target's tail-call entry.
+ */
+export interface PokeSite {
+  /** Index into `Lowered.pokeTable`. */
+  readonly poke: number;
+  readonly bypass: number;
+  readonly target: number;
+  /** Offset of the instruction after the tail call. */
+  readonly out: number;
+}
+
+export type TailCallKind = 'direct' | 'static' | 'dynamic';
+
+export interface CompiledTailCall {
+  /** Slot in `Lowered.insns`. */
+  readonly insn: number;
+  readonly kind: TailCallKind;
+  /** Code range of the whole site. */
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface Code {
+  readonly bytes: Uint8Array;
+  /** Distance from byte 0 to where a tail call enters, past counter reset and frame link. Asserted by the compiler. */
+  readonly tailCallPrologueOffset: number;
+  readonly relocations: readonly Relocation[];
+  readonly pokeSites: readonly PokeSite[];
+  readonly tailCalls: readonly CompiledTailCall[];
+  /** By slot of `Lowered.insns`: code offset where it starts; one more element: the end. */
+  readonly insnOffsets: Uint32Array;
+}
+
+/** A machine's compiler. */
+export interface Compiler {
+  readonly arch: 'x64' | 'arm64';
+  compile(lowered: Lowered, options: CompileOptions): Code;
+}

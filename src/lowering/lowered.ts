@@ -1,0 +1,33 @@
+/** What lowering hands to the backends. */
+import type { Instruction } from '../isa/instruction.ts';
+import type { ProgramType } from '../object/spec.ts';
+import type { SubprogramFacts } from '../verifier/facts.ts';
+
+export interface PokeDescriptor {
+  /** Slot of the TAIL_CALL instruction in `Lowered.insns`. */
+  readonly insn: number;
+  /** Index into `usedMaps`. */
+  readonly map: number;
+  /** Index into the prog array, below its max_entries. */
+  readonly key: number;
+}
+
+export interface UsedMap {
+  readonly name: string;
+  /** 0 for maps that are not prog arrays is never read. */
+  readonly maxEntries: number;
+}
+
+export interface Lowered {
+  readonly name: string;
+  readonly type: ProgramType;
+  /** By slot; no context access in uapi terms, no map by name, no helper by number is left. */
+  readonly insns: readonly Instruction[];
+  /** By slot: the slot of the verified program it came from, -1 for code that lowering made at the entry. */
+  readonly origin: Int32Array;
+  readonly usedMaps: readonly UsedMap[];
+  /** `TAIL_CALL`'s imm bits 16-31 minus one index this. */
+  readonly pokeTable: readonly PokeDescriptor[];
+  /** In terms of `insns`. */
+  readonly subprograms: readonly SubprogramFacts[];
+}

@@ -1,0 +1,183 @@
+/**
+ * Where things lie in the arena: byte offsets of the structures that compiled programs, trusted routines, the
+ * interpreter and JS share. All little-endian. Pointers are 8 bytes and hold real addresses.
+ */
+
+/** Shared by all threads of one Runtime. */
+export const RuntimeState = {
+  /** u64: current epoch, starts at 1, raised by the control thread only. */
+  epoch: 0,
+  /** u32: non-zero asks every run to stop at the next packet boundary (and bpf_loop at the next iteration). */
+  stop: 8,
+  /** u32: number of CPUs, that is of run contexts: the width of per-CPU values. */
+  cpus: 12,
+  /** u64: CLOCK_REALTIME-independent base for tests: if non-zero, ktime helpers return it. */
+  fixedTime: 16,
+  size: 64,
+} as const;
+
+/**
+ * One per thread that runs programs; its number is the program's CPU number. Compiled code keeps its address in a
+ * machine register for the whole run (x86-64: r12).
+ */
+export const RunContext = {
+  /** u64: host stack pointer saved at entry; service calls run on it. */
+  hostStack: 0,
+  /** u64: epoch this thread announced at its last packet boundary; 0 while it runs nothing. */
+  epoch: 8,
+  /** u64: address of RuntimeState. */
+  runtime: 16,
+  /** u32 */
+  cpu: 24,
+  /** u32 */
+  numaNode: 28,
+  /** u64: xorshift state of get_prandom_u32, never zero. */
+  random: 32,
+  /** u64: highest address of the BPF stack of this thread (exclusive), 16-byte aligned. */
+  stackTop: 40,
+  /** u64: address of the program context (XdpContext, SkbContext or raw memory) of the run in progress. */
+  context: 48,
+  /** u64: size of the raw memory of the run in progress, bytes. */
+  rawSize: 56,
+  /** Entry request: what the entry trampoline calls. u64 code address, then five u64 arguments, then the u64 result. */
+  entryTarget: 64,
+  entryArguments: 72,
+  entryResult: 112,
+  /** u32 each: what bpf_redirect* recorded. kind 0 none, 1 interface, 2 map entry. */
+  redirectKind: 128,
+  redirectIfindex: 132,
+  /** u64: address of the map object. */
+  redirectMap: 136,
+  /** u32 */
+  redirectKey: 144,
+  /** u64 */
+  redirectFlags: 152,
+  /** u32: clone_redirect calls recorded in this run, and the last eight targets as {u32 ifindex, u32 flags}. */
+  cloneCount: 160,
+  cloneRecords: 168,
+  /** u64 ×2: pid_tgid and current time slice scratch for services. */
+  pidTgid: 232,
+  /** Scratch for services and routines, 256 bytes. */
+  scratch: 256,
+  scratchSize: 256,
+  size: 512,
+} as const;
+
+/** What an xdp program's r1 points to. */
+export const XdpContext = {
+  data: 0,
+  dataEnd: 8,
+  dataMeta: 16,
+  /** u64: lowest address the packet may grow down to (headroom start). */
+  hardStart: 24,
+  /** u64: address past the last byte the packet may grow to. */
+  hardEnd: 32,
+  ingressIfindex: 40,
+  rxQueueIndex: 44,
+  egressIfindex: 48,
+  size: 64,
+} as const;
+
+/**
+ * What an skb program's r1 points to: the pointers, then a copy of the uapi `struct __sk_buff` (192 bytes) whose
+ * fields keep their uapi offsets behind `uapi`. `len` and the like are read from the copy; data, data_end and
+ * data_meta come from the pointers.
+ */
+export const SkbContext = {
+  data: 0,
+  dataEnd: 8,
+  dataMeta: 16,
+  hardStart: 24,
+  hardEnd: 32,
+  /** u64: address of the MAC header (equals data at tc; at cgroup_skb data is the network header). */
+  macHeader: 40,
+  /** u32 */
+  vlanProto: 48,
+  uapi: 64,
+  size: 256,
+} as const;
+
+/** uapi `struct xdp_md` and `struct __sk_buff` offsets that more than one room needs. */
+export const XdpMd = {
+  data: 0,
+  dataEnd: 4,
+  dataMeta: 8,
+  ingressIfindex: 12,
+  rxQueueIndex: 16,
+  egressIfindex: 20,
+  size: 24,
+} as const;
+export const SkBuff = {
+  len: 0,
+  pktType: 4,
+  mark: 8,
+  queueMapping: 12,
+  protocol: 16,
+  vlanPresent: 20,
+  vlanTci: 24,
+  vlanProto: 28,
+  priority: 32,
+  ingressIfindex: 36,
+  ifindex: 40,
+  tcIndex: 44,
+  cb: 48,
+  hash: 68,
+  tcClassid: 72,
+  data: 76,
+  dataEnd: 80,
+  napiId: 84,
+  family: 88,
+  remoteIp4: 92,
+  localIp4: 96,
+  remoteIp6: 100,
+  localIp6: 116,
+  remotePort: 132,
+  localPort: 136,
+  dataMeta: 140,
+  flowKeys: 144,
+  tstamp: 152,
+  wireLen: 160,
+  gsoSegs: 164,
+  sk: 168,
+  gsoSize: 176,
+  tstampType: 180,
+  hwtstamp: 184,
+  size: 192,
+} as const;
+
+/** Head of every map object; what a `mapAddress` points to. Type-specific fields follow at `size`. */
+export const MapHeader = {
+  /** u32: kernel's BPF_MAP_TYPE_* number. */
+  type: 0,
+  keySize: 4,
+  valueSize: 8,
+  /** u32. Fixed when the map is made: compiled code embeds it. */
+  maxEntries: 12,
+  flags: 16,
+  id: 20,
+  /** u64: address of the first value (array-like maps) or of the type's own storage. */
+  values: 24,
+  /** u32: distance in bytes between elements; value size rounded up to 8 for arrays. */
+  stride: 32,
+  /** u32: spin lock of the whole map, for the types that need one. */
+  lock: 36,
+  /** u32: live elements. */
+  count: 40,
+  /** u32: index mask of arrays (power of two minus one). */
+  mask: 44,
+  size: 64,
+} as const;
+
+/** A prog array is a MapHeader followed by 2 N slots (N where the backend has no cached targets). */
+export const ProgArrayLayout = { ptrs: MapHeader.size } as const;
+
+/** A program object: what `ptrs[i]` of a prog array points to. */
+export const ProgramObject = {
+  /** u64: address of the first instruction of its code; 0 for interpreted programs. */
+  bpfFunc: 0,
+  /** u32 */
+  id: 8,
+  /** u32: 1 while alive, 0 once disposed. */
+  alive: 12,
+  size: 64,
+} as const;

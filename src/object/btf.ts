@@ -1,0 +1,4 @@
+/** Placeholder until the object room is built. */
+export interface Btf {
+  readonly size: number;
+}

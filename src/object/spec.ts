@@ -1,0 +1,119 @@
+/**
+ * What an object file becomes: program and map specifications, free of ELF. Everything after this room works on
+ * these; a `Collection` can as well be built by hand (tests, the assembler, an embedding application).
+ */
+import type { Instruction } from '../isa/instruction.ts';
+import type { Btf } from './btf.ts';
+
+export type ProgramType = 'socket_filter' | 'sched_cls' | 'sched_act' | 'xdp' | 'cgroup_skb' | 'raw';
+
+export type MapType =
+  | 'array'
+  | 'percpu_array'
+  | 'hash'
+  | 'percpu_hash'
+  | 'lru_hash'
+  | 'lru_percpu_hash'
+  | 'lpm_trie'
+  | 'prog_array'
+  | 'array_of_maps'
+  | 'hash_of_maps'
+  | 'queue'
+  | 'stack'
+  | 'bloom_filter'
+  | 'ringbuf'
+  | 'user_ringbuf'
+  | 'perf_event_array'
+  | 'devmap'
+  | 'devmap_hash'
+  | 'cpumap'
+  | 'xskmap'
+  | 'sockmap'
+  | 'sockhash'
+  | 'arena'
+  | 'stack_trace'
+  | 'cgroup_array'
+  | 'cgroup_storage'
+  | 'sk_storage'
+  | 'task_storage'
+  | 'inode_storage'
+  | 'struct_ops'
+  | 'reuseport_sockarray'
+  | 'percpu_cgroup_storage'
+  | 'cgrp_storage'
+  | 'insn_array';
+
+/** A C source line for the instructions from `insn` on, up to the next entry. */
+export interface LineInfo {
+  readonly insn: number;
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  /** The source text of the line, possibly empty. */
+  readonly text: string;
+}
+
+/** A function inside a program. The first is the program itself and starts at slot 0. */
+export interface SubprogramSpec {
+  readonly name: string;
+  /** First slot. A subprogram ends where the next one starts, or at the end of the program. */
+  readonly start: number;
+  /** Global functions are verified on their own, from their BTF types; static ones inline at each call. */
+  readonly linkage: 'static' | 'global';
+  /** BTF id of the FUNC type, where known. */
+  readonly btfId: number | undefined;
+}
+
+export interface ProgramSpec {
+  readonly name: string;
+  /** ELF section it came from, e.g. "xdp" or "tc/ingress". */
+  readonly section: string;
+  readonly type: ProgramType;
+  /** e.g. "xdp", "cgroup_inet_ingress"; undefined where the type has none. */
+  readonly attachType: string | undefined;
+  /** Declared able to handle multi-buffer packets ("xdp.frags"); part of a prog array's owner. */
+  readonly xdpFrags: boolean;
+  /** By slot, with every called `.text` subprogram linked in behind the main one. Map references are by name. */
+  readonly insns: readonly Instruction[];
+  readonly subprograms: readonly SubprogramSpec[];
+  /** Sorted by insn; empty without `.BTF.ext`. */
+  readonly lines: readonly LineInfo[];
+  readonly license: string;
+  readonly btf: Btf | undefined;
+}
+
+/** Initial contents of one entry, as the object declares it. */
+export type InitialEntry =
+  | { readonly key: number; readonly program: string }
+  | { readonly key: number; readonly map: string }
+  | { readonly key: number; readonly value: Uint8Array };
+
+export interface MapSpec {
+  readonly name: string;
+  readonly type: MapType;
+  /** Bytes. */
+  readonly keySize: number;
+  /** Bytes. */
+  readonly valueSize: number;
+  readonly maxEntries: number;
+  /** BPF_F_* creation flags, as in the kernel's uapi. */
+  readonly flags: number;
+  readonly mapExtra?: bigint;
+  readonly pinning?: 'none' | 'by_name';
+  /** BTF type ids of key and value in the collection's BTF. */
+  readonly btfKeyId?: number;
+  readonly btfValueId?: number;
+  /** Template of the inner maps of a map-in-map. */
+  readonly inner?: MapSpec;
+  readonly contents: readonly InitialEntry[];
+  /** Global data: the section it stands for. `.rodata*` maps are frozen and read-only to programs. */
+  readonly dataSection?: '.data' | '.rodata' | '.bss' | (string & {});
+  readonly frozen?: boolean;
+}
+
+export interface Collection {
+  readonly programs: ReadonlyMap<string, ProgramSpec>;
+  readonly maps: ReadonlyMap<string, MapSpec>;
+  readonly license: string;
+  readonly btf: Btf | undefined;
+}

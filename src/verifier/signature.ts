@@ -1,0 +1,50 @@
+/** How helpers look to the verifier. The table itself is made in `helpers/` and handed to `verify()`. */
+import type { MapType, ProgramType } from '../object/spec.ts';
+
+export type ArgumentType =
+  | { readonly type: 'context' }
+  | { readonly type: 'scalar' }
+  /** Map pointer; `maps` limits the types. */
+  | { readonly type: 'map'; readonly maps?: readonly MapType[] }
+  /** Pointer to readable memory of the key (value) size of the map given in the preceding `map` argument. */
+  | { readonly type: 'mapKey' }
+  | { readonly type: 'mapValue' }
+  /** Memory of the size in the following `size` argument. `read` must be initialised; `write` is initialised by the call. */
+  | { readonly type: 'memory'; readonly access: 'read' | 'write'; readonly nullable?: boolean }
+  /** Memory of a fixed size in bytes. */
+  | { readonly type: 'fixedMemory'; readonly access: 'read' | 'write'; readonly size: number }
+  /** Size of the memory in the argument before. `zeroAllowed`: 0 is legal (and then the memory may be null if nullable). */
+  | { readonly type: 'size'; readonly zeroAllowed: boolean }
+  /** NUL-terminated string in a read-only map. */
+  | { readonly type: 'constString' }
+  /** A constant known at verification. */
+  | { readonly type: 'constScalar' }
+  /** A subprogram (bpf_loop's and for_each_map_elem's callback). */
+  | { readonly type: 'callback' }
+  /** Any initialised register; stack pointer or null: bpf_loop's callback context. */
+  | { readonly type: 'callbackContext' };
+
+export type ReturnType =
+  | { readonly type: 'scalar' }
+  /** Scalar in [min, max], both int64. */
+  | { readonly type: 'boundedScalar'; readonly min: bigint; readonly max: bigint }
+  | { readonly type: 'void' }
+  | { readonly type: 'mapValueOrNull' }
+  /** A call that does not come back when it succeeds (tail_call): r0 is unreadable after it. */
+  | { readonly type: 'none' };
+
+export interface HelperSignature {
+  /** Kernel's helper number (uapi bpf.h). */
+  readonly id: number;
+  /** Without the bpf_ prefix: "map_lookup_elem". */
+  readonly name: string;
+  readonly args: readonly ArgumentType[];
+  readonly returns: ReturnType;
+  /** Program types that may call it. */
+  readonly programTypes: readonly ProgramType[];
+  readonly gplOnly?: boolean;
+  /** The call may move packet memory: all packet pointers become invalid. */
+  readonly changesPacket?: boolean;
+}
+
+export type HelperTable = ReadonlyMap<number, HelperSignature>;
