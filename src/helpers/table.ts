@@ -1,0 +1,160 @@
+/**
+ * What the verifier knows of each helper: the kernel's number, arguments, result, and the program types that may
+ * call it. Numbers are those of uapi bpf.h; the program types are those that Linux 6.18 accepts (found by loading a
+ * probe of each pair of program type and helper). `raw`, which the kernel lacks, gets what every type gets.
+ */
+import type { MapType, ProgramType } from '../object/spec.ts';
+import type { ArgumentType, HelperSignature, HelperTable, ReturnType } from '../verifier/signature.ts';
+
+const TC: readonly ProgramType[] = ['sched_cls', 'sched_act'];
+const XDP: readonly ProgramType[] = ['xdp'];
+const TC_XDP: readonly ProgramType[] = [...TC, ...XDP];
+const SKB: readonly ProgramType[] = ['socket_filter', ...TC, 'cgroup_skb'];
+const NET: readonly ProgramType[] = [...SKB, ...XDP];
+const ALL: readonly ProgramType[] = [...NET, 'raw'];
+
+const context: ArgumentType = { type: 'context' };
+const scalar: ArgumentType = { type: 'scalar' };
+const mapKey: ArgumentType = { type: 'mapKey' };
+const mapValue: ArgumentType = { type: 'mapValue' };
+const size: ArgumentType = { type: 'size', zeroAllowed: false };
+const sizeOrZero: ArgumentType = { type: 'size', zeroAllowed: true };
+const read: ArgumentType = { type: 'memory', access: 'read' };
+const readOrNull: ArgumentType = { type: 'memory', access: 'read', nullable: true };
+const write: ArgumentType = { type: 'memory', access: 'write' };
+const constString: ArgumentType = { type: 'constString' };
+const long: ArgumentType = { type: 'fixedMemory', access: 'write', size: 8 };
+const map = (maps: readonly MapType[]): ArgumentType => ({ type: 'map', maps });
+
+const number: ReturnType = { type: 'scalar' };
+const between = (min: bigint, max: bigint): ReturnType => ({ type: 'boundedScalar', min, max });
+
+const STORES: readonly MapType[] = [
+  'array',
+  'percpu_array',
+  'hash',
+  'percpu_hash',
+  'lru_hash',
+  'lru_percpu_hash',
+  'lpm_trie',
+];
+const REDIRECT_MAPS: readonly MapType[] = ['devmap', 'devmap_hash', 'cpumap', 'xskmap'];
+const LOOKED_UP: readonly MapType[] = [
+  ...STORES,
+  'array_of_maps',
+  'hash_of_maps',
+  'devmap',
+  'devmap_hash',
+  'xskmap',
+  'sockmap',
+  'sockhash',
+];
+
+type Traits = Pick<HelperSignature, 'gplOnly' | 'changesPacket'>;
+
+const helper = (
+  id: number,
+  name: string,
+  programTypes: readonly ProgramType[],
+  args: readonly ArgumentType[],
+  returns: ReturnType = number,
+  traits: Traits = {},
+): HelperSignature => ({ id, name, args, returns, programTypes, ...traits });
+
+const movesPacket: Traits = { changesPacket: true };
+
+const MAP_HELPERS = [
+  helper(1, 'map_lookup_elem', ALL, [map(LOOKED_UP), mapKey], { type: 'mapValueOrNull' }),
+  helper(2, 'map_update_elem', ALL, [map(STORES), mapKey, mapValue, scalar]),
+  helper(3, 'map_delete_elem', ALL, [map(STORES), mapKey]),
+  // The program that follows may move the packet, and it returns to the caller's caller in a subprogram.
+  helper(12, 'tail_call', ALL, [context, map(['prog_array']), scalar], { type: 'none' }, movesPacket),
+];
+
+const GENERAL_HELPERS = [
+  helper(5, 'ktime_get_ns', ALL, []),
+  // The format's values travel in r3-r5, as many as it names; the kernel checks only the format.
+  helper(6, 'trace_printk', ALL, [read, size], number, { gplOnly: true }),
+  helper(7, 'get_prandom_u32', ALL, []),
+  helper(8, 'get_smp_processor_id', ALL, [], between(0n, 8191n)),
+  helper(14, 'get_current_pid_tgid', ALL, []),
+  helper(15, 'get_current_uid_gid', ALL, []),
+  helper(16, 'get_current_comm', ALL, [write, size]),
+  helper(42, 'get_numa_node_id', ALL, []),
+  helper(105, 'strtol', ALL, [read, size, scalar, long]),
+  helper(106, 'strtoul', ALL, [read, size, scalar, long]),
+  helper(118, 'jiffies64', ALL, []),
+  helper(125, 'ktime_get_boot_ns', ALL, []),
+  helper(160, 'ktime_get_coarse_ns', NET, []),
+  helper(181, 'loop', ALL, [scalar, { type: 'callback' }, { type: 'callbackContext' }, scalar]),
+  helper(182, 'strncmp', ALL, [read, size, constString]),
+  helper(208, 'ktime_get_tai_ns', ALL, []),
+];
+
+const CHECKSUM_HELPERS = [
+  helper(10, 'l3_csum_replace', TC, [context, scalar, scalar, scalar, scalar], number, movesPacket),
+  helper(11, 'l4_csum_replace', TC, [context, scalar, scalar, scalar, scalar], number, movesPacket),
+  helper(28, 'csum_diff', TC_XDP, [readOrNull, sizeOrZero, readOrNull, sizeOrZero, scalar]),
+  helper(40, 'csum_update', TC, [context, scalar]),
+  helper(135, 'csum_level', TC, [context, scalar]),
+];
+
+const SKB_HELPERS = [
+  helper(9, 'skb_store_bytes', TC, [context, scalar, read, size, scalar], number, movesPacket),
+  helper(18, 'skb_vlan_push', TC, [context, scalar, scalar], number, movesPacket),
+  helper(19, 'skb_vlan_pop', TC, [context], number, movesPacket),
+  helper(26, 'skb_load_bytes', SKB, [context, scalar, write, size]),
+  helper(34, 'get_hash_recalc', TC, [context]),
+  helper(38, 'skb_change_tail', TC, [context, scalar, scalar], number, movesPacket),
+  helper(39, 'skb_pull_data', TC, [context, scalar], number, movesPacket),
+  helper(41, 'set_hash_invalid', TC, [context]),
+  helper(43, 'skb_change_head', TC, [context, scalar, scalar], number, movesPacket),
+  helper(48, 'set_hash', TC, [context, scalar]),
+  helper(50, 'skb_adjust_room', TC, [context, scalar, scalar, scalar], number, movesPacket),
+  helper(68, 'skb_load_bytes_relative', SKB, [context, scalar, write, size, scalar]),
+];
+
+const XDP_HELPERS = [
+  helper(44, 'xdp_adjust_head', XDP, [context, scalar], number, movesPacket),
+  helper(54, 'xdp_adjust_meta', XDP, [context, scalar], number, movesPacket),
+  helper(65, 'xdp_adjust_tail', XDP, [context, scalar], number, movesPacket),
+  helper(188, 'xdp_get_buff_len', XDP, [context]),
+  helper(189, 'xdp_load_bytes', XDP, [context, scalar, write, size]),
+  helper(190, 'xdp_store_bytes', XDP, [context, scalar, read, size]),
+];
+
+const REDIRECT_HELPERS = [
+  helper(13, 'clone_redirect', TC, [context, scalar, scalar], number, movesPacket),
+  helper(23, 'redirect', TC_XDP, [scalar, scalar]),
+  helper(51, 'redirect_map', XDP, [map(REDIRECT_MAPS), scalar, scalar]),
+];
+
+/** Every helper that Switchyard has, by its number. */
+export const HELPERS: HelperTable = new Map(
+  [...MAP_HELPERS, ...GENERAL_HELPERS, ...CHECKSUM_HELPERS, ...SKB_HELPERS, ...XDP_HELPERS, ...REDIRECT_HELPERS].map(
+    signature => [signature.id, signature],
+  ),
+);
+
+/** Map types whose operations have routines of their own; others go through the dispatching ones. */
+const SPECIALISED: ReadonlySet<MapType> = new Set(['array', 'percpu_array', 'hash', 'percpu_hash'] as const);
+const MAP_OPERATIONS: ReadonlyMap<number, string> = new Map([
+  [1, 'lookup'],
+  [2, 'update'],
+  [3, 'delete'],
+]);
+const TAIL_CALL = 12;
+
+/**
+ * Name of the trusted routine that a call of helper `helperId` becomes.
+ *
+ * @param mapType type of the map argument where it is the same on all paths.
+ * @returns undefined for bpf_tail_call (an instruction of its own) and for a helper that is not in `HELPERS`.
+ */
+export function helperRoutine(helperId: number, mapType: MapType | undefined): string | undefined {
+  const signature = HELPERS.get(helperId);
+  if (signature === undefined || helperId === TAIL_CALL) return undefined;
+  const operation = MAP_OPERATIONS.get(helperId);
+  if (operation !== undefined && mapType !== undefined && SPECIALISED.has(mapType)) return `${mapType}_${operation}`;
+  return `bpf_${signature.name}`;
+}
