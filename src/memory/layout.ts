@@ -93,8 +93,21 @@ export const SkbContext = {
   macHeader: 40,
   /** u32 */
   vlanProto: 48,
+  /** i32: the network header is at macHeader + 14 + this. 0 for Ethernet; moved by skb_change_head and VLAN helpers. */
+  networkShift: 52,
+  /** u32, `SkbState` bits. */
+  state: 56,
+  /** u32: 0 where no checksum was verified (CHECKSUM_NONE), else csum_level + 1 (CHECKSUM_UNNECESSARY). */
+  checksumLevel: 60,
   uapi: 64,
   size: 256,
+} as const;
+
+export const SkbState = {
+  /** The hash field holds a hash, even where it is 0. */
+  hashValid: 1,
+  /** skb_adjust_room has added an outer header: no second one, no change of the tail. */
+  encapsulated: 2,
 } as const;
 
 /** uapi `struct xdp_md` and `struct __sk_buff` offsets that more than one room needs. */
@@ -165,6 +178,10 @@ export const MapHeader = {
   count: 40,
   /** u32: index mask of arrays (power of two minus one). */
   mask: 44,
+  /** u64: per-CPU types: distance in bytes between the value of one CPU and the same entry's value of the next; else 0. */
+  cpuStride: 48,
+  /** u32: per-CPU types: number of CPUs. */
+  cpus: 56,
   size: 64,
 } as const;
 
