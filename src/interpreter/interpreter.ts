@@ -1,0 +1,141 @@
+/**
+ * The reference semantics of BPF: lowered programs run instruction by instruction over the arena, every access
+ * checked against it. Slower than compiled code by one to two orders of magnitude, but it runs anywhere, needs no executable
+ * memory, and says precisely what went wrong.
+ */
+import type { Arena } from '../memory/arena.ts';
+import { type Decoded, decode } from './decode.ts';
+import { InterpreterError } from './errors.ts';
+import { Execution, type Host, stackTopOf } from './execution.ts';
+import type { LinkedProgram } from './linked-program.ts';
+
+export type Service = (a: bigint, b: bigint, c: bigint, d: bigint, e: bigint) => bigint;
+
+export interface InterpreterEnvironment {
+  readonly arena: Arena;
+  /** Address of the RunContext (memory/layout.ts); its `stackTop` must be set. */
+  readonly runContext: bigint;
+  /** Bytes of stack below `stackTop`. Default 16 KiB, as much as a kernel thread has. */
+  readonly stackSize?: number;
+  routine(name: string): LinkedProgram;
+  service(name: string): Service;
+  /** The program with this id, also while it is being replaced, as long as a run may reach it. */
+  programById(id: number): LinkedProgram | undefined;
+}
+
+/** What `onInstruction` sees. Valid only during the call. */
+export interface InstructionEvent {
+  readonly program: LinkedProgram;
+  /** Slot in `program.lowered.insns` about to run. */
+  readonly insn: number;
+  /** Frames below this one: 0 in the main program. */
+  readonly frame: number;
+  /** Tail calls made so far in this run. */
+  readonly tailCalls: number;
+  /** @param index 0..11 @returns u64 */
+  register(index: number): bigint;
+}
+
+export interface RunOptions {
+  /** Called before each instruction, routines' included. Makes the run slower. */
+  readonly onInstruction?: (event: InstructionEvent) => void;
+  /** Asked about every 64 Ki instructions; true ends the run with InterpreterError `stopped`. */
+  readonly stop?: () => boolean;
+}
+
+/** Instructions between two questions to `stop`. */
+const STOP_INTERVAL = 1 << 16;
+const DEFAULT_STACK_SIZE = 16 * 1024;
+
+export class Interpreter {
+  private readonly env: InterpreterEnvironment;
+  private readonly decodedPrograms = new WeakMap<LinkedProgram, Decoded>();
+  /** The run in progress, when a service starts another on top of it. */
+  private active: Execution | undefined;
+
+  constructor(env: InterpreterEnvironment) {
+    this.env = env;
+  }
+
+  /**
+   * Runs `program` to its exit.
+   * @param args r1 to r5, at most five u64 (or int64) values; the rest is 0.
+   * @returns r0 as u64.
+   * @throws InterpreterError; the arena then keeps what the run had written.
+   */
+  run(program: LinkedProgram, args: readonly bigint[], options: RunOptions = {}): bigint {
+    if (args.length > 5) {
+      throw new InterpreterError('bad_argument', `a program takes at most five arguments, not ${args.length}`, {
+        count: args.length,
+      });
+    }
+    const { arena, runContext } = this.env;
+    const stackTop = stackTopOf(arena, runContext);
+    const host: Host = {
+      arena,
+      runContext,
+      stackBottom: Number(stackTop) - (this.env.stackSize ?? DEFAULT_STACK_SIZE),
+      decoded: p => this.decoded(p),
+      routine: name => this.decoded(this.env.routine(name)),
+      service: name => this.env.service(name),
+      programById: id => {
+        const found = this.env.programById(id);
+        return found === undefined ? undefined : this.decoded(found);
+      },
+    };
+    const below = this.active;
+    const execution = new Execution(host, this.decoded(program), args, below?.stackPointer ?? stackTop);
+    this.active = execution;
+    try {
+      if (options.onInstruction === undefined) {
+        while (!execution.advance(STOP_INTERVAL)) checkStop(options, execution);
+      } else {
+        runObserved(execution, options.onInstruction, options);
+      }
+    } finally {
+      this.active = below;
+    }
+    return execution.register(0);
+  }
+
+  private decoded(program: LinkedProgram): Decoded {
+    let decoded = this.decodedPrograms.get(program);
+    if (decoded === undefined) {
+      decoded = decode(program);
+      this.decodedPrograms.set(program, decoded);
+    }
+    return decoded;
+  }
+}
+
+function runObserved(execution: Execution, observe: (event: InstructionEvent) => void, options: RunOptions): void {
+  const event: InstructionEvent = {
+    get program() {
+      return execution.current.program;
+    },
+    get insn() {
+      return execution.slot;
+    },
+    get frame() {
+      return execution.frameCount;
+    },
+    get tailCalls() {
+      return execution.tailCalls;
+    },
+    register: index => execution.register(index),
+  };
+  do {
+    if (execution.instructions % STOP_INTERVAL === 0) checkStop(options, execution);
+    observe(event);
+  } while (!execution.advance(1));
+}
+
+function checkStop(options: RunOptions, execution: Execution): void {
+  if (options.stop?.() !== true) return;
+  const { name } = execution.current.program.lowered;
+  throw new InterpreterError('stopped', `the run was stopped in "${name}" at instruction ${execution.slot}`, {
+    program: name,
+    insn: execution.slot,
+    instructions: execution.instructions,
+  });
+}
