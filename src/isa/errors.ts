@@ -15,8 +15,7 @@ export type IsaErrorCode =
   | 'out_of_range'
   | 'assembly_syntax'
   | 'unknown_label'
-  | 'duplicate_label'
-  | 'unknown_helper';
+  | 'duplicate_label';
 
 /**
  * An instruction or a piece of assembly text that is not valid BPF.
