@@ -22,7 +22,7 @@
  * One statement per line; a hand-written descent over its tokens. Labels are resolved when all statements are read.
  */
 import { IsaError, type IsaErrorCode } from './errors.ts';
-import type { Instruction, Reference, Register, Size, Width } from './instruction.ts';
+import type { Atomic, Instruction, Reference, Register, Size, Width } from './instruction.ts';
 import { type Token, tokenize } from './lexer.ts';
 import { ALU_SYMBOLS, ATOMIC_SYMBOLS, bySpelling, JUMP_SYMBOLS } from './syntax.ts';
 
@@ -45,6 +45,16 @@ interface Address {
 
 /** A jump's target: slots relative to the next, or a label. */
 type Target = number | Token;
+
+/** An instruction that waits for the place of a label. */
+interface Pending {
+  readonly kind: 'pending';
+  readonly label: Token;
+  /** What the distance must fit. */
+  readonly range: Range;
+  readonly make: (offset: number) => Instruction;
+}
+type Statement = Instruction | Pending;
 
 const ALU_BY_SYMBOL = bySpelling(ALU_SYMBOLS);
 const JUMP_BY_SYMBOL = bySpelling(JUMP_SYMBOLS);
@@ -78,12 +88,7 @@ class Assembler {
   private readonly internal: boolean;
   private readonly helpers: Readonly<Record<string, number>>;
   private readonly labels = new Map<string, number>();
-  private readonly fixups: {
-    slot: number;
-    label: Token;
-    range: Range;
-    make: (offset: number) => Instruction;
-  }[] = [];
+  private readonly fixups: { slot: number; pending: Pending }[] = [];
   private tokens: readonly Token[] = [];
   private position = 0;
 
@@ -221,21 +226,11 @@ class Assembler {
 
   // -------------------------------------------------------------- statements
 
-  private emit(insn: Instruction): void {
-    this.insns.push(insn);
-    if (insn.kind === 'loadImm64') this.insns.push({ kind: 'wide' });
+  private jumpTo(target: Target, range: Range, make: (offset: number) => Instruction): Statement {
+    return typeof target === 'number' ? make(target) : { kind: 'pending', label: target, range, make };
   }
 
-  private emitTo(target: Target, range: Range, make: (offset: number) => Instruction): void {
-    if (typeof target === 'number') {
-      this.emit(make(target));
-    } else {
-      this.fixups.push({ slot: this.insns.length, label: target, range, make });
-      this.emit(make(0));
-    }
-  }
-
-  private statement(): void {
+  private statement(): Statement {
     const token = this.peek();
     if (this.isRegister(token)) return this.assignment();
     this.next();
@@ -245,43 +240,43 @@ class Assembler {
       case 'if':
         return this.conditional();
       case 'goto':
-        return this.emitTo(this.target(INT16), INT16, offset => ({ kind: 'goto', offset, long: false }));
+        return this.jumpTo(this.target(INT16), INT16, offset => ({ kind: 'goto', offset, long: false }));
       case 'gotol':
-        return this.emitTo(this.target(INT32), INT32, offset => ({ kind: 'goto', offset, long: true }));
+        return this.jumpTo(this.target(INT32), INT32, offset => ({ kind: 'goto', offset, long: true }));
       case 'may_goto':
-        return this.emitTo(this.target(INT16), INT16, offset => ({ kind: 'mayGoto', offset }));
+        return this.jumpTo(this.target(INT16), INT16, offset => ({ kind: 'mayGoto', offset }));
       case 'call':
         return this.call();
       case 'exit':
-        return this.emit({ kind: 'exit' });
+        return { kind: 'exit' };
       case 'lock':
         return this.lock();
       case 'store_release':
         return this.storeRelease();
       case 'callx':
         this.requireInternal(token);
-        return this.emit({ kind: 'callIndirect', register: this.register(64).register });
+        return { kind: 'callIndirect', register: this.register(64).register };
       case 'tail_call':
         this.requireInternal(token);
-        return this.emit({ kind: 'tailCall', imm: Number(this.number(UINT32, 'a packed immediate')) });
+        return { kind: 'tailCall', imm: Number(this.number(UINT32, 'a packed immediate')) };
       default:
         return fail('assembly_syntax', token, 'an instruction or a label');
     }
   }
 
-  private store(): void {
+  private store(): Statement {
     const size = this.unsignedType();
     const { base: dst, offset } = this.parenthesised();
     this.expect('=');
     if (this.isRegister(this.peek())) {
       const src = this.register(size === 8 ? 64 : undefined).register;
-      this.emit({ kind: 'store', size, dst, offset, src, imm: 0 });
+      return { kind: 'store', size, dst, offset, src, imm: 0 };
     } else {
-      this.emit({ kind: 'store', size, dst, offset, src: undefined, imm: this.imm32() });
+      return { kind: 'store', size, dst, offset, src: undefined, imm: this.imm32() };
     }
   }
 
-  private conditional(): void {
+  private conditional(): Statement {
     const { register: dst, width } = this.register();
     const token = this.next();
     const op = JUMP_BY_SYMBOL.get(token.text);
@@ -289,43 +284,41 @@ class Assembler {
     const src = this.isRegister(this.peek()) ? this.register(width).register : undefined;
     const imm = src === undefined ? this.imm32() : 0;
     this.expect('goto');
-    this.emitTo(this.target(INT16), INT16, offset => ({ kind: 'jump', op, width, dst, src, imm, offset }));
+    return this.jumpTo(this.target(INT16), INT16, offset => ({ kind: 'jump', op, width, dst, src, imm, offset }));
   }
 
-  private call(): void {
+  private call(): Statement {
     const token = this.peek();
     if (token.type === 'number') {
-      return this.emit({ kind: 'callHelper', helper: this.imm32() });
+      return { kind: 'callHelper', helper: this.imm32() };
     }
     if (token.type === 'symbol') {
       const offset = Number(this.number(INT32, 'a helper number, a name, or a target such as +3'));
-      return this.emit({ kind: 'callSubprogram', offset });
+      return { kind: 'callSubprogram', offset };
     }
     const after = this.peek(1);
     if (token.text === 'kfunc' && after.text === '[') return this.callKfunc();
     if ((token.text === 'routine' || token.text === 'service') && after.type === 'word') {
       this.requireInternal(this.next());
       const name = this.next().text;
-      return this.emit(
-        token.text === 'routine' ? { kind: 'callRoutine', routine: name } : { kind: 'callService', service: name },
-      );
+      return token.text === 'routine' ? { kind: 'callRoutine', routine: name } : { kind: 'callService', service: name };
     }
     if (token.type === 'word' && Object.hasOwn(this.helpers, token.text)) {
-      return this.emit({ kind: 'callHelper', helper: this.helpers[this.next().text]! });
+      return { kind: 'callHelper', helper: this.helpers[this.next().text]! };
     }
-    this.emitTo(this.target(INT32), INT32, offset => ({ kind: 'callSubprogram', offset }));
+    return this.jumpTo(this.target(INT32), INT32, offset => ({ kind: 'callSubprogram', offset }));
   }
 
-  private callKfunc(): void {
+  private callKfunc(): Statement {
     this.expect('kfunc', '[');
     const btfId = this.imm32();
     const module = this.take('@') ? Number(this.number(INT16, "a module's index")) : 0;
     const name = this.peek().text === ']' ? undefined : this.name('the name of the function');
     this.expect(']');
-    this.emit({ kind: 'callKfunc', btfId, module, ...(name === undefined ? {} : { name }) });
+    return { kind: 'callKfunc', btfId, module, ...(name === undefined ? {} : { name }) };
   }
 
-  private lock(): void {
+  private lock(): Statement {
     this.expect('*');
     const size = this.unsignedType();
     const { base: dst, offset } = this.parenthesised();
@@ -333,36 +326,36 @@ class Assembler {
     const op = ATOMIC_BY_SYMBOL.get(token.text);
     if (op === undefined) return fail('assembly_syntax', token, 'one of += |= &= ^=');
     const src = this.register(size === 8 ? 64 : undefined).register;
-    this.emitAtomic(token, { kind: 'atomic', op, fetch: false, size, dst, src, offset });
+    return this.wideAtomic(token, { kind: 'atomic', op, fetch: false, size, dst, src, offset });
   }
 
-  private emitAtomic(token: Token, insn: Extract<Instruction, { kind: 'atomic' }>): void {
+  private wideAtomic(token: Token, insn: Atomic): Atomic {
     if (insn.size < 4) fail('assembly_syntax', token, 'a 4- or 8-byte atomic', 'atomics work on u32 and u64 only');
-    this.emit(insn);
+    return insn;
   }
 
-  private storeRelease(): void {
+  private storeRelease(): Statement {
     this.expect('(');
     const size = this.unsignedType();
     const { base: dst, offset } = this.parenthesised();
     this.expect(',');
     const src = this.register(size === 8 ? 64 : 32).register;
     this.expect(')');
-    this.emit({ kind: 'atomic', op: 'storeRelease', fetch: false, size, dst, src, offset });
+    return { kind: 'atomic', op: 'storeRelease', fetch: false, size, dst, src, offset };
   }
 
   /** Everything that begins with a register. */
-  private assignment(): void {
+  private assignment(): Statement {
     const { register: dst, width } = this.register();
     const token = this.next();
     const op = ALU_BY_SYMBOL.get(token.text);
     if (op === undefined) return fail('assembly_syntax', token, 'an assignment operator');
     const operand = this.peek();
     if (this.isRegister(operand)) {
-      return this.emit({ kind: 'alu', op, width, dst, src: this.register(width).register, imm: 0 });
+      return { kind: 'alu', op, width, dst, src: this.register(width).register, imm: 0 };
     }
     if (op !== 'mov' || operand.type === 'end') {
-      return this.emit({ kind: 'alu', op, width, dst, src: undefined, imm: this.imm32() });
+      return { kind: 'alu', op, width, dst, src: undefined, imm: this.imm32() };
     }
     if (operand.type === 'word') return this.assignWord(dst, width, this.next());
     if (operand.text === '(') return this.moveSigned(dst, width);
@@ -370,23 +363,23 @@ class Assembler {
     if (operand.text === '-' && this.isRegister(this.peek(1))) {
       this.expect('-');
       this.sameRegister(dst, width);
-      return this.emit({ kind: 'alu', op: 'neg', width, dst, src: undefined, imm: 0 });
+      return { kind: 'alu', op: 'neg', width, dst, src: undefined, imm: 0 };
     }
-    this.assignNumber(dst, width);
+    return this.assignNumber(dst, width);
   }
 
-  private assignNumber(dst: Register, width: Width): void {
+  private assignNumber(dst: Register, width: Width): Statement {
     const start = this.peek();
     const value = this.number(IMM64, 'a number');
     if (this.peek().text === 'll') {
       this.requireWidth(width, 64, start);
       this.expect('ll');
-      return this.emit({ kind: 'loadImm64', dst, value: BigInt.asUintN(64, value), reference: undefined });
+      return { kind: 'loadImm64', dst, value: BigInt.asUintN(64, value), reference: undefined };
     }
     const imm = Number(
       BigInt.asIntN(32, this.inRange(start, value, IMM32, 'a 32-bit number (or one that ll follows)')),
     );
-    this.emit({ kind: 'alu', op: 'mov', width, dst, src: undefined, imm });
+    return { kind: 'alu', op: 'mov', width, dst, src: undefined, imm };
   }
 
   private requireWidth(width: Width, wanted: Width, token: Token): void {
@@ -402,27 +395,27 @@ class Assembler {
     if (operand.register !== dst) fail('assembly_syntax', token, 'the destination register again');
   }
 
-  private moveSigned(dst: Register, width: Width): void {
+  private moveSigned(dst: Register, width: Width): Statement {
     this.expect('(');
     const token = this.next();
     const from = { s8: 8, s16: 16, s32: 32 }[token.text] as 8 | 16 | 32 | undefined;
     if (from === undefined) return fail('assembly_syntax', token, 's8, s16 or s32');
     if (from === 32) this.requireWidth(width, 64, token);
     this.expect(')');
-    this.emit({ kind: 'movsx', width, from, dst, src: this.register(width).register });
+    return { kind: 'movsx', width, from, dst, src: this.register(width).register };
   }
 
-  private load(dst: Register, width: Width): void {
+  private load(dst: Register, width: Width): Statement {
     this.expect('*');
     const { size, signed, token } = this.pointerType();
     if (this.take('skb')) return this.packetLoad(dst, width, size, signed, token);
     if (signed && size === 8) fail('assembly_syntax', token, 'u8 to u64, s8, s16 or s32');
     if (signed || size === 8) this.requireWidth(width, 64, token);
     const { base: src, offset } = this.parenthesised();
-    this.emit({ kind: 'load', size, signed, dst, src, offset });
+    return { kind: 'load', size, signed, dst, src, offset };
   }
 
-  private packetLoad(dst: Register, width: Width, size: Size, signed: boolean, token: Token): void {
+  private packetLoad(dst: Register, width: Width, size: Size, signed: boolean, token: Token): Statement {
     if (dst !== 0 || width !== 64) fail('assembly_syntax', token, 'r0', 'a packet load goes to r0');
     if (signed || size === 8) return fail('assembly_syntax', token, 'u8, u16 or u32');
     this.expect('[');
@@ -439,17 +432,17 @@ class Assembler {
       imm = this.imm32();
     }
     this.expect(']');
-    this.emit({ kind: 'packetLoad', size, src, imm });
+    return { kind: 'packetLoad', size, src, imm };
   }
 
   /** An assignment whose right side begins with a word that is not a register. */
-  private assignWord(dst: Register, width: Width, token: Token): void {
+  private assignWord(dst: Register, width: Width, token: Token): Statement {
     const swap = BYTE_SWAP.exec(token.text);
     if (swap !== null) {
       this.requireWidth(width, 64, token);
       this.sameRegister(dst, 64);
       const order = swap[1] === 'bswap' ? 'swap' : (swap[1] as 'le' | 'be');
-      return this.emit({ kind: 'byteswap', order, size: Number(swap[2]) as 16 | 32 | 64, dst });
+      return { kind: 'byteswap', order, size: Number(swap[2]) as 16 | 32 | 64, dst };
     }
     const fetch = FETCH.exec(token.text);
     if (fetch !== null) return this.atomicFetch(dst, width, token, fetch[1] as 'add' | 'or' | 'and' | 'xor');
@@ -466,20 +459,20 @@ class Assembler {
         this.requireWidth(width, size === 8 ? 64 : 32, token);
         const { base: src, offset } = this.parenthesised();
         this.expect(')');
-        return this.emit({ kind: 'atomic', op: 'loadAcquire', fetch: false, size, dst, src, offset });
+        return { kind: 'atomic', op: 'loadAcquire', fetch: false, size, dst, src, offset };
       }
       case 'addr_space_cast':
         return this.addrSpaceCast(dst, width, token);
       case 'run_context':
         this.requireInternal(token);
         this.requireWidth(width, 64, token);
-        return this.emit({ kind: 'runContext', dst });
+        return { kind: 'runContext', dst };
       default:
         return this.reference(dst, width, token);
     }
   }
 
-  private atomicFetch(dst: Register, width: Width, token: Token, op: 'add' | 'or' | 'and' | 'xor'): void {
+  private atomicFetch(dst: Register, width: Width, token: Token, op: 'add' | 'or' | 'and' | 'xor'): Statement {
     this.expect('(');
     const size = this.unsignedType();
     const { base, offset } = this.parenthesised();
@@ -487,11 +480,11 @@ class Assembler {
     this.expect(',');
     this.sameRegister(dst, width);
     this.expect(')');
-    this.emitAtomic(token, { kind: 'atomic', op, fetch: true, size, dst: base, src: dst, offset });
+    return this.wideAtomic(token, { kind: 'atomic', op, fetch: true, size, dst: base, src: dst, offset });
   }
 
   /** `r2 = xchg_64(r1 + 0, r2)`, `r0 = cmpxchg_64(r1 + 0, r0, r2)`. */
-  private exchange(dst: Register, width: Width, token: Token, compare: boolean): void {
+  private exchange(dst: Register, width: Width, token: Token, compare: boolean): Statement {
     const size = token.text.endsWith('_64') ? 8 : 4;
     this.requireWidth(width, size === 8 ? 64 : 32, token);
     this.expect('(');
@@ -503,14 +496,14 @@ class Assembler {
       this.expect(',');
       const src = this.register(width).register;
       this.expect(')');
-      return this.emit({ kind: 'atomic', op: 'cmpxchg', fetch: true, size, dst: base, src, offset });
+      return { kind: 'atomic', op: 'cmpxchg', fetch: true, size, dst: base, src, offset };
     }
     this.sameRegister(dst, width);
     this.expect(')');
-    this.emit({ kind: 'atomic', op: 'xchg', fetch: true, size, dst: base, src: dst, offset });
+    return { kind: 'atomic', op: 'xchg', fetch: true, size, dst: base, src: dst, offset };
   }
 
-  private addrSpaceCast(dst: Register, width: Width, token: Token): void {
+  private addrSpaceCast(dst: Register, width: Width, token: Token): Statement {
     const space = { min: 0n, max: 1n };
     this.requireWidth(width, 64, token);
     this.expect('(');
@@ -521,11 +514,11 @@ class Assembler {
     const fromSpace = Number(this.number(space, 'an address space'));
     if (toSpace === fromSpace) fail('assembly_syntax', token, 'a cast between address spaces 0 and 1');
     this.expect(')');
-    this.emit({ kind: 'addrSpaceCast', dst, src, toSpace, fromSpace });
+    return { kind: 'addrSpaceCast', dst, src, toSpace, fromSpace };
   }
 
   /** `map[NAME] ll` and the like. */
-  private reference(dst: Register, width: Width, token: Token): void {
+  private reference(dst: Register, width: Width, token: Token): Statement {
     if (this.peek().text !== '[') {
       fail('assembly_syntax', token, 'a register, a number, a memory operand or a reference such as map[NAME]');
     }
@@ -534,13 +527,13 @@ class Assembler {
     if (token.text === 'func') return this.functionReference(dst);
     const reference = this.bracketed(token);
     this.expect('ll');
-    this.emit({ kind: 'loadImm64', dst, value: 0n, reference });
+    return { kind: 'loadImm64', dst, value: 0n, reference };
   }
 
-  private functionReference(dst: Register): void {
+  private functionReference(dst: Register): Statement {
     const target = this.target(INT32);
     this.expect(']', 'll');
-    this.emitTo(target, INT32, offset => ({
+    return this.jumpTo(target, INT32, offset => ({
       kind: 'loadImm64',
       dst,
       value: 0n,
@@ -621,8 +614,15 @@ class Assembler {
       this.labels.set(label.text, this.insns.length);
     }
     if (this.peek().type === 'end') return;
-    this.statement();
+    this.emit(this.statement());
     if (this.peek().type !== 'end') fail('assembly_syntax', this.peek(), 'the end of the line');
+  }
+
+  private emit(statement: Statement): void {
+    if (statement.kind === 'pending') this.fixups.push({ slot: this.insns.length, pending: statement });
+    const insn = statement.kind === 'pending' ? statement.make(0) : statement;
+    this.insns.push(insn);
+    if (insn.kind === 'loadImm64') this.insns.push({ kind: 'wide' });
   }
 
   assemble(text: string): Instruction[] {
@@ -634,7 +634,8 @@ class Assembler {
         fail('assembly_syntax', end, 'one instruction per line', message);
       }
     }
-    for (const { slot, label, range, make } of this.fixups) {
+    for (const { slot, pending } of this.fixups) {
+      const { label, range, make } = pending;
       const at = this.labels.get(label.text);
       if (at === undefined) {
         fail('unknown_label', label, 'a label', `no label ${label.text} here, and no helper given by that name`);

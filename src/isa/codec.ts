@@ -433,6 +433,9 @@ function slotOf(insn: Instruction): Slot | undefined {
   }
 }
 
+/** A map value's offset is unsigned on the wire, where an immediate is signed. What does not fit is found later. */
+const signed32 = (offset: number): number => (offset > 0x7fffffff && offset <= 0xffffffff ? offset | 0 : offset);
+
 /** `src` and the two immediates of a loadImm64; undefined for references that only Switchyard knows. */
 function loadImm64Fields(insn: LoadImm64): { src: number; low: number; high: number } | undefined {
   const reference = insn.reference;
@@ -443,7 +446,7 @@ function loadImm64Fields(insn: LoadImm64): { src: number; low: number; high: num
     case 'mapFd':
       return { src: 1, low: reference.fd, high: 0 };
     case 'mapFdValue':
-      return { src: 2, low: reference.fd, high: reference.offset | 0 };
+      return { src: 2, low: reference.fd, high: signed32(reference.offset) };
     case 'btfId':
       return { src: 3, low: reference.id, high: reference.fd };
     case 'function':
@@ -451,7 +454,7 @@ function loadImm64Fields(insn: LoadImm64): { src: number; low: number; high: num
     case 'mapIndex':
       return { src: 5, low: reference.index, high: 0 };
     case 'mapIndexValue':
-      return { src: 6, low: reference.index, high: reference.offset | 0 };
+      return { src: 6, low: reference.index, high: signed32(reference.offset) };
     default:
       return undefined;
   }
@@ -598,6 +601,12 @@ function checkRange(insn: number, slot: Slot): void {
   }
 }
 
+function checkValue(insn: number, value: bigint): void {
+  if (BigInt.asUintN(64, value) === value || BigInt.asIntN(64, value) === value) return;
+  const message = `instruction ${insn}: the value of a loadImm64 must fit 64 bits, which ${value} does not`;
+  throw new IsaError('out_of_range', message, { insn, field: 'value', value });
+}
+
 /**
  * The bytes of a program; the inverse of `decode`. A `name` on a kfunc call and the `value` beside a reference do not
  * travel.
@@ -613,6 +622,7 @@ export function encode(insns: readonly Instruction[]): Uint8Array {
     const insn = insns[at]!;
     if (insn.kind === 'loadImm64') {
       const fields = loadImm64Fields(insn);
+      checkValue(at, insn.value);
       if (fields === undefined) {
         notEncodable(at, insn.kind, `a reference of type ${insn.reference!.type} must be resolved first`);
       }

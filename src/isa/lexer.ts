@@ -22,7 +22,7 @@ export interface Line {
 const BLANK = /[ \t\r\f\v]+/y;
 const COMMENT = /(?:#|\/\/)[^\n]*/y;
 const SEMICOLON = /;([^\n]*)/y;
-const BLOCK_COMMENT = /\/\*[^]*?\*\//y;
+const BLOCK_COMMENT = /\/\*[\s\S]*?\*\//y;
 const WORD = /[A-Za-z_.$][\w.$]*/y;
 const NUMBER = /(?:0[xX][0-9a-fA-F]+|[0-9]+)(?![\w.$])/y;
 const STRING = /"(?:[^"\\\n]|\\[^\n])*"/y;
