@@ -1,0 +1,62 @@
+/**
+ * Changing code that may be running: pure functions that give the bytes, for whoever owns the memory.
+ *
+ * Each patchable instruction is 5 bytes long and lies within one aligned 8-byte word (see `PokeSite`), so one atomic
+ * 8-byte store through the writable alias replaces it whole: a thread fetches either the old or the new instruction.
+ */
+import { CompileError } from '../shared/errors.ts';
+import { fillWithNops, JUMP } from './branches.ts';
+
+/** Bytes of a patchable instruction, and of the word that must hold it. */
+export const PATCH_BYTES = 5;
+export const PATCH_WORD_BYTES = 8;
+
+/**
+ * `jmp rel32` at address `from` to address `to`.
+ * @throws CompileError bad_target where the distance exceeds 32 bits
+ */
+export function jumpBytes(from: bigint, to: bigint): Uint8Array {
+  const displacement = to - (from + BigInt(PATCH_BYTES));
+  if (BigInt.asIntN(32, displacement) !== displacement) {
+    throw new CompileError(
+      'bad_target',
+      `no jump of 32 bits reaches from 0x${from.toString(16)} to 0x${to.toString(16)}; place code within 2 GiB`,
+      { from, to },
+    );
+  }
+  const bytes = new Uint8Array(PATCH_BYTES);
+  JUMP.write(bytes, 0, Number(displacement) + PATCH_BYTES, true);
+  return bytes;
+}
+
+/** The 5-byte nop. */
+export function nopBytes(): Uint8Array {
+  const bytes = new Uint8Array(PATCH_BYTES);
+  fillWithNops(bytes, 0, PATCH_BYTES);
+  return bytes;
+}
+
+/** What stands where no jump may be taken: ud2, then int3 up to 5 bytes. */
+export function trapBytes(): Uint8Array {
+  return Uint8Array.of(0x0f, 0x0b, 0xcc, 0xcc, 0xcc);
+}
+
+/**
+ * The new value of the aligned word that holds the patchable instruction at `offset`.
+ * @param word the word's present value (little-endian u64)
+ * @param offset code offset or address of the instruction; only its low three bits matter
+ * @throws CompileError internal where the instruction would cross the word
+ */
+export function mergePatch(word: bigint, offset: number, instruction: Uint8Array): bigint {
+  const shift = offset & (PATCH_WORD_BYTES - 1);
+  if (shift + instruction.length > PATCH_WORD_BYTES) {
+    throw new CompileError('internal', `the patch at offset ${offset} crosses an aligned 8-byte word`, { offset });
+  }
+  let mask = 0n;
+  let value = 0n;
+  for (let i = 0; i < instruction.length; i++) {
+    mask |= 0xffn << BigInt(8 * (shift + i));
+    value |= BigInt(instruction[i]!) << BigInt(8 * (shift + i));
+  }
+  return (word & ~mask) | value;
+}

@@ -1,0 +1,146 @@
+/**
+ * Runs compiled code inside the test process: one data region (contexts, stacks, maps) and one code region, which is
+ * mapped twice (writable and executable). A miniature of what `runtime/native` does, so that this room can be tested
+ * without the rooms below it.
+ */
+import koffi from 'koffi';
+import type { Code, RelocationTarget } from '../../src/jit/shared/code.ts';
+import { entryTrampoline, serviceThunk } from '../../src/jit/x64/trampoline.ts';
+import { RunContext } from '../../src/memory/layout.ts';
+
+export const nativeAvailable = process.platform === 'linux' && process.arch === 'x64';
+if (!nativeAvailable && process.env.CI && process.arch === 'x64') throw new Error('native tests need Linux on x86-64');
+
+const PROT = { read: 1, write: 2, execute: 4 } as const;
+const MAP_SHARED = 1;
+const CODE_ALIGN = 64;
+
+export interface NativeOptions {
+  readonly dataBytes?: number;
+  readonly codeBytes?: number;
+}
+
+export class Native {
+  readonly data: Uint8Array;
+  readonly view: DataView;
+  readonly dataAddress: bigint;
+  private readonly code: Uint8Array;
+  private readonly codeView: DataView;
+  private readonly codeAddress: bigint;
+  private dataUsed: number;
+  private codeUsed = 0;
+  private readonly enter: () => void;
+  private readonly routines = new Map<string, bigint>();
+  private readonly services = new Map<string, bigint>();
+
+  constructor(options: NativeOptions = {}) {
+    const dataBytes = options.dataBytes ?? 1 << 20;
+    const codeBytes = options.codeBytes ?? 1 << 22;
+    const libc = koffi.load('libc.so.6');
+    const memfdCreate = libc.func('int memfd_create(const char *name, unsigned int flags)');
+    const ftruncate = libc.func('int ftruncate(int fd, int64_t length)');
+    const mmap = libc.func(
+      'int64_t mmap(int64_t address, int64_t length, int prot, int flags, int fd, int64_t offset)',
+    );
+    const map = (fd: number, bytes: number, prot: number): bigint => {
+      const address = BigInt(mmap(0, bytes, prot, MAP_SHARED, fd, 0));
+      if (address === -1n) throw new Error('mmap failed');
+      return address;
+    };
+    const file = (bytes: number): number => {
+      const fd: number = memfdCreate('jit-test', 0);
+      if (fd < 0 || ftruncate(fd, bytes) !== 0) throw new Error('memfd failed');
+      return fd;
+    };
+    const dataFd = file(dataBytes);
+    this.dataAddress = map(dataFd, dataBytes, PROT.read | PROT.write);
+    this.data = new Uint8Array(koffi.view(this.dataAddress, dataBytes));
+    this.view = new DataView(this.data.buffer);
+    const codeFd = file(codeBytes);
+    this.codeAddress = map(codeFd, codeBytes, PROT.read | PROT.execute);
+    this.code = new Uint8Array(koffi.view(map(codeFd, codeBytes, PROT.read | PROT.write), codeBytes));
+    this.codeView = new DataView(this.code.buffer);
+    // RunContext at 0, BPF stack of 64 KiB behind it.
+    this.dataUsed = 1 << 16;
+    this.view.setBigUint64(RunContext.stackTop, this.dataAddress + BigInt(this.dataUsed), true);
+    const trampoline = this.place(entryTrampoline(this.dataAddress));
+    this.enter = koffi.decode(trampoline, koffi.proto('void f()'));
+  }
+
+  /** @returns address of `size` zeroed bytes, aligned to 64. */
+  allocate(size: number): bigint {
+    const at = this.dataUsed;
+    this.dataUsed += (size + 63) & ~63;
+    if (this.dataUsed > this.data.length) throw new Error('test data region is full');
+    return this.dataAddress + BigInt(at);
+  }
+  offset(address: bigint): number {
+    return Number(address - this.dataAddress);
+  }
+
+  /** @returns address of the executable copy. */
+  place(bytes: Uint8Array): bigint {
+    const at = this.codeUsed;
+    this.codeUsed += (bytes.length + CODE_ALIGN - 1) & -CODE_ALIGN;
+    if (this.codeUsed > this.code.length) throw new Error('test code region is full');
+    this.code.set(bytes, at);
+    return this.codeAddress + BigInt(at);
+  }
+
+  /** Forgets all code placed since the mark; data likewise. */
+  mark(): () => void {
+    const { codeUsed, dataUsed } = this;
+    return () => {
+      this.codeUsed = codeUsed;
+      this.dataUsed = dataUsed;
+    };
+  }
+
+  addRoutine(name: string, address: bigint): void {
+    this.routines.set(name, address);
+  }
+  addService(name: string, target: bigint): void {
+    this.services.set(name, this.place(serviceThunk(target)));
+  }
+
+  /** Places and relocates; `maps` are the addresses of the used maps. */
+  install(code: Code, maps: readonly bigint[] = []): bigint {
+    const address = this.place(code.bytes);
+    const base = Number(address - this.codeAddress);
+    const resolve = (target: RelocationTarget): bigint => {
+      if (target.kind === 'self') return address;
+      const found =
+        target.kind === 'routine'
+          ? this.routines.get(target.name)
+          : target.kind === 'service'
+            ? this.services.get(target.name)
+            : maps[target.index];
+      if (found === undefined) throw new Error(`unresolved ${JSON.stringify(target)}`);
+      return found;
+    };
+    for (const { offset, form, target, addend } of code.relocations) {
+      const value = resolve(target) + BigInt(addend);
+      if (form === 'absolute64') this.codeView.setBigUint64(base + offset, value, true);
+      else this.codeView.setInt32(base + offset, Number(value - (address + BigInt(offset))), true);
+    }
+    return address;
+  }
+
+  /** The aligned word of installed code at `address`. */
+  codeWord(address: bigint): bigint {
+    return this.codeView.getBigUint64(Number(address - this.codeAddress), true);
+  }
+  setCodeWord(address: bigint, word: bigint): void {
+    this.codeView.setBigUint64(Number(address - this.codeAddress), word, true);
+  }
+
+  /** Enters the code at `address`. @returns r0 */
+  call(address: bigint, ...args: readonly bigint[]): bigint {
+    this.view.setBigUint64(RunContext.entryTarget, address, true);
+    for (let i = 0; i < 5; i++) {
+      this.view.setBigUint64(RunContext.entryArguments + 8 * i, BigInt.asUintN(64, args[i] ?? 0n), true);
+    }
+    this.enter();
+    return this.view.getBigUint64(RunContext.entryResult, true);
+  }
+}
