@@ -1,0 +1,115 @@
+/** Which map specifications can become maps: the kernel's creation rules (Linux 6.18, the map_alloc_check of each type). */
+import type { MapSpec, MapType } from '../object/spec.ts';
+import type { Errno } from './errors.ts';
+import { MapError } from './errors.ts';
+import { MAP_TYPE, MapFlag } from './uapi.ts';
+
+/** Largest block that the kernel's kmalloc gives, bytes; keys and values of hashes must fit in one together. */
+const KMALLOC_MAX = 4 << 20;
+/** Largest per-CPU allocation, bytes. */
+const PER_CPU_MAX = 32 << 10;
+/** What the kernel's hash element holds besides key and value, bytes. */
+const HASH_ELEMENT_HEAD = 48;
+
+const ACCESS = MapFlag.rdonly | MapFlag.wronly | MapFlag.rdonlyProg | MapFlag.wronlyProg;
+const ARRAY_FLAGS = MapFlag.numaNode | MapFlag.mmapable | ACCESS | MapFlag.preserveElems | MapFlag.innerMap;
+const HASH_FLAGS = MapFlag.noPrealloc | MapFlag.noCommonLru | MapFlag.numaNode | ACCESS | MapFlag.zeroSeed;
+
+type Check = (spec: MapSpec, refuse: (errno: Errno, why: string) => never) => void;
+
+const array: Check = (spec, refuse) => {
+  const perCpu = spec.type === 'percpu_array';
+  if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0');
+  if (spec.keySize !== 4) refuse('EINVAL', `keys of an array have 4 bytes, not ${spec.keySize}`);
+  if (spec.valueSize === 0) refuse('EINVAL', 'value_size must not be 0');
+  checkFlags(spec, ARRAY_FLAGS, refuse);
+  if (perCpu && (spec.flags & MapFlag.numaNode) !== 0)
+    refuse('EINVAL', 'BPF_F_NUMA_NODE does not go with per-CPU maps');
+  if (spec.type !== 'array' && (spec.flags & (MapFlag.mmapable | MapFlag.innerMap)) !== 0) {
+    refuse('EINVAL', 'BPF_F_MMAPABLE and BPF_F_INNER_MAP are for plain arrays only');
+  }
+  if ((spec.flags & MapFlag.preserveElems) !== 0) {
+    refuse('EINVAL', 'BPF_F_PRESERVE_ELEMS is for perf event arrays only');
+  }
+  if (spec.valueSize > 0x7fffffff) refuse('E2BIG', `value_size ${spec.valueSize} is beyond 2^31 - 1`);
+  if (perCpu) checkPerCpuSize(spec, refuse);
+};
+
+const progArray: Check = (spec, refuse) => {
+  if (spec.valueSize !== 4) refuse('EINVAL', `values of a prog array have 4 bytes, not ${spec.valueSize}`);
+  if ((spec.flags & (MapFlag.rdonlyProg | MapFlag.wronlyProg)) !== 0) {
+    refuse('EINVAL', 'BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG do not go with prog arrays');
+  }
+  array(spec, refuse);
+};
+
+const hash: Check = (spec, refuse) => {
+  const perCpu = spec.type === 'percpu_hash';
+  checkFlags(spec, HASH_FLAGS, refuse);
+  if ((spec.flags & MapFlag.noCommonLru) !== 0) refuse('EINVAL', 'BPF_F_NO_COMMON_LRU is for LRU hashes only');
+  if (perCpu && (spec.flags & MapFlag.numaNode) !== 0)
+    refuse('EINVAL', 'BPF_F_NUMA_NODE does not go with per-CPU maps');
+  if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0');
+  if (spec.keySize === 0) refuse('EINVAL', 'key_size must not be 0');
+  if (spec.valueSize === 0) refuse('EINVAL', 'value_size must not be 0');
+  if (spec.keySize + spec.valueSize >= KMALLOC_MAX - HASH_ELEMENT_HEAD) {
+    refuse('E2BIG', `key and value together must be below ${KMALLOC_MAX - HASH_ELEMENT_HEAD} bytes`);
+  }
+  if (perCpu) checkPerCpuSize(spec, refuse);
+};
+
+const CHECKS: Partial<Record<MapType, Check>> = {
+  array,
+  percpu_array: array,
+  prog_array: progArray,
+  hash,
+  percpu_hash: hash,
+};
+
+function checkFlags(spec: MapSpec, known: number, refuse: (errno: Errno, why: string) => never): void {
+  const unknown = (spec.flags & ~known) >>> 0;
+  if (unknown !== 0) refuse('EINVAL', `flags 0x${unknown.toString(16)} are not known for this type`);
+  for (const [both, name] of [
+    [MapFlag.rdonly | MapFlag.wronly, 'BPF_F_RDONLY and BPF_F_WRONLY'],
+    [MapFlag.rdonlyProg | MapFlag.wronlyProg, 'BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG'],
+  ] as const) {
+    if ((spec.flags & both) === both) refuse('EINVAL', `${name} exclude each other`);
+  }
+}
+
+function checkPerCpuSize(spec: MapSpec, refuse: (errno: Errno, why: string) => never): void {
+  if (spec.valueSize > PER_CPU_MAX) refuse('E2BIG', `per-CPU values have at most ${PER_CPU_MAX} bytes`);
+}
+
+/** @throws MapError `unsupported_map_type`, `invalid_spec` with the kernel's errno */
+export function checkSpec(spec: MapSpec): void {
+  const what = `map ${spec.name} (${spec.type})`;
+  const check = CHECKS[spec.type];
+  if (check === undefined) {
+    const known = spec.type in MAP_TYPE ? '' : ' (no such BPF map type)';
+    throw new MapError(
+      'unsupported_map_type',
+      'EINVAL',
+      `${what}: Switchyard has no maps of this type${known}; it has ${Object.keys(CHECKS).join(', ')}`,
+      { map: spec.name, type: spec.type },
+    );
+  }
+  const refuse = (errno: Errno, why: string): never => {
+    throw new MapError('invalid_spec', errno, `${what} can't be created: ${why}`, {
+      map: spec.name,
+      type: spec.type,
+      keySize: spec.keySize,
+      valueSize: spec.valueSize,
+      maxEntries: spec.maxEntries,
+      flags: spec.flags,
+    });
+  };
+  for (const field of ['keySize', 'valueSize', 'maxEntries', 'flags'] as const) {
+    const value = spec[field];
+    if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
+      refuse('EINVAL', `${field} must be an unsigned 32-bit number, not ${value}`);
+    }
+  }
+  if (spec.mapExtra !== undefined && spec.mapExtra !== 0n) refuse('EINVAL', 'map_extra must be 0 for this type');
+  check(spec, refuse);
+}

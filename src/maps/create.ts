@@ -1,0 +1,69 @@
+/** From a map specification to a map. */
+import { MapHeader } from '../memory/layout.ts';
+import type { MapSpec } from '../object/spec.ts';
+import { checkSpec } from './check.ts';
+import { allocateMap, LINE, type MapEnv, roundUp } from './env.ts';
+import { MapError } from './errors.ts';
+import type { BpfMap } from './map.ts';
+import { ProgArray } from './prog-array.ts';
+import { type MapObject, RoutineMap } from './routine-map.ts';
+
+/**
+ * Makes a map in the arena, with the initial values of its specification; frozen, if the specification says so. Entries that name
+ * programs or maps are left to the caller, who knows them.
+ * @throws MapError `unsupported_map_type`, `invalid_spec` with the kernel's errno, `out_of_memory`
+ */
+export function createMap(spec: MapSpec, env: MapEnv): BpfMap {
+  checkSpec(spec);
+  if (spec.type === 'prog_array') return new ProgArray(spec, env);
+  const map = new RoutineMap(spec, env, layOutArray(spec, env));
+  try {
+    for (const entry of spec.contents) {
+      if ('value' in entry) map.update(keyBytes(spec, entry.key), entry.value);
+    }
+  } catch (error) {
+    map.dispose();
+    throw error;
+  }
+  if (spec.frozen === true) map.freeze();
+  return map;
+}
+
+function layOutArray(spec: MapSpec, env: MapEnv): MapObject {
+  const perCpu = spec.type === 'percpu_array';
+  const stride = roundUp(spec.valueSize, 8);
+  const run = spec.maxEntries * stride;
+  const cpuStride = perCpu ? roundUp(run, LINE) : 0;
+  const bytes = MapHeader.size + (perCpu ? env.cpus * cpuStride : run);
+  const offset = allocateMap(spec, env, bytes);
+  const { view } = env.arena;
+  view.setUint32(offset + MapHeader.stride, stride, true);
+  view.setUint32(offset + MapHeader.count, spec.maxEntries, true);
+  view.setUint32(offset + MapHeader.mask, indexMask(spec.maxEntries), true);
+  view.setBigUint64(offset + MapHeader.cpuStride, BigInt(cpuStride), true);
+  view.setUint32(offset + MapHeader.cpus, perCpu ? env.cpus : 0, true);
+  const valuesAddress = perCpu ? 0n : env.arena.address(offset + MapHeader.size);
+  return { offset, blocks: [offset], bytes, valuesAddress };
+}
+
+/** The next power of two minus one. */
+function indexMask(maxEntries: number): number {
+  return maxEntries <= 1 ? 0 : 2 ** (32 - Math.clz32(maxEntries - 1)) - 1;
+}
+
+function keyBytes(spec: MapSpec, key: number): Uint8Array {
+  const bytes = new Uint8Array(spec.keySize);
+  if (spec.keySize < 4 && key >= 2 ** (8 * spec.keySize)) {
+    throw new MapError(
+      'bad_key_size',
+      'EINVAL',
+      `key ${key} does not fit in the ${spec.keySize} bytes of ${spec.name}`,
+      {
+        map: spec.name,
+        key,
+      },
+    );
+  }
+  for (let index = 0; index < Math.min(4, spec.keySize); index++) bytes[index] = key >>> (8 * index);
+  return bytes;
+}

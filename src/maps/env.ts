@@ -1,0 +1,124 @@
+/** What a map needs from its surroundings, and the parts that all map classes share. */
+import type { Arena } from '../memory/arena.ts';
+import { MemoryError } from '../memory/errors.ts';
+import { MapHeader } from '../memory/layout.ts';
+import type { MapSpec } from '../object/spec.ts';
+import { MapError } from './errors.ts';
+import type { RoutineCaller } from './map.ts';
+import { MAP_TYPE, MapFlag } from './uapi.ts';
+
+export interface MapEnv {
+  readonly arena: Arena;
+  /** Number of run contexts: the width of per-CPU values. At least 1. */
+  readonly cpus: number;
+  readonly routines: RoutineCaller;
+  /** Id of the new map, u32, not 0. */
+  readonly id: number;
+  /** Prog arrays: the backend's tailCallPrologueOffset is not 0, so the array gets a second half of cached targets. Default false. */
+  readonly cachedTargets?: boolean;
+}
+
+export const roundUp = (n: number, unit: number): number => Math.ceil(n / unit) * unit;
+
+/** Cache line, bytes. */
+export const LINE = 64;
+
+/**
+ * Allocates a map object and fills in its header. `values` may be set later by the caller.
+ * @param size bytes of the whole object, header included
+ * @returns its offset, a multiple of 64
+ * @throws MapError `out_of_memory`
+ */
+export function allocateMap(spec: MapSpec, env: MapEnv, size: number): number {
+  const { arena } = env;
+  let offset: number;
+  try {
+    offset = arena.allocate(size, LINE);
+  } catch (error) {
+    if (!(error instanceof MemoryError)) throw error;
+    throw new MapError(
+      'out_of_memory',
+      'ENOMEM',
+      `map ${spec.name} needs ${size} bytes: ${error.message}`,
+      { map: spec.name, size },
+      { cause: error },
+    );
+  }
+  const { view } = arena;
+  view.setUint32(offset + MapHeader.type, MAP_TYPE[spec.type], true);
+  view.setUint32(offset + MapHeader.keySize, spec.keySize, true);
+  view.setUint32(offset + MapHeader.valueSize, spec.valueSize, true);
+  view.setUint32(offset + MapHeader.maxEntries, spec.maxEntries, true);
+  view.setUint32(offset + MapHeader.flags, spec.flags, true);
+  view.setUint32(offset + MapHeader.id, env.id, true);
+  view.setBigUint64(offset + MapHeader.values, arena.address(offset + MapHeader.size), true);
+  return offset;
+}
+
+/** What user space may do with a map: its access flags, frozen, disposed. */
+export class Access {
+  readonly #spec: MapSpec;
+  #frozen = false;
+  #disposed = false;
+
+  constructor(spec: MapSpec) {
+    this.#spec = spec;
+  }
+
+  get frozen(): boolean {
+    return this.#frozen;
+  }
+
+  freeze(): void {
+    this.alive();
+    this.#frozen = true;
+  }
+
+  /** @returns false where it had been called before */
+  dispose(): boolean {
+    const first = !this.#disposed;
+    this.#disposed = true;
+    return first;
+  }
+
+  alive(): void {
+    if (this.#disposed) {
+      throw new MapError('disposed', 'EBADF', `map ${this.#spec.name} has been disposed of`, { map: this.#spec.name });
+    }
+  }
+
+  read(): void {
+    this.alive();
+    if ((this.#spec.flags & MapFlag.wronly) !== 0) {
+      throw new MapError(
+        'not_permitted',
+        'EPERM',
+        `map ${this.#spec.name} was created with BPF_F_WRONLY: user space can't read it`,
+        { map: this.#spec.name },
+      );
+    }
+  }
+
+  write(): void {
+    this.alive();
+    if (this.#frozen || (this.#spec.flags & MapFlag.rdonly) !== 0) {
+      throw new MapError(
+        'not_permitted',
+        'EPERM',
+        `map ${this.#spec.name} is ${this.#frozen ? 'frozen' : 'created with BPF_F_RDONLY'}: user space can't change it`,
+        { map: this.#spec.name, frozen: this.#frozen },
+      );
+    }
+  }
+}
+
+export function checkKey(spec: MapSpec, key: Uint8Array): void {
+  if (key.length !== spec.keySize) {
+    throw new MapError(
+      'bad_key_size',
+      'EINVAL',
+      `map ${spec.name} has keys of ${spec.keySize} bytes, not ${key.length}`,
+      { map: spec.name, expected: spec.keySize, actual: key.length },
+    );
+  }
+}

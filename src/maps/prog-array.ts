@@ -1,0 +1,263 @@
+/**
+ * Prog arrays: the maps that bpf_tail_call jumps through.
+ *
+ * Layout: a MapHeader, then N addresses of program objects (what dynamic call sites, the interpreter and lookups
+ * read), then, where the backend has a tail-call prologue offset, N *cached targets*: the address a tail call jumps to, 0
+ * for an empty slot. A call site that knows the array reads its target at `slots + (N + index) * 8`, with N an immediate.
+ *
+ * Invariants:
+ * - Each word is replaced by one atomic exchange, so no reader ever sees a torn one. Between the two exchanges of a
+ *   slot a reader may find the new program in one half and the old target in the other: both are whole, and the old one
+ *   stays callable until its grace period has ended (the runtime's part).
+ * - Both exchanges and all listeners (which patch the direct jumps) happen in one uninterrupted turn of the control
+ *   thread, which is the only writer: that is the critical section.
+ * - `maxEntries` never changes, since compiled code embeds it.
+ */
+import { MapHeader, ProgArrayLayout } from '../memory/layout.ts';
+import type { MapSpec, ProgramType } from '../object/spec.ts';
+import { checkSpec } from './check.ts';
+import { Access, allocateMap, checkKey, type MapEnv } from './env.ts';
+import { MapError } from './errors.ts';
+import type { BpfMap } from './map.ts';
+
+/** The traits of a program that all programs around one prog array must share, since they run in each other's context. */
+export interface OwnerTraits {
+  readonly type: ProgramType;
+  /** "x64", "interpreter" ...: compiled and interpreted programs can't tail-call each other. */
+  readonly backend: string;
+  readonly attachType: string | undefined;
+  readonly xdpFrags: boolean;
+}
+
+export interface ProgArrayEntry {
+  /** Program id, u32, not 0. */
+  readonly id: number;
+  /** Address of its ProgramObject, not 0. */
+  readonly objectAddress: bigint;
+  /** Where a tail call enters its code. Ignored by arrays without cached targets. */
+  readonly target: bigint;
+  readonly traits: OwnerTraits;
+}
+
+/** Told of every change of a slot, after both words have been stored. */
+export type SlotListener = (
+  index: number,
+  before: ProgArrayEntry | undefined,
+  after: ProgArrayEntry | undefined,
+) => void;
+
+export class ProgArray implements BpfMap {
+  readonly spec: MapSpec;
+  readonly id: number;
+  readonly address: bigint;
+  readonly valuesAddress = 0n;
+  readonly memoryUsage: number;
+  readonly cachedTargets: boolean;
+  readonly #env: MapEnv;
+  readonly #offset: number;
+  /** Index of ptrs[0] in arena.u64. */
+  readonly #word: number;
+  readonly #entries: (ProgArrayEntry | undefined)[];
+  readonly #access: Access;
+  readonly #listeners = new Set<SlotListener>();
+  #owner: OwnerTraits | undefined;
+
+  constructor(spec: MapSpec, env: MapEnv) {
+    checkSpec(spec);
+    this.spec = spec;
+    this.id = env.id;
+    this.cachedTargets = env.cachedTargets === true;
+    this.#env = env;
+    this.#access = new Access(spec);
+    this.memoryUsage = ProgArrayLayout.ptrs + spec.maxEntries * (this.cachedTargets ? 16 : 8);
+    this.#offset = allocateMap(spec, env, this.memoryUsage);
+    env.arena.view.setUint32(this.#offset + MapHeader.stride, 8, true);
+    this.address = env.arena.address(this.#offset);
+    this.#word = (this.#offset + ProgArrayLayout.ptrs) / 8;
+    this.#entries = [];
+  }
+
+  /** Fixed by the first program that is put in or calls through the array. */
+  get owner(): OwnerTraits | undefined {
+    return this.#owner;
+  }
+
+  /**
+   * Checks a program against the owner, and makes it the owner where there is none. For programs that are put in (done by `set`)
+   * and programs that call through the array (done when they are loaded).
+   * @throws MapError `owner_mismatch` (EINVAL) naming the difference
+   */
+  claim(traits: OwnerTraits): void {
+    this.#access.alive();
+    const owner = this.#owner;
+    if (owner === undefined) {
+      this.#owner = { ...traits };
+      return;
+    }
+    const differences: string[] = [];
+    const compare = (what: string, theirs: unknown, ours: unknown): void => {
+      if (theirs !== ours) differences.push(`${what} is ${theirs ?? 'none'}, the array's is ${ours ?? 'none'}`);
+    };
+    compare('its type', traits.type, owner.type);
+    compare('its backend', traits.backend, owner.backend);
+    compare('its attach type', traits.attachType, owner.attachType);
+    compare('its support for XDP fragments', traits.xdpFrags, owner.xdpFrags);
+    if (differences.length > 0) {
+      throw new MapError(
+        'owner_mismatch',
+        'EINVAL',
+        `the program does not match the owner of prog array ${this.spec.name}: ${differences.join('; ')}`,
+        { map: this.spec.name, owner, traits },
+      );
+    }
+  }
+
+  /**
+   * Puts a program in a slot, at any time, whatever the slot holds.
+   * @returns what the slot held
+   * @throws MapError `index_out_of_range` (E2BIG), `owner_mismatch` (EINVAL), `not_permitted`
+   */
+  set(index: number, entry: ProgArrayEntry): ProgArrayEntry | undefined {
+    this.#access.write();
+    this.#checkIndex(index);
+    if (entry.objectAddress === 0n || (this.cachedTargets && entry.target === 0n)) {
+      throw new MapError(
+        'invalid_operation',
+        'EINVAL',
+        `slot ${index} of prog array ${this.spec.name} can't hold program ${entry.id}: its ${
+          entry.objectAddress === 0n ? 'program object' : 'tail-call entry'
+        } has address 0`,
+        { map: this.spec.name, index, id: entry.id },
+      );
+    }
+    this.claim(entry.traits);
+    return this.#store(index, entry);
+  }
+
+  /**
+   * Empties a slot.
+   * @returns what it held
+   * @throws MapError `index_out_of_range` (E2BIG), `no_such_key` (ENOENT) where it was empty
+   */
+  remove(index: number): ProgArrayEntry {
+    this.#access.write();
+    this.#checkIndex(index);
+    const before = this.#entries[index];
+    if (before === undefined) {
+      throw new MapError('no_such_key', 'ENOENT', `slot ${index} of prog array ${this.spec.name} is empty`, {
+        map: this.spec.name,
+        index,
+      });
+    }
+    this.#store(index, undefined);
+    return before;
+  }
+
+  /** Id of the program in a slot. An index out of range gives undefined, as an empty slot does. */
+  get(index: number): number | undefined {
+    this.#access.alive();
+    return this.#entries[index]?.id;
+  }
+
+  /** @returns what unsubscribes */
+  subscribe(listener: SlotListener): () => void {
+    this.#access.alive();
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  lookup(key: Uint8Array): Uint8Array | undefined {
+    this.#access.read();
+    checkKey(this.spec, key);
+    const id = this.#entries[toIndex(key)]?.id;
+    return id === undefined ? undefined : fromU32(id);
+  }
+
+  update(key: Uint8Array, _value: Uint8Array, _flags = 0): void {
+    this.#access.write();
+    checkKey(this.spec, key);
+    throw new MapError(
+      'needs_program',
+      'EBADF',
+      `slot ${toIndex(key)} of prog array ${this.spec.name} can't be set by bytes: ` +
+        'set it by program, through the slots of the runtime',
+      { map: this.spec.name, index: toIndex(key) },
+    );
+  }
+
+  delete(key: Uint8Array): void {
+    this.#access.write();
+    checkKey(this.spec, key);
+    this.remove(toIndex(key));
+  }
+
+  nextKey(key: Uint8Array | undefined): Uint8Array | undefined {
+    this.#access.read();
+    if (key === undefined) return fromU32(0);
+    checkKey(this.spec, key);
+    const index = toIndex(key);
+    if (index >= this.spec.maxEntries) return fromU32(0);
+    return index === this.spec.maxEntries - 1 ? undefined : fromU32(index + 1);
+  }
+
+  /** The populated slots, in ascending order. */
+  *entries(): IterableIterator<[key: Uint8Array, value: Uint8Array]> {
+    this.#access.read();
+    for (let index = 0; index < this.spec.maxEntries; index++) {
+      const id = this.#entries[index]?.id;
+      if (id !== undefined) yield [fromU32(index), fromU32(id)];
+      this.#access.alive();
+    }
+  }
+
+  freeze(): void {
+    this.#access.freeze();
+  }
+
+  dispose(): void {
+    if (!this.#access.dispose()) return;
+    this.#entries.length = 0;
+    this.#listeners.clear();
+    this.#env.arena.free(this.#offset);
+  }
+
+  #checkIndex(index: number): void {
+    if (!Number.isInteger(index) || index < 0 || index >= this.spec.maxEntries) {
+      throw new MapError(
+        'index_out_of_range',
+        'E2BIG',
+        `prog array ${this.spec.name} has slots 0 to ${this.spec.maxEntries - 1}, not ${index}`,
+        { map: this.spec.name, index, maxEntries: this.spec.maxEntries },
+      );
+    }
+  }
+
+  #store(index: number, entry: ProgArrayEntry | undefined): ProgArrayEntry | undefined {
+    const { i32, u64 } = this.#env.arena;
+    const before = this.#entries[index];
+    Atomics.exchange(u64, this.#word + index, entry?.objectAddress ?? 0n);
+    if (this.cachedTargets) Atomics.exchange(u64, this.#word + this.spec.maxEntries + index, entry?.target ?? 0n);
+    this.#entries[index] = entry;
+    const change = (entry === undefined ? 0 : 1) - (before === undefined ? 0 : 1);
+    if (change !== 0) Atomics.add(i32, (this.#offset + MapHeader.count) / 4, change);
+    // A listener that fails must not keep the others from patching their sites.
+    let failure: { error: unknown } | undefined;
+    for (const listener of this.#listeners) {
+      try {
+        listener(index, before, entry);
+      } catch (error) {
+        failure ??= { error };
+      }
+    }
+    if (failure !== undefined) throw failure.error;
+    return before;
+  }
+}
+
+function toIndex(key: Uint8Array): number {
+  return (key[0]! | (key[1]! << 8) | (key[2]! << 16) | (key[3]! << 24)) >>> 0;
+}
+
+function fromU32(value: number): Uint8Array {
+  return Uint8Array.of(value, value >>> 8, value >>> 16, value >>> 24);
+}

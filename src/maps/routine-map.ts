@@ -1,0 +1,215 @@
+/**
+ * A map whose operations are trusted routines: array, hash and their per-CPU forms. JS stages key and value in a block of the
+ * arena and calls the same code that programs call, so each operation has one body.
+ */
+import { MapHeader } from '../memory/layout.ts';
+import type { MapSpec } from '../object/spec.ts';
+import { Access, checkKey, type MapEnv, roundUp } from './env.ts';
+import { ERRNO, type Errno, MapError, type MapErrorCode } from './errors.ts';
+import type { BpfMap } from './map.ts';
+
+/** A map object in the arena, as the functions that lay out each type return it. */
+export interface MapObject {
+  /** Where the object starts. */
+  readonly offset: number;
+  /** All blocks of the arena that belong to it. */
+  readonly blocks: readonly number[];
+  /** Sum of their sizes, bytes. */
+  readonly bytes: number;
+  /** Address of the first value, for types with direct access; else 0. */
+  readonly valuesAddress: bigint;
+}
+
+const ERRNO_NAME = new Map(Object.entries(ERRNO).map(([name, number]) => [number, name as Errno]));
+
+export class RoutineMap implements BpfMap {
+  readonly spec: MapSpec;
+  readonly id: number;
+  readonly address: bigint;
+  readonly valuesAddress: bigint;
+  readonly memoryUsage: number;
+  readonly #env: MapEnv;
+  readonly #object: MapObject;
+  readonly #access: Access;
+  readonly #perCpu: boolean;
+  /** All entries exist from the start. */
+  readonly #fixed: boolean;
+  /** Bytes of a value as user space sees it: per-CPU types all CPUs' values, each rounded up to 8. */
+  readonly #valueBytes: number;
+  /** Block for key, next key and value, made at first use; 0 before. Not part of the map, so not counted as its memory. */
+  #staging = 0;
+
+  constructor(spec: MapSpec, env: MapEnv, object: MapObject) {
+    this.spec = spec;
+    this.id = env.id;
+    this.#env = env;
+    this.#object = object;
+    this.#access = new Access(spec);
+    this.address = env.arena.address(object.offset);
+    this.valuesAddress = object.valuesAddress;
+    this.memoryUsage = object.bytes;
+    this.#perCpu = spec.type.startsWith('percpu_');
+    this.#fixed = spec.type.endsWith('array');
+    this.#valueBytes = this.#perCpu ? env.cpus * roundUp(spec.valueSize, 8) : spec.valueSize;
+  }
+
+  get frozen(): boolean {
+    return this.#access.frozen;
+  }
+
+  lookup(key: Uint8Array): Uint8Array | undefined {
+    this.#access.read();
+    const keyAddress = this.#stageKey(key);
+    const value = this.#perCpu
+      ? this.#call('lookup_percpu', this.address, keyAddress, 0n)
+      : this.#call('lookup', this.address, keyAddress);
+    return value === 0n ? undefined : this.#read(value);
+  }
+
+  update(key: Uint8Array, value: Uint8Array, flags = 0): void {
+    this.#access.write();
+    const keyAddress = this.#stageKey(key);
+    if (value.length !== this.#valueBytes) {
+      throw new MapError(
+        'bad_value_size',
+        'EINVAL',
+        `map ${this.spec.name} has values of ${this.#valueBytes} bytes` +
+          `${this.#perCpu ? ` (${this.#env.cpus} CPUs of ${roundUp(this.spec.valueSize, 8)})` : ''}, not ${value.length}`,
+        { map: this.spec.name, expected: this.#valueBytes, actual: value.length },
+      );
+    }
+    if (!Number.isSafeInteger(flags) || flags < 0) {
+      throw new MapError('invalid_operation', 'EINVAL', `update flags must be 0 to 2^53 - 1, not ${flags}`, { flags });
+    }
+    const { arena } = this.#env;
+    const staged = this.#staging + 2 * roundUp(this.spec.keySize, 8);
+    arena.bytes.set(value, staged);
+    this.#check(
+      this.#call(
+        this.#perCpu ? 'update_percpu' : 'update',
+        this.address,
+        keyAddress,
+        arena.address(staged),
+        BigInt(flags),
+      ),
+      `update with flags ${flags}`,
+    );
+  }
+
+  delete(key: Uint8Array): void {
+    this.#access.write();
+    this.#check(this.#call('delete', this.address, this.#stageKey(key)), 'delete');
+  }
+
+  nextKey(key: Uint8Array | undefined): Uint8Array | undefined {
+    this.#access.read();
+    const { arena } = this.#env;
+    const keyAddress = key === undefined ? 0n : this.#stageKey(key);
+    const next = this.#stage() + roundUp(this.spec.keySize, 8);
+    const result = BigInt.asIntN(64, this.#call('next_key', this.address, keyAddress, arena.address(next)));
+    if (result === -BigInt(ERRNO.ENOENT)) return undefined;
+    this.#check(result, 'next key');
+    return arena.bytes.slice(next, next + this.spec.keySize);
+  }
+
+  /**
+   * All entries, in the order of nextKey. Entries that come or go meanwhile may or may not be seen; none is seen twice, and the
+   * iteration ends even if other threads keep changing the map.
+   */
+  *entries(): IterableIterator<[key: Uint8Array, value: Uint8Array]> {
+    // A key that is deleted under the iteration sends it back to the start (as in the kernel), so remember what was seen.
+    const seen = this.#fixed ? undefined : new Set<string>();
+    const text = new TextDecoder('latin1');
+    let again = 0;
+    for (let key = this.nextKey(undefined); key !== undefined; key = this.nextKey(key)) {
+      if (seen !== undefined) {
+        const name = text.decode(key);
+        if (seen.has(name)) {
+          if (++again > this.spec.maxEntries) return;
+          continue;
+        }
+        seen.add(name);
+      }
+      const value = this.lookup(key);
+      if (value !== undefined) yield [key, value];
+    }
+  }
+
+  /** From now on user space can't change the map (BPF_MAP_FREEZE). */
+  freeze(): void {
+    this.#access.freeze();
+  }
+
+  dispose(): void {
+    if (!this.#access.dispose()) return;
+    const { arena } = this.#env;
+    for (const block of this.#object.blocks) arena.free(block);
+    if (this.#staging !== 0) arena.free(this.#staging);
+  }
+
+  #call(operation: string, ...args: bigint[]): bigint {
+    return this.#env.routines.call(`${this.spec.type}_${operation}`, ...args);
+  }
+
+  #stage(): number {
+    if (this.#staging === 0) {
+      this.#staging = this.#env.arena.allocate(2 * roundUp(this.spec.keySize, 8) + this.#valueBytes);
+    }
+    return this.#staging;
+  }
+
+  #stageKey(key: Uint8Array): bigint {
+    checkKey(this.spec, key);
+    const offset = this.#stage();
+    this.#env.arena.bytes.set(key, offset);
+    return this.#env.arena.address(offset);
+  }
+
+  /** Copies what lookups give: the value at `address`, or one per CPU from there on. */
+  #read(address: bigint): Uint8Array {
+    const { arena, cpus } = this.#env;
+    const { valueSize } = this.spec;
+    if (!this.#perCpu) {
+      const from = arena.offset(address, valueSize);
+      return arena.bytes.slice(from, from + valueSize);
+    }
+    const result = new Uint8Array(this.#valueBytes);
+    const stride = arena.view.getBigUint64(this.#object.offset + MapHeader.cpuStride, true);
+    for (let cpu = 0; cpu < cpus; cpu++) {
+      const from = arena.offset(address + BigInt(cpu) * stride, valueSize);
+      result.set(arena.bytes.subarray(from, from + valueSize), cpu * roundUp(valueSize, 8));
+    }
+    return result;
+  }
+
+  #check(result: bigint, operation: string): void {
+    const status = BigInt.asIntN(64, result);
+    if (status === 0n) return;
+    const errno = ERRNO_NAME.get(Number(-status)) ?? 'EINVAL';
+    const [code, why] = this.#explain(errno, operation);
+    throw new MapError(code, errno, `${operation} of map ${this.spec.name} (${this.spec.type}): ${why}`, {
+      map: this.spec.name,
+      type: this.spec.type,
+    });
+  }
+
+  #explain(errno: Errno, operation: string): [MapErrorCode, string] {
+    const array = this.#fixed;
+    const { maxEntries } = this.spec;
+    switch (errno) {
+      case 'EEXIST':
+        return ['key_exists', array ? 'every entry of an array exists already' : 'the key is there already'];
+      case 'ENOENT':
+        return ['no_such_key', 'there is no such key'];
+      case 'E2BIG':
+        return array
+          ? ['index_out_of_range', `the index is not below max_entries, ${maxEntries}`]
+          : ['map_full', `the map holds max_entries elements, ${maxEntries}; delete some first`];
+      default:
+        return [
+          'invalid_operation',
+          operation === 'delete' ? 'entries of an array can be changed, not deleted' : 'unknown or contradictory flags',
+        ];
+    }
+  }
+}

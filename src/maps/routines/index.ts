@@ -1,0 +1,14 @@
+/** All trusted routines of the maps room, and how lowering finds the one for a map. */
+import type { Routine } from '../../isa/routine.ts';
+import type { MapType } from '../../object/spec.ts';
+import { ARRAY_ROUTINES } from './array.ts';
+import { PROG_ARRAY_ROUTINES } from './prog-array.ts';
+
+export type MapOperation = 'lookup' | 'update' | 'delete';
+
+export const MAP_ROUTINES: readonly Routine[] = [...ARRAY_ROUTINES, ...PROG_ARRAY_ROUTINES];
+
+/** Name of the routine that does `operation` on maps of this type. */
+export function mapRoutine(type: MapType, operation: MapOperation): string {
+  return `${type}_${operation}`;
+}
