@@ -601,6 +601,11 @@ function checkRange(insn: number, slot: Slot): void {
   }
 }
 
+/** The opcode byte of an instruction; undefined for one that has no encoding of its own (internal instructions, `wide`). */
+export function opcodeOf(insn: Instruction): number | undefined {
+  return insn.kind === 'loadImm64' ? LOAD_IMM64 : slotOf(insn)?.opcode;
+}
+
 function checkValue(insn: number, value: bigint): void {
   if (BigInt.asUintN(64, value) === value || BigInt.asIntN(64, value) === value) return;
   const message = `instruction ${insn}: the value of a loadImm64 must fit 64 bits, which ${value} does not`;

@@ -54,6 +54,9 @@ export function typeName(size: Size, signed = false): string {
   return `${signed ? 's' : 'u'}${size * 8}`;
 }
 
+/** Helper numbers to names, for printers; undefined where the number has none. */
+export type HelperName = (helper: number) => string | undefined;
+
 /** Turns a table of spellings around. */
 export function bySpelling<Op extends string>(symbols: Readonly<Record<Op, string>>): ReadonlyMap<string, Op> {
   return new Map((Object.entries(symbols) as [Op, string][]).map(([op, symbol]) => [symbol, op]));
