@@ -144,16 +144,23 @@ const MAP_OPERATIONS: ReadonlyMap<number, string> = new Map([
   [3, 'delete'],
 ]);
 const TAIL_CALL = 12;
+const REDIRECT = 23;
 
 /**
- * Name of the trusted routine that a call of helper `helperId` becomes.
+ * Name of the trusted routine that a call of helper `helperId` becomes. bpf_redirect has one for xdp and one for skbs:
+ * its verdicts and flags differ.
  *
  * @param mapType type of the map argument where it is the same on all paths.
  * @returns undefined for bpf_tail_call (an instruction of its own) and for a helper that is not in `HELPERS`.
  */
-export function helperRoutine(helperId: number, mapType: MapType | undefined): string | undefined {
+export function helperRoutine(
+  helperId: number,
+  mapType: MapType | undefined,
+  programType: ProgramType,
+): string | undefined {
   const signature = HELPERS.get(helperId);
   if (signature === undefined || helperId === TAIL_CALL) return undefined;
+  if (helperId === REDIRECT && programType === 'xdp') return 'bpf_xdp_redirect';
   const operation = MAP_OPERATIONS.get(helperId);
   if (operation !== undefined && mapType !== undefined && SPECIALISED.has(mapType)) return `${mapType}_${operation}`;
   return `bpf_${signature.name}`;

@@ -1,0 +1,23 @@
+/** Every trusted routine of the helpers. The map operations' are in `maps/`. */
+import type { Routine } from '../isa/routine.ts';
+import { ADJUST_ROOM_ROUTINES } from './routines/adjust-room.ts';
+import { CHECKSUM_ROUTINES } from './routines/checksum.ts';
+import { GENERAL_ROUTINES } from './routines/general.ts';
+import { HASH_ROUTINES } from './routines/hash.ts';
+import { MEMORY_ROUTINES } from './routines/memory.ts';
+import { REDIRECT_ROUTINES } from './routines/redirect.ts';
+import { SKB_ROUTINES } from './routines/skb.ts';
+import { VLAN_ROUTINES } from './routines/vlan.ts';
+import { XDP_ROUTINES } from './routines/xdp.ts';
+
+export const HELPER_ROUTINES: readonly Routine[] = [
+  ...MEMORY_ROUTINES,
+  ...GENERAL_ROUTINES,
+  ...CHECKSUM_ROUTINES,
+  ...SKB_ROUTINES,
+  ...ADJUST_ROOM_ROUTINES,
+  ...VLAN_ROUTINES,
+  ...HASH_ROUTINES,
+  ...XDP_ROUTINES,
+  ...REDIRECT_ROUTINES,
+];
