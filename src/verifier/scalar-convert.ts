@@ -1,0 +1,72 @@
+/** Narrowing, sign extension and byte swaps of scalars. */
+import type { Size, Width } from '../isa/instruction.ts';
+import type { Scalar } from './scalar.ts';
+import { S32_MAX, S32_MIN, settle, settleLow, U32_MAX, U64_MAX, UNKNOWN } from './scalar-settle.ts';
+import { tnumSignExtend } from './tnum.ts';
+
+const LOW32 = 0xffffffffn;
+
+/** The low `bytes` bytes, zero-extended to 64 bits. */
+export function truncate(a: Scalar, bytes: Size): Scalar {
+  if (bytes === 8) return a;
+  const limit = bytes === 4 ? U32_MAX : 2 ** (8 * bytes) - 1;
+  if (a.umax <= LOW32 && a.u32max <= limit) return a;
+  const value = Number(a.tnum.value & LOW32);
+  const mask = Number(a.tnum.mask & LOW32);
+  if (bytes === 4) return settleLow(value, mask, a.u32min, a.u32max, a.s32min, a.s32max) ?? UNKNOWN;
+  // The range survives if it does not cross a multiple of the limit; in signed order it may cross zero of u32.
+  let low = 0;
+  let high = limit;
+  for (const [first, last] of [
+    [a.u32min, a.u32max],
+    [a.s32min, a.s32max],
+  ] as const) {
+    if (last - first > limit || (first & limit) > (last & limit)) continue;
+    low = Math.max(low, first & limit);
+    high = Math.min(high, last & limit);
+  }
+  return settleLow((value & limit) >>> 0, (mask & limit) >>> 0, low, high, S32_MIN, S32_MAX) ?? UNKNOWN;
+}
+
+/** The low `bytes` bytes, sign-extended to 64 bits. */
+export function signExtend(a: Scalar, bytes: Size): Scalar {
+  if (bytes === 8) return a;
+  const bits = 8 * bytes;
+  let low = -(2 ** (bits - 1));
+  let high = 2 ** (bits - 1) - 1;
+  if (a.smin >= BigInt(low) && a.smax <= BigInt(high)) return a;
+  const unused = 32 - bits;
+  for (const [first, last] of [
+    [a.u32min, a.u32max],
+    [a.s32min, a.s32max],
+  ] as const) {
+    const from = (first << unused) >> unused;
+    const to = (last << unused) >> unused;
+    if (last - first >= 2 ** bits || from > to) continue;
+    low = Math.max(low, from);
+    high = Math.min(high, to);
+  }
+  const known = tnumSignExtend(a.tnum, bits);
+  return settle(known, 0n, U64_MAX, BigInt(low), BigInt(high), 0, U32_MAX, S32_MIN, S32_MAX) ?? UNKNOWN;
+}
+
+/** MOVSX: the low `from` bits sign-extended; for width 32 to 32 bits, then zero-extended. */
+export function movsx(width: Width, from: 8 | 16 | 32, a: Scalar): Scalar {
+  const extended = signExtend(a, from === 8 ? 1 : from === 16 ? 2 : 4);
+  return width === 64 ? extended : truncate(extended, 4);
+}
+
+/** END and BSWAP on a little-endian machine: `le` only truncates, `be` and `swap` reverse the low `size` bits; the result is zero-extended. */
+export function byteswap(order: 'le' | 'be' | 'swap', size: 16 | 32 | 64, a: Scalar): Scalar {
+  if (order === 'le') return truncate(a, size === 16 ? 2 : size === 32 ? 4 : 8);
+  const known = { value: reverseBytes(a.tnum.value, size), mask: reverseBytes(a.tnum.mask, size) };
+  const u = UNKNOWN;
+  return settle(known, u.umin, u.umax, u.smin, u.smax, u.u32min, u.u32max, u.s32min, u.s32max) ?? UNKNOWN;
+}
+
+/** The low `size` bits in reverse byte order. */
+function reverseBytes(x: bigint, size: number): bigint {
+  let reversed = 0n;
+  for (let done = 0; done < size; done += 8, x >>= 8n) reversed = (reversed << 8n) | (x & 0xffn);
+  return reversed;
+}
