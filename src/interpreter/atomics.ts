@@ -28,7 +28,9 @@ function apply32(words: Int32Array, insn: Atomic, index: number, low: Int32Array
   const operand = low[insn.src]!;
   const result = insn.op === 'cmpxchg' ? 0 : insn.src;
   const old =
-    insn.op === 'cmpxchg' ? Atomics.compareExchange(words, index, low[0]!, operand) : modify32(words, insn, index, operand);
+    insn.op === 'cmpxchg'
+      ? Atomics.compareExchange(words, index, low[0]!, operand)
+      : modify32(words, insn, index, operand);
   if (!insn.fetch) return;
   low[result] = old;
   high[result] = 0;

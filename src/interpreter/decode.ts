@@ -17,9 +17,9 @@
 import type { Atomic, Instruction, LoadImm64, Size } from '../isa/instruction.ts';
 import type { Lowered } from '../lowering/lowered.ts';
 import { InterpreterError } from './errors.ts';
+import { functionAddress } from './function-address.ts';
 import { highHalf, lowHalf } from './int64.ts';
 import type { LinkedProgram } from './linked-program.ts';
-import { functionAddress } from './function-address.ts';
 import { Op } from './opcodes.ts';
 
 /** log2 of the words for each slot. */
@@ -85,13 +85,16 @@ function decodeSlot(
   switch (insn.kind) {
     case 'alu': {
       const op = insn.width === 64 ? ALU64[insn.op] : ALU32[insn.op];
-      return emit(output, slot, op, insn.dst, insn.src, insn.imm);
+      emit(output, slot, op, insn.dst, insn.src, insn.imm);
+      return;
     }
     case 'movsx':
-      return emit(output, slot, insn.width === 64 ? MOVSX64[insn.from] : MOVSX32[insn.from], insn.dst, insn.src);
+      emit(output, slot, insn.width === 64 ? MOVSX64[insn.from] : MOVSX32[insn.from], insn.dst, insn.src);
+      return;
     case 'byteswap': {
       const op = insn.order === 'le' ? TRUNCATE[insn.size] : SWAP[insn.size];
-      return emit(output, slot, op, insn.dst);
+      emit(output, slot, op, insn.dst);
+      return;
     }
     case 'loadImm64': {
       const value = resolveImm64(program, insn, slot);
@@ -100,39 +103,52 @@ function decodeSlot(
       return;
     }
     case 'load':
-      return emit(output, slot, insn.signed ? LOAD_SIGNED[insn.size] : LOAD[insn.size], insn.dst, insn.src, 0, insn.offset);
+      emit(output, slot, insn.signed ? LOAD_SIGNED[insn.size] : LOAD[insn.size], insn.dst, insn.src, 0, insn.offset);
+      return;
     case 'store':
-      return emit(output, slot, STORE[insn.size], insn.dst, insn.src, insn.imm, insn.offset);
+      emit(output, slot, STORE[insn.size], insn.dst, insn.src, insn.imm, insn.offset);
+      return;
     case 'atomic': {
       output.atomics.push(insn);
-      return emit(output, slot, Op.atomic, insn.dst, insn.src, 0, insn.offset, output.atomics.length - 1);
+      emit(output, slot, Op.atomic, insn.dst, insn.src, 0, insn.offset, output.atomics.length - 1);
+      return;
     }
     case 'jump': {
       const op = insn.width === 64 ? JUMP64[insn.op] : JUMP32[insn.op];
-      return emit(output, slot, op, insn.dst, insn.src, insn.imm, targetOf(lowered, slot, insn.offset));
+      emit(output, slot, op, insn.dst, insn.src, insn.imm, targetOf(lowered, slot, insn.offset));
+      return;
     }
     case 'goto':
-      return emit(output, slot, Op.goto, 0, undefined, 0, targetOf(lowered, slot, insn.offset));
+      emit(output, slot, Op.goto, 0, undefined, 0, targetOf(lowered, slot, insn.offset));
+      return;
     case 'callSubprogram': {
       const target = targetOf(lowered, slot, insn.offset);
       const depth = stackDepths.get(target);
       if (depth === undefined) throw badTarget(lowered, slot, target, 'a call must lead to the start of a subprogram');
-      return emit(output, slot, Op.callSubprogram, 0, undefined, 0, target, depth);
+      emit(output, slot, Op.callSubprogram, 0, undefined, 0, target, depth);
+      return;
     }
     case 'exit':
-      return emit(output, slot, Op.exit);
+      emit(output, slot, Op.exit);
+      return;
     case 'wide':
-      return emit(output, slot, Op.trap);
+      emit(output, slot, Op.trap);
+      return;
     case 'tailCall':
-      return emit(output, slot, Op.tailCall, 0, undefined, insn.imm | 0);
+      emit(output, slot, Op.tailCall, 0, undefined, insn.imm | 0);
+      return;
     case 'runContext':
-      return emit(output, slot, Op.runContext, insn.dst);
+      emit(output, slot, Op.runContext, insn.dst);
+      return;
     case 'callRoutine':
-      return emit(output, slot, Op.callRoutine, 0, undefined, 0, 0, nameIndexOf(output, insn.routine));
+      emit(output, slot, Op.callRoutine, 0, undefined, 0, 0, nameIndexOf(output, insn.routine));
+      return;
     case 'callService':
-      return emit(output, slot, Op.callService, 0, undefined, 0, 0, nameIndexOf(output, insn.service));
+      emit(output, slot, Op.callService, 0, undefined, 0, 0, nameIndexOf(output, insn.service));
+      return;
     case 'callIndirect':
-      return emit(output, slot, Op.callIndirect, 0, insn.register);
+      emit(output, slot, Op.callIndirect, 0, insn.register);
+      return;
     case 'addrSpaceCast':
     case 'packetLoad':
     case 'mayGoto':

@@ -9,6 +9,9 @@
  * frame size (`Decoded.stackDepth`, a multiple of 16). What must survive a call (return address, r6-r9, r10) is kept in a
  * JS-side array and not in the arena, so that no program can reach it.
  *
+ * Why the case labels are plain numbers: V8 makes a jump table only of literals; with named constants it compares one
+ * after the other, which made the loop a quarter slower. A test holds the numbers and their comments against `Op`.
+ *
  * Tail calls follow these rules, in this order: the index, as u32, must be below max_entries; fewer than 33 tail calls must
  * have been made since the run began, in whatever frame; the slot must be populated. Only then does the count rise.
  * A call that fails falls through with every register kept. One that succeeds replaces the current frame only.
@@ -23,7 +26,6 @@ import { InterpreterError } from './errors.ts';
 import { functionLocation } from './function-address.ts';
 import * as int64 from './int64.ts';
 import type { LinkedProgram } from './linked-program.ts';
-import { Op } from './opcodes.ts';
 
 /** Tail calls that one run may make (the kernel's MAX_TAIL_CALL_CNT): 34 program runs. */
 export const MAX_TAIL_CALLS = 33;
@@ -130,198 +132,207 @@ export class Execution {
       const dHigh = high[dst]!;
 
       switch (words[at]) {
-        case Op.nop:
+        case 1: // nop
           break;
-        case Op.mov64:
-        case Op.loadImm64:
+        case 2: // mov64
           low[dst] = sLow;
           high[dst] = sHigh;
-          if (words[at] === Op.loadImm64) slot++;
+
           break;
-        case Op.add64:
+        case 42: // loadImm64
+          low[dst] = sLow;
+          high[dst] = sHigh;
+          slot++;
+          break;
+        case 3: // add64
           low[dst] = dLow + sLow;
           high[dst] = int64.addHigh(dLow, dHigh, sLow, sHigh);
           break;
-        case Op.sub64:
+        case 4: // sub64
           low[dst] = dLow - sLow;
           high[dst] = int64.subtractHigh(dLow, dHigh, sLow, sHigh);
           break;
-        case Op.mul64:
+        case 5: // mul64
           low[dst] = Math.imul(dLow, sLow);
           high[dst] = int64.multiplyHigh(dLow, dHigh, sLow, sHigh);
           break;
-        case Op.div64:
+        case 6: // div64
           int64.divideInPlace('div', low, high, dst, sLow, sHigh);
           break;
-        case Op.sdiv64:
+        case 7: // sdiv64
           int64.divideInPlace('sdiv', low, high, dst, sLow, sHigh);
           break;
-        case Op.mod64:
+        case 8: // mod64
           int64.divideInPlace('mod', low, high, dst, sLow, sHigh);
           break;
-        case Op.smod64:
+        case 9: // smod64
           int64.divideInPlace('smod', low, high, dst, sLow, sHigh);
           break;
-        case Op.or64:
+        case 10: // or64
           low[dst] = dLow | sLow;
           high[dst] = dHigh | sHigh;
           break;
-        case Op.and64:
+        case 11: // and64
           low[dst] = dLow & sLow;
           high[dst] = dHigh & sHigh;
           break;
-        case Op.xor64:
+        case 12: // xor64
           low[dst] = dLow ^ sLow;
           high[dst] = dHigh ^ sHigh;
           break;
-        case Op.lsh64:
+        case 13: // lsh64
           low[dst] = int64.shiftLeftLow(dLow, sLow);
           high[dst] = int64.shiftLeftHigh(dLow, dHigh, sLow);
           break;
-        case Op.rsh64:
+        case 14: // rsh64
           low[dst] = int64.shiftRightLow(dLow, dHigh, sLow);
           high[dst] = int64.shiftRightHigh(dHigh, sLow);
           break;
-        case Op.arsh64:
+        case 15: // arsh64
           low[dst] = int64.shiftRightSignedLow(dLow, dHigh, sLow);
           high[dst] = int64.shiftRightSignedHigh(dHigh, sLow);
           break;
-        case Op.neg64:
+        case 16: // neg64
           low[dst] = -dLow;
           high[dst] = int64.subtractHigh(0, 0, dLow, dHigh);
           break;
 
-        case Op.mov32:
+        case 17: // mov32
           low[dst] = sLow;
           high[dst] = 0;
           break;
-        case Op.add32:
+        case 18: // add32
           low[dst] = dLow + sLow;
           high[dst] = 0;
           break;
-        case Op.sub32:
+        case 19: // sub32
           low[dst] = dLow - sLow;
           high[dst] = 0;
           break;
-        case Op.mul32:
+        case 20: // mul32
           low[dst] = Math.imul(dLow, sLow);
           high[dst] = 0;
           break;
-        case Op.div32:
+        case 21: // div32
           low[dst] = int64.divide32(dLow, sLow);
           high[dst] = 0;
           break;
-        case Op.sdiv32:
+        case 22: // sdiv32
           low[dst] = int64.divideSigned32(dLow, sLow);
           high[dst] = 0;
           break;
-        case Op.mod32:
+        case 23: // mod32
           low[dst] = int64.modulo32(dLow, sLow);
           high[dst] = 0;
           break;
-        case Op.smod32:
+        case 24: // smod32
           low[dst] = int64.moduloSigned32(dLow, sLow);
           high[dst] = 0;
           break;
-        case Op.or32:
+        case 25: // or32
           low[dst] = dLow | sLow;
           high[dst] = 0;
           break;
-        case Op.and32:
+        case 26: // and32
           low[dst] = dLow & sLow;
           high[dst] = 0;
           break;
-        case Op.xor32:
+        case 27: // xor32
           low[dst] = dLow ^ sLow;
           high[dst] = 0;
           break;
         // JS masks the amount of a 32-bit shift to five bits, as BPF does.
-        case Op.lsh32:
+        case 28: // lsh32
           low[dst] = dLow << sLow;
           high[dst] = 0;
           break;
-        case Op.rsh32:
+        case 29: // rsh32
           low[dst] = dLow >>> sLow;
           high[dst] = 0;
           break;
-        case Op.arsh32:
+        case 30: // arsh32
           low[dst] = dLow >> sLow;
           high[dst] = 0;
           break;
-        case Op.neg32:
+        case 31: // neg32
           low[dst] = -dLow;
           high[dst] = 0;
           break;
 
-        case Op.movsx64From8:
+        case 32: // movsx64From8
           low[dst] = (sLow << 24) >> 24;
           high[dst] = (sLow << 24) >> 31;
           break;
-        case Op.movsx64From16:
+        case 33: // movsx64From16
           low[dst] = (sLow << 16) >> 16;
           high[dst] = (sLow << 16) >> 31;
           break;
-        case Op.movsx64From32:
+        case 34: // movsx64From32
           low[dst] = sLow;
           high[dst] = sLow >> 31;
           break;
-        case Op.movsx32From8:
+        case 35: // movsx32From8
           low[dst] = (sLow << 24) >> 24;
           high[dst] = 0;
           break;
-        case Op.movsx32From16:
+        case 36: // movsx32From16
           low[dst] = (sLow << 16) >> 16;
           high[dst] = 0;
           break;
-        case Op.truncate16:
+        case 37: // truncate16
           low[dst] = dLow & 0xffff;
           high[dst] = 0;
           break;
-        case Op.truncate32:
+        case 38: // truncate32
           high[dst] = 0;
           break;
-        case Op.swap16:
+        case 39: // swap16
           low[dst] = int64.swap16(dLow);
           high[dst] = 0;
           break;
-        case Op.swap32:
+        case 40: // swap32
           low[dst] = int64.swap32(dLow);
           high[dst] = 0;
           break;
-        case Op.swap64:
+        case 41: // swap64
           low[dst] = int64.swap32(dHigh);
           high[dst] = int64.swap32(dLow);
           break;
 
-        case Op.loadU8: {
+        case 43: {
+          // loadU8
           const offset = int64.toNumber(sLow, sHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 1)) this.outOfBounds(slot - 1, offset, 1);
           low[dst] = view.getUint8(offset);
           high[dst] = 0;
           break;
         }
-        case Op.loadU16: {
+        case 44: {
+          // loadU16
           const offset = int64.toNumber(sLow, sHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 2)) this.outOfBounds(slot - 1, offset, 2);
           low[dst] = view.getUint16(offset, true);
           high[dst] = 0;
           break;
         }
-        case Op.loadU32: {
+        case 45: {
+          // loadU32
           const offset = int64.toNumber(sLow, sHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 4)) this.outOfBounds(slot - 1, offset, 4);
           low[dst] = view.getInt32(offset, true);
           high[dst] = 0;
           break;
         }
-        case Op.load64: {
+        case 46: {
+          // load64
           const offset = int64.toNumber(sLow, sHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 8)) this.outOfBounds(slot - 1, offset, 8);
           low[dst] = view.getInt32(offset, true);
           high[dst] = view.getInt32(offset + 4, true);
           break;
         }
-        case Op.loadS8: {
+        case 47: {
+          // loadS8
           const offset = int64.toNumber(sLow, sHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 1)) this.outOfBounds(slot - 1, offset, 1);
           const value = view.getInt8(offset);
@@ -329,7 +340,8 @@ export class Execution {
           high[dst] = value >> 31;
           break;
         }
-        case Op.loadS16: {
+        case 48: {
+          // loadS16
           const offset = int64.toNumber(sLow, sHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 2)) this.outOfBounds(slot - 1, offset, 2);
           const value = view.getInt16(offset, true);
@@ -337,7 +349,8 @@ export class Execution {
           high[dst] = value >> 31;
           break;
         }
-        case Op.loadS32: {
+        case 49: {
+          // loadS32
           const offset = int64.toNumber(sLow, sHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 4)) this.outOfBounds(slot - 1, offset, 4);
           const value = view.getInt32(offset, true);
@@ -345,127 +358,134 @@ export class Execution {
           high[dst] = value >> 31;
           break;
         }
-        case Op.store8: {
+        case 50: {
+          // store8
           const offset = int64.toNumber(dLow, dHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 1)) this.outOfBounds(slot - 1, offset, 1);
           view.setInt8(offset, sLow);
           break;
         }
-        case Op.store16: {
+        case 51: {
+          // store16
           const offset = int64.toNumber(dLow, dHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 2)) this.outOfBounds(slot - 1, offset, 2);
           view.setInt16(offset, sLow, true);
           break;
         }
-        case Op.store32: {
+        case 52: {
+          // store32
           const offset = int64.toNumber(dLow, dHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 4)) this.outOfBounds(slot - 1, offset, 4);
           view.setInt32(offset, sLow, true);
           break;
         }
-        case Op.store64: {
+        case 53: {
+          // store64
           const offset = int64.toNumber(dLow, dHigh) + words[at + 5]! - base;
           if (!(offset >= 0 && offset <= arenaSize - 8)) this.outOfBounds(slot - 1, offset, 8);
           view.setInt32(offset, sLow, true);
           view.setInt32(offset + 4, sHigh, true);
           break;
         }
-        case Op.atomic:
+        case 54: // atomic
           this.atomic(this.current.atomics[words[at + 6]!]!, slot - 1);
           break;
 
-        case Op.goto:
+        case 55: // goto
           slot = words[at + 5]!;
           break;
-        case Op.jeq64:
+        case 56: // jeq64
           if (dLow === sLow && dHigh === sHigh) slot = words[at + 5]!;
           break;
-        case Op.jne64:
+        case 57: // jne64
           if (dLow !== sLow || dHigh !== sHigh) slot = words[at + 5]!;
           break;
-        case Op.jgt64:
+        case 58: // jgt64
           if (int64.lessUnsigned(sLow, sHigh, dLow, dHigh)) slot = words[at + 5]!;
           break;
-        case Op.jge64:
+        case 59: // jge64
           if (!int64.lessUnsigned(dLow, dHigh, sLow, sHigh)) slot = words[at + 5]!;
           break;
-        case Op.jlt64:
+        case 60: // jlt64
           if (int64.lessUnsigned(dLow, dHigh, sLow, sHigh)) slot = words[at + 5]!;
           break;
-        case Op.jle64:
+        case 61: // jle64
           if (!int64.lessUnsigned(sLow, sHigh, dLow, dHigh)) slot = words[at + 5]!;
           break;
-        case Op.jsgt64:
+        case 62: // jsgt64
           if (int64.lessSigned(sLow, sHigh, dLow, dHigh)) slot = words[at + 5]!;
           break;
-        case Op.jsge64:
+        case 63: // jsge64
           if (!int64.lessSigned(dLow, dHigh, sLow, sHigh)) slot = words[at + 5]!;
           break;
-        case Op.jslt64:
+        case 64: // jslt64
           if (int64.lessSigned(dLow, dHigh, sLow, sHigh)) slot = words[at + 5]!;
           break;
-        case Op.jsle64:
+        case 65: // jsle64
           if (!int64.lessSigned(sLow, sHigh, dLow, dHigh)) slot = words[at + 5]!;
           break;
-        case Op.jset64:
+        case 66: // jset64
           if (((dLow & sLow) | (dHigh & sHigh)) !== 0) slot = words[at + 5]!;
           break;
-        case Op.jeq32:
+        case 67: // jeq32
           if (dLow === sLow) slot = words[at + 5]!;
           break;
-        case Op.jne32:
+        case 68: // jne32
           if (dLow !== sLow) slot = words[at + 5]!;
           break;
-        case Op.jgt32:
+        case 69: // jgt32
           if (dLow >>> 0 > sLow >>> 0) slot = words[at + 5]!;
           break;
-        case Op.jge32:
+        case 70: // jge32
           if (dLow >>> 0 >= sLow >>> 0) slot = words[at + 5]!;
           break;
-        case Op.jlt32:
+        case 71: // jlt32
           if (dLow >>> 0 < sLow >>> 0) slot = words[at + 5]!;
           break;
-        case Op.jle32:
+        case 72: // jle32
           if (dLow >>> 0 <= sLow >>> 0) slot = words[at + 5]!;
           break;
-        case Op.jsgt32:
+        case 73: // jsgt32
           if (dLow > sLow) slot = words[at + 5]!;
           break;
-        case Op.jsge32:
+        case 74: // jsge32
           if (dLow >= sLow) slot = words[at + 5]!;
           break;
-        case Op.jslt32:
+        case 75: // jslt32
           if (dLow < sLow) slot = words[at + 5]!;
           break;
-        case Op.jsle32:
+        case 76: // jsle32
           if (dLow <= sLow) slot = words[at + 5]!;
           break;
-        case Op.jset32:
+        case 77: // jset32
           if ((dLow & sLow) !== 0) slot = words[at + 5]!;
           break;
 
-        case Op.runContext:
+        case 83: // runContext
           this.setRegister(dst, this.host.runContext);
           break;
-        case Op.callSubprogram:
+        case 78: // callSubprogram
           this.pushFrame(this.current, slot, words[at + 6]!);
           slot = words[at + 5]!;
           break;
-        case Op.callRoutine: {
+        case 79: {
+          // callRoutine
           const routine = this.routineAt(words[at + 6]!);
           this.pushFrame(routine, slot, routine.stackDepth);
           words = routine.words;
           slot = 0;
           break;
         }
-        case Op.callIndirect: {
+        case 81: {
+          // callIndirect
           const target = this.functionAt(sLow, sHigh, slot - 1);
           this.pushFrame(target.program, slot, target.stackDepth);
           words = target.program.words;
           slot = target.slot;
           break;
         }
-        case Op.callService: {
+        case 80: {
+          // callService
           // A service may look at this run, or start another on top of it: leave a consistent state behind.
           this.slot = slot;
           const service = this.host.service(this.current.names[words[at + 6]!]!);
@@ -475,7 +495,8 @@ export class Execution {
           );
           break;
         }
-        case Op.tailCall: {
+        case 82: {
+          // tailCall
           const target = this.tailCallTarget(sLow, slot - 1);
           if (target !== undefined) {
             this.current = target;
@@ -486,7 +507,7 @@ export class Execution {
           }
           break;
         }
-        case Op.exit:
+        case 84: // exit
           if (this.frames === 0) {
             this.instructions += limit - left;
             this.slot = slot - 1;

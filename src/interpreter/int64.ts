@@ -101,7 +101,7 @@ export function divide32(a: number, b: number): number {
 }
 /** By zero leaves the dividend. */
 export function modulo32(a: number, b: number): number {
-  return b === 0 ? a : (a >>> 0) % (b >>> 0) | 0;
+  return b === 0 ? a : ((a >>> 0) % (b >>> 0)) | 0;
 }
 export function divideSigned32(a: number, b: number): number {
   return b === 0 ? 0 : (a / b) | 0;

@@ -1,7 +1,8 @@
 /** A lowered program with its maps' addresses: what the interpreter runs. */
-import { lowerRoutine } from '../lowering/routine.ts';
-import type { Lowered } from '../lowering/lowered.ts';
+
 import type { Routine } from '../isa/routine.ts';
+import type { Lowered } from '../lowering/lowered.ts';
+import { lowerRoutine } from '../lowering/routine.ts';
 
 export interface LinkedProgram {
   readonly lowered: Lowered;

@@ -12,8 +12,10 @@ interface Case {
   readonly name: string;
   readonly raw: readonly string[];
   readonly mem: string;
-  readonly result?: string;
-  readonly [field: string]: unknown;
+  readonly result: string;
+  readonly groups: readonly string[];
+  /** Memory after the run. */
+  readonly mem_out?: string;
 }
 
 const SUITE = new URL('../../../shared/suites/conformance.json', import.meta.url);
@@ -22,23 +24,23 @@ const cases: Case[] = existsSync(SUITE) ? JSON.parse(readFileSync(SUITE, 'utf8')
 describe.skipIf(cases.length === 0)('bpf_conformance', () => {
   const { arena, interpreter } = machine();
   const block = arena.allocate(4096);
-  let ran = 0;
-  const skipped: string[] = [];
 
   for (const item of cases) {
     test(item.name, context => {
       const bytes = Uint8Array.from(Buffer.from(item.raw.join(''), 'hex'));
-      if (item.result === undefined) return context.skip();
+      // Opcode 8d, CALLX, is not in Linux; the codec refuses it.
+      if (item.groups.includes('callx')) return context.skip();
       const insns: Instruction[] = decode(bytes);
       if (insns.some(i => i.kind === 'callHelper' || i.kind === 'callKfunc')) {
-        skipped.push(item.name);
         return context.skip();
       }
       const memory = Uint8Array.from(Buffer.from(item.mem, 'hex'));
       arena.bytes.set(memory, block);
       const args = memory.length === 0 ? [0n, 0n] : [arena.address(block), BigInt(memory.length)];
       expect(interpreter.run(linked(insns), args)).toBe(BigInt(item.result));
-      ran++;
+      if (item.mem_out !== undefined) {
+        expect(Buffer.from(arena.bytes.slice(block, block + memory.length)).toString('hex')).toBe(item.mem_out);
+      }
     });
   }
 });

@@ -1,7 +1,8 @@
 /** A run context, a stack and hand-made lowered programs for the interpreter's tests. */
-import type { Instruction } from '../../src/isa/instruction.ts';
+
 import { Interpreter, type InterpreterEnvironment } from '../../src/interpreter/interpreter.ts';
 import type { LinkedProgram } from '../../src/interpreter/linked-program.ts';
+import type { Instruction } from '../../src/isa/instruction.ts';
 import type { Lowered } from '../../src/lowering/lowered.ts';
 import type { Arena } from '../../src/memory/arena.ts';
 import { createArena } from '../../src/memory/buffer-arena.ts';
