@@ -84,11 +84,16 @@ const numaNode: Routine = {
 `,
 };
 
+/** Asked of the host once per thread. */
 const pidTgid: Routine = {
   name: 'bpf_get_current_pid_tgid',
   text: `
-  r0 = run_context
-  r0 = *(u64 *)(r0 + ${RunContext.pidTgid})
+  r6 = run_context
+  r0 = *(u64 *)(r6 + ${RunContext.pidTgid})
+  if r0 != 0 goto done
+  call service get_current_pid_tgid
+  *(u64 *)(r6 + ${RunContext.pidTgid}) = r0
+done:
   exit
 `,
 };
