@@ -74,3 +74,17 @@ export interface Compiler {
   readonly arch: 'x64' | 'arm64';
   compile(lowered: Lowered, options: CompileOptions): Code;
 }
+
+/** A compiler, and the code around compiled programs: what the runtime needs of one processor architecture. */
+export interface Machine extends Compiler {
+  /** The same for every program; `Code.tailCallPrologueOffset` is checked against it. */
+  readonly tailCallPrologueOffset: number;
+  /** `void f(void)` that enters BPF code as RunContext.entryTarget and entryArguments say. */
+  entryTrampoline(runContext: bigint): Uint8Array;
+  /** What a callService reaches: runs the host function at `target` on the host stack. */
+  serviceThunk(target: bigint): Uint8Array;
+  /** The patchable instructions of a `PokeSite`, all of the same length. */
+  jump(from: bigint, to: bigint): Uint8Array;
+  nop(): Uint8Array;
+  trap(): Uint8Array;
+}

@@ -1,0 +1,44 @@
+/** What runs lowered programs: the interpreter, or a compiler with executable memory behind it. */
+import type { Code, CompileOptions } from '../jit/shared/code.ts';
+import type { Lowered } from '../lowering/lowered.ts';
+import type { BpfMap, RoutineCaller } from '../maps/map.ts';
+import type { ContextBlock } from './contexts.ts';
+
+export type BackendName = 'native' | 'interpreter';
+
+export interface Installed {
+  /** Address of the first instruction; 0 where there is no machine code. */
+  readonly entry: bigint;
+  /** Address at which a tail call enters; 0 where the backend has no cached targets. */
+  readonly target: bigint;
+  /** What the compiler returned, with its offsets. */
+  readonly code: Code | undefined;
+  /** The machine code as it lies in memory now, patches included; empty for the interpreter. */
+  readMemory(): Uint8Array;
+  /** Points the direct call site `poke` at a tail-call entry, or nowhere. Any thread may be running the site. */
+  patch(poke: number, target: bigint | undefined): void;
+  /** After the grace period of a removal: the old target must not stay behind in the code. */
+  clear(poke: number): void;
+  /** Frees the code. Only after the grace period of its last user. */
+  free(): void;
+}
+
+export interface Backend extends RoutineCaller {
+  readonly name: BackendName;
+  /** Bytes from a program's entry to its tail-call entry; 0: no cached targets (tail-calls.md, 2.1). */
+  readonly tailCallPrologueOffset: number;
+  /** Direct call sites can be patched. */
+  readonly pokes: boolean;
+  /** Other native threads can run programs. */
+  readonly threads: boolean;
+  /** Bytes of machine code in use. */
+  readonly codeUsage: number;
+  /** Makes other threads drop instruction bytes they fetched before a patch. */
+  synchronise(): void;
+  /** @param id what `ProgramObject.id` of the program holds. */
+  install(lowered: Lowered, maps: readonly BpfMap[], id: number, options: Omit<CompileOptions, 'kind'>): Installed;
+  /** Runs the batch of this context to its end, on the calling thread. @returns true if it was stopped. */
+  runBatch(context: ContextBlock, program: Installed): boolean;
+  /** The same on another thread. */
+  runBatchAsync(context: ContextBlock, program: Installed): Promise<boolean>;
+}

@@ -1,0 +1,45 @@
+/** The run contexts of a runtime: one per CPU number, each with its stack, in the arena. CPU 0 is the control thread. */
+import type { Arena } from '../memory/arena.ts';
+import { RunContext, RuntimeState, SkbContext } from '../memory/layout.ts';
+import { Batch } from './batch.ts';
+
+/** Eight frames of a program, routines below them, and room for a signal handler's frame. */
+const STACK_BYTES = 256 * 1024;
+const STACK_ALIGNMENT = 65536;
+
+export interface ContextBlock {
+  readonly cpu: number;
+  /** Arena offsets. */
+  readonly offset: number;
+  readonly batch: number;
+  /** An XdpContext or SkbContext. */
+  readonly packetContext: number;
+}
+
+export interface Contexts {
+  readonly state: number;
+  readonly blocks: readonly ContextBlock[];
+}
+
+export function createContexts(arena: Arena, cpus: number, seed: () => bigint): Contexts {
+  const state = arena.allocate(RuntimeState.size, 64);
+  arena.view.setBigUint64(state + RuntimeState.epoch, 1n, true);
+  arena.view.setUint32(state + RuntimeState.cpus, cpus, true);
+  const blocks: ContextBlock[] = [];
+  for (let cpu = 0; cpu < cpus; cpu++) {
+    const offset = arena.allocate(RunContext.size, 64);
+    const stack = arena.allocate(STACK_BYTES, STACK_ALIGNMENT);
+    const { view } = arena;
+    view.setBigUint64(offset + RunContext.runtime, arena.address(state), true);
+    view.setUint32(offset + RunContext.cpu, cpu, true);
+    view.setBigUint64(offset + RunContext.random, BigInt.asUintN(64, seed()) | 1n, true);
+    view.setBigUint64(offset + RunContext.stackTop, arena.address(stack + STACK_BYTES), true);
+    blocks.push({
+      cpu,
+      offset,
+      batch: arena.allocate(Batch.size, 64),
+      packetContext: arena.allocate(SkbContext.size, 64),
+    });
+  }
+  return { state, blocks };
+}

@@ -1,0 +1,26 @@
+import { SwitchyardError } from '../errors.ts';
+
+export type RuntimeErrorCode =
+  /** No native backend on this operating system, processor or Node build. */
+  | 'unsupported_platform'
+  /** The operating system refused a mapping or a system call; `errno` says why. */
+  | 'os_refused'
+  /** The code region is full. */
+  | 'out_of_code_memory'
+  /** A name that the object does not define. */
+  | 'no_such_program'
+  | 'no_such_map'
+  /** The handle was disposed, or its runtime was. */
+  | 'disposed'
+  /** A run was asked for while the thing is busy: dispose during a run, too many workers. */
+  | 'busy'
+  /** Packet, memory or option out of range; the message names it. */
+  | 'bad_argument'
+  /** A map's initial contents name something that cannot be stored there. */
+  | 'bad_initial_contents'
+  /** A service (host function) threw while a program ran. */
+  | 'service_failed'
+  /** Internal: an object refers to a routine or service that does not exist. */
+  | 'missing_symbol';
+
+export class RuntimeError extends SwitchyardError<RuntimeErrorCode> {}

@@ -1,0 +1,135 @@
+/** Runs lowered programs in the interpreter, on the control thread. Works in a browser. */
+
+import type { Services } from '../helpers/services.ts';
+import { Interpreter } from '../interpreter/interpreter.ts';
+import { type LinkedProgram, linkRoutine } from '../interpreter/linked-program.ts';
+import type { Routine } from '../isa/routine.ts';
+import type { Lowered } from '../lowering/lowered.ts';
+import type { BpfMap } from '../maps/map.ts';
+import type { Arena } from '../memory/arena.ts';
+import { RunContext, RuntimeState } from '../memory/layout.ts';
+import type { Backend, Installed } from './backend.ts';
+import { Batch, Descriptor, HISTOGRAM, PacketKind } from './batch.ts';
+import type { ContextBlock, Contexts } from './contexts.ts';
+import { RuntimeError } from './errors.ts';
+
+interface InterpretedProgram extends Installed {
+  readonly linked: LinkedProgram;
+}
+
+export class InterpreterBackend implements Backend {
+  readonly name = 'interpreter';
+  readonly tailCallPrologueOffset = 0;
+  readonly pokes = false;
+  readonly threads = false;
+  readonly codeUsage = 0;
+  readonly #arena: Arena;
+  readonly #contexts: Contexts;
+  readonly #interpreter: Interpreter;
+  readonly #texts: ReadonlyMap<string, Routine>;
+  readonly #routines = new Map<string, LinkedProgram>();
+  readonly #programs = new Map<number, LinkedProgram>();
+
+  constructor(arena: Arena, contexts: Contexts, routines: readonly Routine[], services: Services) {
+    this.#arena = arena;
+    this.#contexts = contexts;
+    this.#texts = new Map(routines.map(routine => [routine.name, routine]));
+    this.#interpreter = new Interpreter({
+      arena,
+      runContext: arena.address(contexts.blocks[0]!.offset),
+      routine: name => this.#routine(name),
+      service: name => {
+        const service = services[name];
+        if (!service) throw new RuntimeError('missing_symbol', `no service is named ${name}`, { service: name });
+        return service;
+      },
+      programById: id => this.#programs.get(id),
+    });
+  }
+
+  synchronise(): void {}
+
+  call(routine: string, ...args: bigint[]): bigint {
+    return this.#interpreter.run(this.#routine(routine), args);
+  }
+
+  #routine(name: string): LinkedProgram {
+    let routine = this.#routines.get(name);
+    if (!routine) {
+      const text = this.#texts.get(name);
+      if (!text) throw new RuntimeError('missing_symbol', `no trusted routine is named ${name}`, { routine: name });
+      routine = linkRoutine(text);
+      this.#routines.set(name, routine);
+    }
+    return routine;
+  }
+
+  install(lowered: Lowered, maps: readonly BpfMap[], id: number): InterpretedProgram {
+    const linked: LinkedProgram = {
+      lowered,
+      mapAddresses: maps.map(map => map.address),
+      mapValueAddresses: maps.map(map => map.valuesAddress),
+      id,
+    };
+    this.#programs.set(id, linked);
+    return {
+      linked,
+      entry: 0n,
+      target: 0n,
+      code: undefined,
+      readMemory: () => new Uint8Array(0),
+      patch() {},
+      clear() {},
+      free: () => this.#programs.delete(id),
+    };
+  }
+
+  /** What the routine `replay` does on other backends, around the same `packet_begin` and `packet_end`. */
+  runBatch(context: ContextBlock, program: Installed): boolean {
+    const { view } = this.#arena;
+    const { linked } = program as InterpretedProgram;
+    const epoch = context.offset + RunContext.epoch;
+    const kind = view.getUint32(context.batch + Batch.kind, true);
+    const packetContext = view.getBigUint64(context.batch + Batch.context, true);
+    const first = view.getBigUint64(context.batch + Batch.descriptors, true);
+    const count = view.getUint32(context.batch + Batch.count, true);
+    const nested = view.getBigUint64(epoch, true);
+    try {
+      for (let pass = view.getUint32(context.batch + Batch.repeat, true); pass > 0; pass--) {
+        for (let i = 0; i < count; i++) {
+          if (view.getUint32(this.#contexts.state + RuntimeState.stop, true) !== 0) return true;
+          if (view.getUint32(context.batch + Batch.stop, true) !== 0) return true;
+          view.setBigUint64(epoch, view.getBigUint64(this.#contexts.state + RuntimeState.epoch, true), true);
+          const descriptor = first + BigInt(i * Descriptor.size);
+          const r1 = this.call('packet_begin', descriptor, BigInt(kind), packetContext);
+          const r2 = kind === PacketKind.raw ? view.getBigUint64(context.offset + RunContext.rawSize, true) : 0n;
+          const r0 = this.#interpreter.run(linked, [r1, r2]);
+          this.call('packet_end', descriptor, BigInt(kind), packetContext, r0);
+          this.#count(context.batch, kind === PacketKind.raw ? r0 : BigInt.asUintN(32, r0));
+        }
+      }
+      return false;
+    } finally {
+      view.setBigUint64(epoch, nested, true);
+    }
+  }
+
+  runBatchAsync(): Promise<boolean> {
+    return Promise.reject(
+      new RuntimeError(
+        'unsupported_platform',
+        'the interpreter runs on the control thread only; use workers: 1 or backend "native"',
+      ),
+    );
+  }
+
+  #count(batch: number, r0: bigint): void {
+    const { view } = this.#arena;
+    let slot: number = HISTOGRAM.other;
+    if (r0 < BigInt(HISTOGRAM.values)) slot = Number(r0);
+    else if (BigInt.asUintN(32, r0) === 0xffff_ffffn) slot = HISTOGRAM.unspec;
+    for (const offset of [batch + Batch.done, batch + Batch.histogram + slot * 8]) {
+      view.setBigUint64(offset, view.getBigUint64(offset, true) + 1n, true);
+    }
+  }
+}

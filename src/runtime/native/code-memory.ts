@@ -1,0 +1,105 @@
+/**
+ * Executable memory: one region, mapped twice.
+ *
+ * Problem: code must be written, patched while it runs, and never be writable through the address it runs at.
+ * Strategy: a memory file mapped once writable and once executable, both for the life of the runtime. All code of a
+ * runtime (programs, trusted routines, thunks) lies in the one region, so that calls between them are rel32.
+ * Invariants: blocks start on 64-byte lines; what was freed holds int3 (0xcc) until it is written again, so that a
+ * stray jump traps at once; a patch is one aligned 8-byte store, which x86-64 performs whole.
+ */
+import { Allocator } from '../../memory/allocator.ts';
+import { MemoryError } from '../../memory/errors.ts';
+import { RuntimeError } from '../errors.ts';
+import { type Mapping, mapTwice, syncCores, unmap, view } from './libc.ts';
+
+const LINE = 64;
+const TRAP = 0xcc;
+
+export class CodeMemory {
+  readonly size: number;
+  readonly #writable: Mapping;
+  readonly #executable: bigint;
+  readonly #bytes: Uint8Array;
+  readonly #words: BigInt64Array;
+  readonly #allocator: Allocator;
+  #closed = false;
+
+  /** @param size bytes of the region, a multiple of 4096; only touched pages cost memory. */
+  constructor(size: number) {
+    this.size = size;
+    const { writable, executable } = mapTwice(size, 'the code region');
+    this.#executable = executable;
+    this.#writable = view(writable, size);
+    this.#bytes = new Uint8Array(this.#writable.buffer);
+    this.#words = new BigInt64Array(this.#writable.buffer);
+    this.#allocator = new Allocator(0, size);
+  }
+
+  /** Bytes in use. */
+  get used(): number {
+    return this.#allocator.allocated;
+  }
+
+  /** @returns the offset of a block of at least `length` bytes. @throws RuntimeError `out_of_code_memory`. */
+  allocate(length: number): number {
+    try {
+      return this.#allocator.allocate(length, LINE);
+    } catch (cause) {
+      if (!(cause instanceof MemoryError)) throw cause;
+      throw new RuntimeError(
+        'out_of_code_memory',
+        `${length} bytes of code do not fit: ${this.used} of ${this.size} bytes are in use; dispose programs or create the runtime with a larger codeSize`,
+        { length, used: this.used, size: this.size },
+        { cause },
+      );
+    }
+  }
+
+  /** Fills a block with trap instructions and gives it back. Only after the grace period of its last user. */
+  free(offset: number): void {
+    const length = this.#allocator.free(offset);
+    this.#bytes.fill(TRAP, offset, offset + length);
+  }
+
+  /** Writes code that no thread can reach yet. */
+  write(offset: number, bytes: Uint8Array): void {
+    this.#bytes.set(bytes, offset);
+  }
+
+  /** A copy of what is in memory now, patches included. */
+  read(offset: number, length: number): Uint8Array {
+    return this.#bytes.slice(offset, offset + length);
+  }
+
+  /** Address at which the code runs. */
+  address(offset: number): bigint {
+    return this.#executable + BigInt(offset);
+  }
+
+  /** Replaces bytes within one aligned 8-byte word by one store, while threads may be running them. */
+  patch(offset: number, bytes: Uint8Array): void {
+    const word = offset >> 3;
+    const shift = offset & 7;
+    if (shift + bytes.length > 8)
+      throw new RangeError(`patch of ${bytes.length} bytes at ${offset} crosses an 8-byte word`);
+    let value = BigInt.asUintN(64, Atomics.load(this.#words, word));
+    for (let i = 0; i < bytes.length; i++) {
+      const bit = BigInt((shift + i) * 8);
+      value = (value & ~(0xffn << bit)) | (BigInt(bytes[i]!) << bit);
+    }
+    Atomics.store(this.#words, word, BigInt.asIntN(64, value));
+  }
+
+  /** After patches: no thread goes on with the old bytes. */
+  synchronise(): void {
+    syncCores();
+  }
+
+  /** Nothing may run in it any more. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#writable.discard();
+    unmap(this.#executable, this.size);
+  }
+}

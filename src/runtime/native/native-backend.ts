@@ -1,0 +1,250 @@
+/**
+ * Runs lowered programs as machine code.
+ *
+ * Each run context has an entry trampoline that switches to its BPF stack; trusted routines and service thunks lie in
+ * the same code region as the programs, so that all calls between them are near.
+ */
+import koffi from 'koffi';
+import type { Services } from '../../helpers/services.ts';
+import type { Routine } from '../../isa/routine.ts';
+import type { Code, CompileOptions, Machine, Relocation } from '../../jit/shared/code.ts';
+import type { Lowered } from '../../lowering/lowered.ts';
+import { lowerRoutine } from '../../lowering/routine.ts';
+import type { BpfMap } from '../../maps/map.ts';
+import type { Arena } from '../../memory/arena.ts';
+import { RunContext } from '../../memory/layout.ts';
+import type { Backend, Installed } from '../backend.ts';
+import type { ContextBlock, Contexts } from '../contexts.ts';
+import { RuntimeError } from '../errors.ts';
+import type { CodeMemory } from './code-memory.ts';
+import { libcSymbol } from './libc.ts';
+
+interface NativeCall {
+  (): void;
+  async(done: (error: Error | null) => void): void;
+}
+
+/** Services that are libc functions of the same signature: called directly, without going through JS. */
+const LIBC_SERVICES: ReadonlySet<string> = new Set(['clock_gettime']);
+
+export class NativeBackend implements Backend {
+  readonly name = 'native';
+  readonly tailCallPrologueOffset: number;
+  readonly pokes = true;
+  readonly threads = true;
+  readonly #arena: Arena;
+  readonly #memory: CodeMemory;
+  readonly #machine: Machine;
+  readonly #control: ContextBlock;
+  readonly #entries: NativeCall[];
+  /** Code address by routine or service name. */
+  readonly #symbols = new Map<string, bigint>();
+  readonly #callbacks: bigint[] = [];
+  #failure: unknown;
+
+  constructor(
+    arena: Arena,
+    memory: CodeMemory,
+    machine: Machine,
+    contexts: Contexts,
+    routines: readonly Routine[],
+    services: Services,
+  ) {
+    this.#arena = arena;
+    this.#memory = memory;
+    this.#machine = machine;
+    this.#control = contexts.blocks[0]!;
+    this.tailCallPrologueOffset = machine.tailCallPrologueOffset;
+    this.#entries = contexts.blocks.map(block => {
+      const address = this.#place(machine.entryTrampoline(arena.address(block.offset)));
+      return koffi.decode(address, koffi.proto(`void switchyard_entry_${address.toString(16)}()`)) as NativeCall;
+    });
+    for (const [name, service] of Object.entries(services)) this.#addService(name, service);
+    this.#addRoutines(routines);
+  }
+
+  get codeUsage(): number {
+    return this.#memory.used;
+  }
+
+  synchronise(): void {
+    this.#memory.synchronise();
+  }
+
+  call(routine: string, ...args: bigint[]): bigint {
+    this.#request(this.#control, this.#symbol('routine', routine), args);
+    this.#entries[0]!();
+    this.#rethrow();
+    return this.#arena.view.getBigUint64(this.#control.offset + RunContext.entryResult, true);
+  }
+
+  install(lowered: Lowered, maps: readonly BpfMap[], _id: number, options: Omit<CompileOptions, 'kind'>): Installed {
+    const code = this.#machine.compile(lowered, { ...options, kind: 'program' });
+    if (code.tailCallPrologueOffset !== this.tailCallPrologueOffset) {
+      throw new RuntimeError(
+        'missing_symbol',
+        `program ${lowered.name} was compiled with a tail-call entry at ${code.tailCallPrologueOffset}, the backend states ${this.tailCallPrologueOffset}`,
+        { program: lowered.name },
+      );
+    }
+    const offset = this.#memory.allocate(code.bytes.length);
+    try {
+      this.#memory.write(offset, this.#relocate(code, offset, maps));
+    } catch (error) {
+      this.#memory.free(offset);
+      throw error;
+    }
+    const entry = this.#memory.address(offset);
+    const site = (poke: number) => code.pokeSites.filter(candidate => candidate.poke === poke);
+    return {
+      entry,
+      target: entry + BigInt(code.tailCallPrologueOffset),
+      code,
+      readMemory: () => this.#memory.read(offset, code.bytes.length),
+      patch: (poke, target) => {
+        for (const { bypass, target: jump, out } of site(poke)) {
+          const at = (position: number) => entry + BigInt(position);
+          if (target === undefined) this.#memory.patch(offset + bypass, this.#machine.jump(at(bypass), at(out)));
+          else {
+            // First the jump, then the way to it: a run that passes the bypass must find a target.
+            this.#memory.patch(offset + jump, this.#machine.jump(at(jump), target));
+            this.#memory.patch(offset + bypass, this.#machine.nop());
+          }
+        }
+      },
+      clear: poke => {
+        for (const { target: jump } of site(poke)) this.#memory.patch(offset + jump, this.#machine.trap());
+      },
+      free: () => this.#memory.free(offset),
+    };
+  }
+
+  runBatch(context: ContextBlock): boolean {
+    this.#requestReplay(context);
+    this.#entries[context.cpu]!();
+    this.#rethrow();
+    return this.#stopped(context);
+  }
+
+  runBatchAsync(context: ContextBlock): Promise<boolean> {
+    this.#requestReplay(context);
+    return new Promise((resolve, reject) => {
+      this.#entries[context.cpu]!.async(error => {
+        if (error) reject(error);
+        else {
+          try {
+            this.#rethrow();
+            resolve(this.#stopped(context));
+          } catch (failure) {
+            reject(failure);
+          }
+        }
+      });
+    });
+  }
+
+  /** Unregisters the callbacks. Nothing may run. */
+  close(): void {
+    for (const callback of this.#callbacks.splice(0)) koffi.unregister(callback);
+  }
+
+  #requestReplay(context: ContextBlock): void {
+    this.#request(context, this.#symbol('routine', 'replay'), [this.#arena.address(context.batch)]);
+  }
+
+  #request(context: ContextBlock, target: bigint, args: readonly bigint[]): void {
+    const { view } = this.#arena;
+    view.setBigUint64(context.offset + RunContext.entryTarget, target, true);
+    for (let i = 0; i < args.length; i++) {
+      view.setBigUint64(context.offset + RunContext.entryArguments + i * 8, args[i]!, true);
+    }
+  }
+
+  #stopped(context: ContextBlock): boolean {
+    return this.#arena.view.getBigUint64(context.offset + RunContext.entryResult, true) !== 0n;
+  }
+
+  /** An exception must not unwind through machine code: it is kept, and thrown when the run is over. */
+  #rethrow(): void {
+    const failure = this.#failure;
+    if (failure === undefined) return;
+    this.#failure = undefined;
+    throw new RuntimeError(
+      'service_failed',
+      `a host function threw during the run: ${failure}`,
+      {},
+      { cause: failure },
+    );
+  }
+
+  #addService(name: string, service: (...args: [bigint, bigint, bigint, bigint, bigint]) => bigint): void {
+    let address: bigint;
+    if (LIBC_SERVICES.has(name)) address = libcSymbol(name);
+    else {
+      const prototype = koffi.pointer(koffi.proto('int64_t (int64_t a, int64_t b, int64_t c, int64_t d, int64_t e)'));
+      const callback = koffi.register((...args: (number | bigint)[]) => {
+        try {
+          const [a, b, c, d, e] = args.map(arg => BigInt.asUintN(64, BigInt(arg)));
+          return BigInt.asIntN(64, service(a!, b!, c!, d!, e!));
+        } catch (error) {
+          this.#failure ??= error;
+          return -14n;
+        }
+      }, prototype);
+      this.#callbacks.push(callback as unknown as bigint);
+      address = BigInt(koffi.address(callback));
+    }
+    this.#symbols.set(`service ${name}`, this.#place(this.#machine.serviceThunk(address)));
+  }
+
+  /** Compiles all routines, then links them: they may call each other. */
+  #addRoutines(routines: readonly Routine[]): void {
+    const placed = routines.map(routine => {
+      const code = this.#machine.compile(lowerRoutine(routine), { kind: 'routine', tailCallMode: 'cached' });
+      const offset = this.#memory.allocate(code.bytes.length);
+      this.#symbols.set(`routine ${routine.name}`, this.#memory.address(offset));
+      return { code, offset };
+    });
+    for (const { code, offset } of placed) this.#memory.write(offset, this.#relocate(code, offset, []));
+  }
+
+  #place(bytes: Uint8Array): bigint {
+    const offset = this.#memory.allocate(bytes.length);
+    this.#memory.write(offset, bytes);
+    return this.#memory.address(offset);
+  }
+
+  #symbol(kind: 'routine' | 'service', name: string): bigint {
+    const address = this.#symbols.get(`${kind} ${name}`);
+    if (address === undefined) {
+      throw new RuntimeError('missing_symbol', `no ${kind} is named ${name}`, { kind, name });
+    }
+    return address;
+  }
+
+  #relocate(code: Code, offset: number, maps: readonly BpfMap[]): Uint8Array {
+    const bytes = code.bytes.slice();
+    const view = new DataView(bytes.buffer);
+    const base = this.#memory.address(offset);
+    for (const relocation of code.relocations) {
+      const value = this.#target(relocation, base, maps) + BigInt(relocation.addend);
+      if (relocation.form === 'absolute64') view.setBigUint64(relocation.offset, BigInt.asUintN(64, value), true);
+      else view.setInt32(relocation.offset, Number(value - (base + BigInt(relocation.offset))), true);
+    }
+    return bytes;
+  }
+
+  #target({ target }: Relocation, base: bigint, maps: readonly BpfMap[]): bigint {
+    switch (target.kind) {
+      case 'self':
+        return base;
+      case 'routine':
+      case 'service':
+        return this.#symbol(target.kind, target.name);
+      case 'map':
+        return maps[target.index]!.address;
+      case 'mapValue':
+        return maps[target.index]!.valuesAddress;
+    }
+  }
+}

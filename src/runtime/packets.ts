@@ -1,0 +1,218 @@
+/**
+ * Packets in the arena, for one thread: frames to run in, descriptors, and the way back.
+ *
+ * Two shapes. `loadFrames` gives every packet a frame of its own, so that each outcome can be read afterwards.
+ * `loadInputs` keeps pristine inputs side by side and one frame that the routine refills before each run, so that a
+ * capture can be replayed many times at memory speed.
+ */
+import type { Arena } from '../memory/arena.ts';
+import { Descriptor, PacketKind } from './batch.ts';
+import { RuntimeError } from './errors.ts';
+
+/** A packet as a program receives it. */
+export interface Packet {
+  /** From the first byte of the Ethernet header (raw programs: the memory). 0 to 65535 bytes, raw: up to 16 MiB. */
+  readonly data: Uint8Array;
+  /** Interface it came in on, u32; default 1. */
+  readonly ifindex?: number;
+  /** u32; default 0. */
+  readonly rxQueue?: number;
+  /** skb mark, u32; default 0. */
+  readonly mark?: number;
+}
+
+/** Where a packet was sent by bpf_redirect() or bpf_redirect_map(). */
+export type RedirectRecord =
+  | { readonly kind: 'interface'; readonly ifindex: number; readonly flags: bigint }
+  | { readonly kind: 'map'; readonly mapAddress: bigint; readonly key: number; readonly flags: bigint };
+
+export interface PacketOutcome {
+  /** r0; the low 32 bits unless the program is raw. */
+  readonly returnValue: bigint;
+  /** The packet after the run, a copy. */
+  readonly data: Uint8Array;
+  /** Bytes that xdp_adjust_meta put in front of it. */
+  readonly metadata: Uint8Array;
+  readonly mark: number;
+  readonly redirect: RedirectRecord | undefined;
+  /** Calls of clone_redirect. */
+  readonly clones: number;
+}
+
+const HEADROOM = 256;
+/** The kernel's room for skb_shared_info behind an XDP frame. */
+const TAILROOM = 320;
+const PAGE = 4096;
+const MAX_PACKET = 65535;
+const MAX_RAW = 16 << 20;
+const SPILL = 64;
+
+export interface LoadedPackets {
+  /** Address of the first descriptor. */
+  readonly descriptors: bigint;
+  readonly count: number;
+  readonly bytes: number;
+}
+
+function frameBytes(length: number): number {
+  const needed = HEADROOM + length + TAILROOM;
+  return needed <= PAGE ? PAGE : Math.ceil(needed / 64) * 64;
+}
+
+function checked(packet: Packet, index: number, raw: boolean): Packet {
+  const limit = raw ? MAX_RAW : MAX_PACKET;
+  if (!(packet.data instanceof Uint8Array) || packet.data.length > limit) {
+    const came = packet.data instanceof Uint8Array ? `${packet.data.length} bytes` : typeof packet.data;
+    throw new RuntimeError(
+      'bad_argument',
+      `packet ${index}: expected a Uint8Array of at most ${limit} bytes, got ${came}`,
+      {
+        packet: index,
+        limit,
+      },
+    );
+  }
+  for (const field of ['ifindex', 'rxQueue', 'mark'] as const) {
+    const value = packet[field];
+    if (value !== undefined && (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff)) {
+      throw new RuntimeError(
+        'bad_argument',
+        `packet ${index}: ${field} must be an integer from 0 to 4294967295, got ${value}`,
+        {
+          packet: index,
+          field,
+        },
+      );
+    }
+  }
+  return packet;
+}
+
+/** A block of arena memory that grows; what it held is lost when it does. */
+class GrowingBlock {
+  readonly #arena: Arena;
+  #size = 0;
+  offset = 0;
+
+  constructor(arena: Arena) {
+    this.#arena = arena;
+  }
+
+  /** @returns the offset of at least `size` bytes. */
+  room(size: number): number {
+    if (this.#size < size) {
+      this.free();
+      const grown = Math.max(size, PAGE);
+      this.offset = this.#arena.allocate(grown, 64);
+      this.#size = grown;
+    }
+    return this.offset;
+  }
+
+  free(): void {
+    if (this.#size > 0) this.#arena.free(this.offset);
+    this.#size = 0;
+  }
+}
+
+export class PacketMemory {
+  readonly #arena: Arena;
+  readonly #raw: boolean;
+  readonly #descriptors: GrowingBlock;
+  readonly #frames: GrowingBlock;
+  readonly #inputs: GrowingBlock;
+
+  constructor(arena: Arena, kind: number) {
+    this.#arena = arena;
+    this.#raw = kind === PacketKind.raw;
+    this.#descriptors = new GrowingBlock(arena);
+    this.#frames = new GrowingBlock(arena);
+    this.#inputs = new GrowingBlock(arena);
+  }
+
+  /** Copies each packet into a frame of its own. */
+  loadFrames(packets: readonly Packet[]): LoadedPackets {
+    let total = 0;
+    let bytes = 0;
+    for (const [index, packet] of packets.entries()) {
+      total += frameBytes(checked(packet, index, this.#raw).data.length);
+      bytes += packet.data.length;
+    }
+    const descriptors = this.#descriptors.room(packets.length * Descriptor.size);
+    let frame = this.#frames.room(total);
+    for (const [index, packet] of packets.entries()) {
+      const size = frameBytes(packet.data.length);
+      this.#arena.bytes.set(packet.data, frame + HEADROOM);
+      this.#describe(descriptors + index * Descriptor.size, packet, 0n, frame, size);
+      frame += size;
+    }
+    return { descriptors: this.#arena.address(descriptors), count: packets.length, bytes };
+  }
+
+  /** Copies the packets side by side; all run in one frame. */
+  loadInputs(packets: readonly Packet[]): LoadedPackets {
+    let total = SPILL;
+    let bytes = 0;
+    let longest = 0;
+    for (const [index, packet] of packets.entries()) {
+      const { length } = checked(packet, index, this.#raw).data;
+      total += Math.ceil(length / 8) * 8;
+      bytes += length;
+      longest = Math.max(longest, length);
+    }
+    const descriptors = this.#descriptors.room(packets.length * Descriptor.size);
+    const size = frameBytes(longest);
+    const frame = this.#frames.room(size + SPILL);
+    let input = this.#inputs.room(total);
+    for (const [index, packet] of packets.entries()) {
+      this.#arena.bytes.set(packet.data, input);
+      this.#describe(descriptors + index * Descriptor.size, packet, this.#arena.address(input), frame, size);
+      input += Math.ceil(packet.data.length / 8) * 8;
+    }
+    return { descriptors: this.#arena.address(descriptors), count: packets.length, bytes };
+  }
+
+  /** What became of packet `index` of the last `loadFrames`. */
+  outcome(index: number): PacketOutcome {
+    const { view, bytes } = this.#arena;
+    const at = this.#descriptors.offset + index * Descriptor.size;
+    const frame = this.#arena.offset(view.getBigUint64(at + Descriptor.frame, true), 1);
+    const start = frame + view.getUint32(at + Descriptor.outOffset, true);
+    const metaLength = view.getUint32(at + Descriptor.metaLength, true);
+    const kind = view.getUint32(at + Descriptor.redirectKind, true);
+    const flags = view.getBigUint64(at + Descriptor.redirectFlags, true);
+    let redirect: RedirectRecord | undefined;
+    if (kind === 1)
+      redirect = { kind: 'interface', ifindex: view.getUint32(at + Descriptor.redirectIfindex, true), flags };
+    if (kind === 2) {
+      const mapAddress = view.getBigUint64(at + Descriptor.redirectMap, true);
+      redirect = { kind: 'map', mapAddress, key: view.getUint32(at + Descriptor.redirectKey, true), flags };
+    }
+    return {
+      returnValue: view.getBigUint64(at + Descriptor.result, true),
+      data: bytes.slice(start, start + view.getUint32(at + Descriptor.outLength, true)),
+      metadata: bytes.slice(start - metaLength, start),
+      mark: view.getUint32(at + Descriptor.mark, true),
+      redirect,
+      clones: view.getUint32(at + Descriptor.cloneCount, true),
+    };
+  }
+
+  free(): void {
+    this.#descriptors.free();
+    this.#frames.free();
+    this.#inputs.free();
+  }
+
+  #describe(at: number, packet: Packet, input: bigint, frame: number, frameSize: number): void {
+    const { view } = this.#arena;
+    view.setBigUint64(at + Descriptor.input, input, true);
+    view.setBigUint64(at + Descriptor.frame, this.#arena.address(frame), true);
+    view.setUint32(at + Descriptor.length, packet.data.length, true);
+    view.setUint32(at + Descriptor.headroom, HEADROOM, true);
+    view.setUint32(at + Descriptor.frameSize, frameSize, true);
+    view.setUint32(at + Descriptor.ifindex, packet.ifindex ?? 1, true);
+    view.setUint32(at + Descriptor.rxQueue, packet.rxQueue ?? 0, true);
+    view.setUint32(at + Descriptor.mark, packet.mark ?? 0, true);
+  }
+}

@@ -1,0 +1,523 @@
+/**
+ * The runtime: loads objects, owns their memory, and runs their programs.
+ *
+ * `load` is the whole road of the house: parse, make maps, verify, lower, compile, install, fill in the maps' initial
+ * contents. One runtime has one arena and one control thread (the one that made it); programs of several objects may
+ * share maps and prog arrays within it.
+ */
+
+import { HELPER_ROUTINES } from '../helpers/routines.ts';
+import { createServices } from '../helpers/services.ts';
+import { HELPERS, helperRoutine } from '../helpers/table.ts';
+import type { TailCallMode } from '../jit/shared/code.ts';
+import { lower } from '../lowering/lower.ts';
+import { createMap } from '../maps/create.ts';
+import type { BpfMap } from '../maps/map.ts';
+import { type OwnerTraits, ProgArray } from '../maps/prog-array.ts';
+import { MAP_ROUTINES } from '../maps/routines/index.ts';
+import type { Arena } from '../memory/arena.ts';
+import { ProgramObject, RuntimeState } from '../memory/layout.ts';
+import type { Btf } from '../object/btf.ts';
+import { parseObject } from '../object/parse.ts';
+import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
+import type { Verified } from '../verifier/facts.ts';
+import { verify } from '../verifier/verify.ts';
+import type { Backend, BackendName, Installed } from './backend.ts';
+import { BATCH_ROUTINES } from './batch.ts';
+import { type ContextBlock, type Contexts, createContexts } from './contexts.ts';
+import { RuntimeError } from './errors.ts';
+import { GracePeriods } from './grace-period.ts';
+import type { Host } from './host.ts';
+import { ProgArraySlots } from './prog-array-slots.ts';
+import { Program } from './program.ts';
+
+export interface RuntimeOptions {
+  /** Run contexts, that is CPU numbers and threads: 1 to 256. CPU 0 is the control thread. Default 5. */
+  readonly cpus?: number;
+  /** Receives each line that bpf_trace_printk prints; default: dropped. */
+  readonly onTrace?: (line: string) => void;
+}
+
+export interface LoadOptions {
+  /** Default: the host's first, natively compiled where that exists. */
+  readonly backend?: BackendName;
+  /** Programs to load, with all that their prog arrays initially hold; default: all. */
+  readonly programs?: readonly string[];
+  /** Maps to use instead of the object's own, by name: those of another loaded object. */
+  readonly maps?: ReadonlyMap<string, BpfMap>;
+  /** BTF of the kernel that CO-RE relocations are resolved against. */
+  readonly targetBtf?: Uint8Array | Btf;
+  /** How tail calls are compiled; default "cached". */
+  readonly tailCallMode?: TailCallMode;
+  /** Patch direct jumps where the verifier proved map and index; default true. */
+  readonly pokes?: boolean;
+  /** Detail of `Program.verified.log`; default 0. */
+  readonly logLevel?: 0 | 1 | 2;
+  /** Raw programs: size of the memory they run on, bytes; default 0 to 2^32-1, to be compared with r2 by the program. */
+  readonly memorySize?: { readonly min: number; readonly max: number };
+}
+
+/** @internal What programs use of their runtime. */
+export interface RuntimeServices {
+  readonly arena: Arena;
+  readonly gracePeriods: GracePeriods;
+  /** Monotonic, ns. */
+  now(): number;
+  /** @throws RuntimeError `busy` when the control thread is inside a run already. */
+  withControlContext<T>(use: (context: ContextBlock) => T): T;
+  leaseContexts(count: number): readonly ContextBlock[];
+  returnContexts(contexts: readonly ContextBlock[]): void;
+}
+
+/** The routines that every backend compiles before anything else. */
+const ROUTINES = [...MAP_ROUTINES, ...HELPER_ROUTINES, ...BATCH_ROUTINES];
+
+interface SharedMap {
+  /** Objects and programs that use the map: it is freed with the last. */
+  references: number;
+  /** Objects among them: a prog array is emptied with the last, as the kernel does when the last file descriptor closes. */
+  objects: number;
+}
+
+/** Maps and programs of one object, by name. */
+export class LoadedObject {
+  readonly collection: Collection;
+  readonly programs: ReadonlyMap<string, Program>;
+  readonly maps: ReadonlyMap<string, BpfMap>;
+  /** The prog arrays among `maps`, as slots. */
+  readonly progArrays: ReadonlyMap<string, ProgArraySlots>;
+  readonly #dispose: () => void;
+  #disposed = false;
+
+  /** Objects are made by `Runtime.load`. */
+  constructor(
+    collection: Collection,
+    programs: ReadonlyMap<string, Program>,
+    maps: ReadonlyMap<string, BpfMap>,
+    progArrays: ReadonlyMap<string, ProgArraySlots>,
+    dispose: () => void,
+  ) {
+    this.collection = collection;
+    this.programs = programs;
+    this.maps = maps;
+    this.progArrays = progArrays;
+    this.#dispose = dispose;
+  }
+
+  /** @throws RuntimeError `no_such_program` that lists the names there are */
+  program(name: string): Program {
+    const program = this.programs.get(name);
+    if (program) return program;
+    const names = [...this.programs.keys()];
+    throw new RuntimeError(
+      'no_such_program',
+      `no program is named ${name}; the object has ${names.join(', ') || 'none'}`,
+      { name, names },
+    );
+  }
+
+  /** @throws RuntimeError `no_such_map` that lists the names there are */
+  map(name: string): BpfMap {
+    const map = this.maps.get(name);
+    if (map) return map;
+    const names = [...this.maps.keys()];
+    throw new RuntimeError('no_such_map', `no map is named ${name}; the object has ${names.join(', ') || 'none'}`, {
+      name,
+      names,
+    });
+  }
+
+  /** @throws RuntimeError `no_such_map` where there is no prog array of that name */
+  progArray(name: string): ProgArraySlots {
+    const slots = this.progArrays.get(name);
+    if (slots) return slots;
+    const names = [...this.progArrays.keys()];
+    throw new RuntimeError(
+      'no_such_map',
+      `no prog array is named ${name}; the object has ${names.join(', ') || 'none'}`,
+      { name, names },
+    );
+  }
+
+  /** Disposes its programs, empties its prog arrays, and frees its maps once nothing can reach them. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#dispose();
+  }
+}
+
+export class Runtime {
+  readonly #host: Host;
+  readonly #contexts: Contexts;
+  readonly #backends: readonly Backend[];
+  readonly #services: RuntimeServices;
+  readonly #programs = new Map<number, Program>();
+  readonly #maps = new Map<BpfMap, SharedMap>();
+  readonly #slots = new Map<BpfMap, ProgArraySlots>();
+  readonly #objects = new Set<LoadedObject>();
+  readonly #free: ContextBlock[];
+  readonly #cpus: number;
+  #running = 0;
+  #inControlRun = false;
+  #nextId = 1;
+  #disposed: Promise<void> | undefined;
+
+  /** Use `createRuntime` of the package's entry point; this takes the host it stands on. */
+  constructor(host: Host, options: RuntimeOptions = {}) {
+    const cpus = options.cpus ?? 5;
+    if (!Number.isInteger(cpus) || cpus < 1 || cpus > 256) {
+      throw new RuntimeError('bad_argument', `cpus must be an integer from 1 to 256, got ${cpus}`, { cpus });
+    }
+    this.#cpus = cpus;
+    this.#host = host;
+    const { arena } = host;
+    this.#contexts = createContexts(arena, cpus, () => host.seed());
+    this.#free = this.#contexts.blocks.slice(1).reverse();
+    const services = createServices({
+      arena,
+      now: id => host.clock(id),
+      pidTgid: () => host.pidTgid(),
+      onTrace: options.onTrace ?? (() => {}),
+    });
+    this.#backends = host.createBackends(this.#contexts, ROUTINES, services);
+    const gracePeriods = new GracePeriods(
+      arena,
+      this.#contexts.state,
+      this.#contexts.blocks.map(block => block.offset),
+      () => {
+        for (const backend of this.#backends) backend.synchronise();
+      },
+    );
+    this.#services = {
+      arena,
+      gracePeriods,
+      now: () => host.now(),
+      withControlContext: use => this.#withControlContext(use),
+      leaseContexts: count => this.#lease(count),
+      returnContexts: contexts => {
+        this.#running -= contexts.length;
+        this.#free.push(...contexts);
+      },
+    };
+  }
+
+  /** The backends that programs can be loaded for; the first is the default. */
+  get backends(): readonly BackendName[] {
+    return this.#backends.map(backend => backend.name);
+  }
+
+  /** Width of per-CPU values. */
+  get cpus(): number {
+    return this.#cpus;
+  }
+
+  /** Bytes of the arena in use. */
+  get memoryUsage(): number {
+    return this.#host.arena.allocated;
+  }
+
+  /** Bytes of machine code in use, trusted routines included. */
+  get codeUsage(): number {
+    return this.#backends.reduce((sum, backend) => sum + backend.codeUsage, 0);
+  }
+
+  /**
+   * Loads an object: all or nothing.
+   * @param input the bytes of an ELF object, or a collection made by `parseObject` or by hand
+   * @throws ObjectError, VerifierError, MapError, LoweringError, RuntimeError
+   */
+  load(input: Uint8Array | Collection, options: LoadOptions = {}): LoadedObject {
+    this.#alive();
+    const collection =
+      input instanceof Uint8Array
+        ? parseObject(input, options.targetBtf ? { targetBtf: options.targetBtf } : {})
+        : input;
+    const backend = this.#backend(options.backend);
+    const specs = selectPrograms(collection, options.programs);
+    const verified = specs.map(spec => this.#verify(spec, collection, options));
+    const undo: (() => void)[] = [];
+    try {
+      const maps = this.#makeMaps(collection, backend, options, undo);
+      const programs = new Map<string, Program>();
+      for (const facts of verified) {
+        const program = this.#install(facts, maps, backend, options);
+        programs.set(program.name, program);
+        undo.push(() => program.dispose());
+      }
+      const progArrays = new Map<string, ProgArraySlots>();
+      for (const [name, map] of maps) {
+        const slots = this.#slots.get(map);
+        if (slots) progArrays.set(name, slots);
+      }
+      for (const [name, spec] of collection.maps) {
+        if (!options.maps?.has(name)) fillContents(spec, maps, progArrays, programs, options.programs !== undefined);
+      }
+      const object = new LoadedObject(collection, programs, maps, progArrays, () => {
+        this.#objects.delete(object);
+        for (const program of programs.values()) program.dispose();
+        for (const map of maps.values()) this.#letGoOfMap(map);
+      });
+      this.#objects.add(object);
+      return object;
+    } catch (error) {
+      for (const step of undo.reverse()) step();
+      throw error;
+    }
+  }
+
+  /** Resolves when everything replaced or disposed so far has been freed. */
+  settled(): Promise<void> {
+    return this.#services.gracePeriods.settled();
+  }
+
+  /** Stops all runs, then frees everything. Later use of anything of this runtime throws `disposed`. */
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#shutDown();
+    return this.#disposed;
+  }
+
+  async #shutDown(): Promise<void> {
+    this.stop();
+    while (this.#running > 0) await new Promise(resolve => setTimeout(resolve, 1));
+    for (const object of [...this.#objects]) object.dispose();
+    await this.#services.gracePeriods.settled();
+    this.#host.close();
+  }
+
+  /** Asks every run to end at its next packet; the runtime can only be disposed after that. */
+  stop(): void {
+    Atomics.store(this.#host.arena.i32, (this.#contexts.state + RuntimeState.stop) / 4, 1);
+  }
+
+  #alive(): void {
+    if (this.#disposed) throw new RuntimeError('disposed', 'this runtime was disposed; create another one');
+  }
+
+  #backend(name: BackendName | undefined): Backend {
+    const backend = name === undefined ? this.#backends[0] : this.#backends.find(candidate => candidate.name === name);
+    if (backend) return backend;
+    const names = this.backends;
+    throw new RuntimeError(
+      'unsupported_platform',
+      `backend ${name} is not available here; this runtime has ${names.join(', ')}`,
+      { backend: name, names },
+    );
+  }
+
+  #verify(spec: ProgramSpec, collection: Collection, options: LoadOptions): Verified {
+    const maps = new Map(collection.maps);
+    for (const [name, map] of options.maps ?? []) maps.set(name, map.spec);
+    return verify(spec, {
+      maps,
+      helpers: HELPERS,
+      logLevel: options.logLevel ?? 0,
+      ...(options.memorySize ? { memorySize: options.memorySize } : {}),
+    });
+  }
+
+  #makeMaps(collection: Collection, backend: Backend, options: LoadOptions, undo: (() => void)[]): Map<string, BpfMap> {
+    const maps = new Map<string, BpfMap>();
+    for (const [name, spec] of collection.maps) {
+      let map = options.maps?.get(name);
+      if (map && !this.#maps.has(map)) {
+        throw new RuntimeError(
+          'no_such_map',
+          `the replacement for map ${name} does not belong to this runtime, or was freed`,
+          { map: name },
+        );
+      }
+      if (!map) {
+        map = createMap(spec, {
+          arena: this.#host.arena,
+          cpus: this.#cpus,
+          routines: this.#backends[0]!,
+          id: this.#nextId++,
+          cachedTargets: backend.tailCallPrologueOffset !== 0,
+        });
+        this.#maps.set(map, { references: 0, objects: 0 });
+        if (map instanceof ProgArray)
+          this.#slots.set(map, new ProgArraySlots(map, this.#services.gracePeriods, this.#programs));
+      }
+      const held = map;
+      this.#maps.get(held)!.objects++;
+      this.#retainMap(held);
+      undo.push(() => this.#letGoOfMap(held));
+      maps.set(name, held);
+    }
+    return maps;
+  }
+
+  #install(verified: Verified, maps: ReadonlyMap<string, BpfMap>, backend: Backend, options: LoadOptions): Program {
+    const { arena } = this.#host;
+    const lowered = lower(verified, {
+      maps: new Map([...maps].map(([name, map]) => [name, map.spec])),
+      helperRoutine,
+      pokes: backend.pokes && options.pokes !== false,
+    });
+    const used = lowered.usedMaps.map(({ name }) => {
+      const map = maps.get(name);
+      if (!map)
+        throw new RuntimeError(
+          'no_such_map',
+          `program ${lowered.name} uses map ${name}, which the object does not define`,
+          { map: name },
+        );
+      return map;
+    });
+    const spec = verified.program;
+    const traits: OwnerTraits = {
+      type: spec.type,
+      backend: backend.name,
+      attachType: spec.attachType,
+      xdpFrags: spec.xdpFrags,
+    };
+    for (const map of used)
+      if (map instanceof ProgArray && verified.facts.tailCalls.some(site => site.maps.includes(map.spec.name)))
+        map.claim(traits);
+    const id = this.#nextId++;
+    const installed: Installed = backend.install(lowered, used, id, {
+      tailCallMode: options.tailCallMode ?? 'cached',
+      pokes: options.pokes !== false,
+    });
+    const object = arena.allocate(ProgramObject.size, 64);
+    arena.view.setBigUint64(object + ProgramObject.bpfFunc, installed.entry, true);
+    arena.view.setUint32(object + ProgramObject.id, id, true);
+    arena.view.setUint32(object + ProgramObject.alive, 1, true);
+    for (const map of used) this.#retainMap(map);
+    const removals: (() => void)[] = [];
+    const program = new Program({
+      id,
+      object,
+      verified,
+      lowered,
+      backend,
+      installed,
+      traits,
+      services: this.#services,
+      onFree: () => {
+        for (const remove of removals) remove();
+        this.#programs.delete(id);
+        for (const map of used) this.#releaseMap(map);
+      },
+    });
+    this.#programs.set(id, program);
+    if (backend.pokes && options.pokes !== false) {
+      for (const [poke, descriptor] of lowered.pokeTable.entries()) {
+        const slots = this.#slots.get(used[descriptor.map]!);
+        if (slots) removals.push(slots.addSite(descriptor.key, { installed, poke }));
+      }
+    }
+    return program;
+  }
+
+  #retainMap(map: BpfMap): void {
+    this.#maps.get(map)!.references++;
+  }
+
+  /** An object gives its map up; programs in flight may still use it. */
+  #letGoOfMap(map: BpfMap): void {
+    const shared = this.#maps.get(map)!;
+    if (--shared.objects === 0) this.#slots.get(map)?.clear();
+    this.#services.gracePeriods.retire(() => this.#releaseMap(map));
+  }
+
+  #releaseMap(map: BpfMap): void {
+    const shared = this.#maps.get(map);
+    if (!shared || --shared.references > 0) return;
+    this.#slots.delete(map);
+    this.#maps.delete(map);
+    map.dispose();
+  }
+
+  #withControlContext<T>(use: (context: ContextBlock) => T): T {
+    if (this.#inControlRun) {
+      throw new RuntimeError('busy', 'a run is going on on this thread; a host function must not start another one');
+    }
+    this.#alive();
+    this.#inControlRun = true;
+    try {
+      return use(this.#contexts.blocks[0]!);
+    } finally {
+      this.#inControlRun = false;
+    }
+  }
+
+  #lease(count: number): readonly ContextBlock[] {
+    this.#alive();
+    if (count > this.#free.length) {
+      throw new RuntimeError(
+        'busy',
+        `${count} threads were asked for, ${this.#free.length} of ${this.#cpus - 1} are free; create the runtime with more cpus or wait for runs to end`,
+        { asked: count, free: this.#free.length, cpus: this.#cpus },
+      );
+    }
+    this.#running += count;
+    return this.#free.splice(-count).reverse();
+  }
+}
+
+/** The programs asked for, and every program that the initial contents of a prog array they use would put in a slot. */
+function selectPrograms(collection: Collection, names: readonly string[] | undefined): ProgramSpec[] {
+  if (!names) return [...collection.programs.values()];
+  const chosen = new Map<string, ProgramSpec>();
+  const queue = [...names];
+  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
+    if (chosen.has(name)) continue;
+    const spec = collection.programs.get(name);
+    if (!spec) {
+      const known = [...collection.programs.keys()];
+      throw new RuntimeError(
+        'no_such_program',
+        `no program is named ${name}; the object has ${known.join(', ') || 'none'}`,
+        { name, names: known },
+      );
+    }
+    chosen.set(name, spec);
+    const used = new Set(
+      spec.insns.flatMap(insn =>
+        insn.kind === 'loadImm64' && insn.reference?.type === 'map' ? [insn.reference.map] : [],
+      ),
+    );
+    for (const map of used) {
+      for (const entry of collection.maps.get(map)?.contents ?? []) if ('program' in entry) queue.push(entry.program);
+    }
+  }
+  return [...collection.programs.values()].filter(spec => chosen.has(spec.name));
+}
+
+function fillContents(
+  spec: MapSpec,
+  maps: ReadonlyMap<string, BpfMap>,
+  progArrays: ReadonlyMap<string, ProgArraySlots>,
+  programs: ReadonlyMap<string, Program>,
+  partial: boolean,
+): void {
+  const map = maps.get(spec.name)!;
+  for (const entry of spec.contents) {
+    if ('program' in entry) {
+      const slots = progArrays.get(spec.name);
+      const program = programs.get(entry.program);
+      if (!program && partial) continue;
+      if (!slots || !program) {
+        throw new RuntimeError(
+          'bad_initial_contents',
+          `${spec.name}[${entry.key}] is declared to hold program ${entry.program}, which ${slots ? 'the object does not define' : `a map of type ${spec.type} cannot hold`}`,
+          { map: spec.name, key: entry.key, program: entry.program },
+        );
+      }
+      slots.set(entry.key, program);
+    } else if ('map' in entry) {
+      throw new RuntimeError(
+        'bad_initial_contents',
+        `${spec.name}[${entry.key}] is declared to hold map ${entry.map}; maps of type ${spec.type} are not supported yet`,
+        { map: spec.name, key: entry.key },
+      );
+    } else {
+      const key = new Uint8Array(4);
+      new DataView(key.buffer).setUint32(0, entry.key, true);
+      map.update(key, entry.value);
+    }
+  }
+  if (spec.frozen) map.freeze();
+}
