@@ -111,9 +111,19 @@ export interface MapSpec {
   readonly frozen?: boolean;
 }
 
+/** A program that was left out because Switchyard does not run its type (`ParseOptions.skipUnsupported`). */
+export interface UnsupportedProgram {
+  readonly name: string;
+  readonly section: string;
+  /** The kernel's name of the type, e.g. "kprobe"; undefined where the section name is unknown. */
+  readonly kernelType: string | undefined;
+}
+
 export interface Collection {
   readonly programs: ReadonlyMap<string, ProgramSpec>;
   readonly maps: ReadonlyMap<string, MapSpec>;
   readonly license: string;
   readonly btf: Btf | undefined;
+  /** Present where programs were left out. */
+  readonly unsupported?: readonly UnsupportedProgram[];
 }
