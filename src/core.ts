@@ -14,13 +14,7 @@ export type { Collection, LineInfo, MapSpec, MapType, ProgramSpec, ProgramType }
 export { createBufferHost } from './runtime/host.ts';
 export type { Packet, PacketOutcome, RedirectRecord } from './runtime/packets.ts';
 export type { ProgArraySlots } from './runtime/prog-array-slots.ts';
-export type {
-  AsyncReplayOptions,
-  Program,
-  ReplayOptions,
-  ReplayResult,
-  RunResult,
-  TailCallSiteInfo,
-} from './runtime/program.ts';
+export type { Program, TailCallSiteInfo } from './runtime/program.ts';
+export type { AsyncReplayOptions, ReplayOptions, ReplayResult, RunResult } from './runtime/replay.ts';
 export { LoadedObject, type LoadOptions, Runtime, type RuntimeOptions } from './runtime/runtime.ts';
 export { verify } from './verifier/verify.ts';

@@ -34,6 +34,8 @@ export interface BpfMap {
   /** The key after `key` in iteration order; the first for undefined or an unknown key; undefined at the end. */
   nextKey(key: Uint8Array | undefined): Uint8Array | undefined;
   entries(): IterableIterator<[key: Uint8Array, value: Uint8Array]>;
+  /** No more changes from JS (BPF_MAP_FREEZE). Programs may still write unless the map is BPF_F_RDONLY_PROG. */
+  freeze(): void;
   /** Gives the memory back. Any later use throws MapError `disposed`. */
   dispose(): void;
 }

@@ -6,7 +6,7 @@
  * capture can be replayed many times at memory speed.
  */
 import type { Arena } from '../memory/arena.ts';
-import { Descriptor, PacketKind } from './batch.ts';
+import { Descriptor } from './batch.ts';
 import { RuntimeError } from './errors.ts';
 
 /** A packet as a program receives it. */
@@ -122,9 +122,10 @@ export class PacketMemory {
   readonly #frames: GrowingBlock;
   readonly #inputs: GrowingBlock;
 
-  constructor(arena: Arena, kind: number) {
+  /** @param raw packets are plain memory, which may be longer than a frame */
+  constructor(arena: Arena, raw: boolean) {
     this.#arena = arena;
-    this.#raw = kind === PacketKind.raw;
+    this.#raw = raw;
     this.#descriptors = new GrowingBlock(arena);
     this.#frames = new GrowingBlock(arena);
     this.#inputs = new GrowingBlock(arena);

@@ -8,9 +8,7 @@
 
 import { HELPER_ROUTINES } from '../helpers/routines.ts';
 import { createServices } from '../helpers/services.ts';
-import { HELPERS, helperRoutine } from '../helpers/table.ts';
 import type { TailCallMode } from '../jit/shared/code.ts';
-import { lower } from '../lowering/lower.ts';
 import { createMap } from '../maps/create.ts';
 import type { BpfMap } from '../maps/map.ts';
 import { type OwnerTraits, ProgArray } from '../maps/prog-array.ts';
@@ -21,7 +19,6 @@ import type { Btf } from '../object/btf.ts';
 import { parseObject } from '../object/parse.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
-import { verify } from '../verifier/verify.ts';
 import type { Backend, BackendName, Installed } from './backend.ts';
 import { BATCH_ROUTINES } from './batch.ts';
 import { type ContextBlock, type Contexts, createContexts } from './contexts.ts';
@@ -30,6 +27,7 @@ import { GracePeriods } from './grace-period.ts';
 import type { Host } from './host.ts';
 import { ProgArraySlots } from './prog-array-slots.ts';
 import { Program } from './program.ts';
+import { lowerProgram, type VerifyProgramOptions, verifyProgram } from './stages.ts';
 
 export interface RuntimeOptions {
   /** Run contexts, that is CPU numbers and threads: 1 to 256. CPU 0 is the control thread. Default 5. */
@@ -38,7 +36,7 @@ export interface RuntimeOptions {
   readonly onTrace?: (line: string) => void;
 }
 
-export interface LoadOptions {
+export interface LoadOptions extends VerifyProgramOptions {
   /** Default: the host's first, natively compiled where that exists. */
   readonly backend?: BackendName;
   /** Programs to load, with all that their prog arrays initially hold; default: all. */
@@ -51,10 +49,6 @@ export interface LoadOptions {
   readonly tailCallMode?: TailCallMode;
   /** Patch direct jumps where the verifier proved map and index; default true. */
   readonly pokes?: boolean;
-  /** Detail of `Program.verified.log`; default 0. */
-  readonly logLevel?: 0 | 1 | 2;
-  /** Raw programs: size of the memory they run on, bytes; default 0 to 2^32-1, to be compared with r2 by the program. */
-  readonly memorySize?: { readonly min: number; readonly max: number };
 }
 
 /** @internal What programs use of their runtime. */
@@ -308,12 +302,7 @@ export class Runtime {
   #verify(spec: ProgramSpec, collection: Collection, options: LoadOptions): Verified {
     const maps = new Map(collection.maps);
     for (const [name, map] of options.maps ?? []) maps.set(name, map.spec);
-    return verify(spec, {
-      maps,
-      helpers: HELPERS,
-      logLevel: options.logLevel ?? 0,
-      ...(options.memorySize ? { memorySize: options.memorySize } : {}),
-    });
+    return verifyProgram(spec, maps, options);
   }
 
   #makeMaps(collection: Collection, backend: Backend, options: LoadOptions, undo: (() => void)[]): Map<string, BpfMap> {
@@ -350,11 +339,8 @@ export class Runtime {
 
   #install(verified: Verified, maps: ReadonlyMap<string, BpfMap>, backend: Backend, options: LoadOptions): Program {
     const { arena } = this.#host;
-    const lowered = lower(verified, {
-      maps: new Map([...maps].map(([name, map]) => [name, map.spec])),
-      helperRoutine,
-      pokes: backend.pokes && options.pokes !== false,
-    });
+    const specs = new Map([...maps].map(([name, map]) => [name, map.spec]));
+    const lowered = lowerProgram(verified, specs, backend.pokes && options.pokes !== false);
     const used = lowered.usedMaps.map(({ name }) => {
       const map = maps.get(name);
       if (!map)

@@ -59,7 +59,7 @@ export class NativeBackend implements Backend {
       const address = this.#place(machine.entryTrampoline(arena.address(block.offset)));
       return koffi.decode(address, koffi.proto(`void switchyard_entry_${address.toString(16)}()`)) as NativeCall;
     });
-    for (const [name, service] of Object.entries(services)) this.#addService(name, service);
+    for (const [name, service] of Object.entries(services)) if (service) this.#addService(name, service);
     this.#addRoutines(routines);
   }
 
