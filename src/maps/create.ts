@@ -1,5 +1,5 @@
 /** From a map specification to a map. */
-import { MapHeader } from '../memory/layout.ts';
+import { HashBucket, HashElement, HashLayout, MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { checkSpec } from './check.ts';
 import { allocateMap, LINE, type MapEnv, roundUp } from './env.ts';
@@ -7,6 +7,7 @@ import { MapError } from './errors.ts';
 import type { BpfMap } from './map.ts';
 import { ProgArray } from './prog-array.ts';
 import { type MapObject, RoutineMap } from './routine-map.ts';
+import { MapFlag } from './uapi.ts';
 
 /**
  * Makes a map in the arena, with the initial values of its specification; frozen, if the specification says so. Entries that name
@@ -16,7 +17,8 @@ import { type MapObject, RoutineMap } from './routine-map.ts';
 export function createMap(spec: MapSpec, env: MapEnv): BpfMap {
   checkSpec(spec);
   if (spec.type === 'prog_array') return new ProgArray(spec, env);
-  const map = new RoutineMap(spec, env, layOutArray(spec, env));
+  const layOut = spec.type === 'hash' || spec.type === 'percpu_hash' ? layOutHash : layOutArray;
+  const map = new RoutineMap(spec, env, layOut(spec, env));
   try {
     for (const entry of spec.contents) {
       if ('value' in entry) map.update(keyBytes(spec, entry.key), entry.value);
@@ -44,6 +46,48 @@ function layOutArray(spec: MapSpec, env: MapEnv): MapObject {
   view.setUint32(offset + MapHeader.cpus, perCpu ? env.cpus : 0, true);
   const valuesAddress = perCpu ? 0n : env.arena.address(offset + MapHeader.size);
   return { offset, blocks: [offset], bytes, valuesAddress };
+}
+
+/** One block: header, spare elements' addresses, buckets, elements, and for per-CPU maps each CPU's values. */
+function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
+  const perCpu = spec.type === 'percpu_hash';
+  const { arena, cpus } = env;
+  const valueStride = roundUp(spec.valueSize, 8);
+  const valueOffset = HashElement.key + roundUp(spec.keySize, 8);
+  const elementBytes = valueOffset + (perCpu ? 8 : valueStride);
+  // A plain hash keeps a spare element per CPU beside its max_entries: an update fills it before it replaces the old one.
+  const spares = perCpu ? 0 : cpus;
+  const pool = spec.maxEntries + spares;
+  const mask = indexMask(spec.maxEntries);
+  const buckets = HashLayout.size + roundUp(8 * spares, LINE);
+  const elements = buckets + (mask + 1) * HashBucket.size;
+  const values = roundUp(elements + pool * elementBytes, LINE);
+  const cpuStride = perCpu ? roundUp(pool * valueStride, LINE) : 0;
+  const bytes = values + cpus * cpuStride;
+  const offset = allocateMap(spec, env, bytes);
+  const { view } = arena;
+  const setAddress = (at: number, to: number): void => view.setBigUint64(offset + at, arena.address(offset + to), true);
+  setAddress(MapHeader.values, elements);
+  view.setUint32(offset + MapHeader.stride, elementBytes, true);
+  view.setUint32(offset + MapHeader.mask, mask, true);
+  view.setBigUint64(offset + MapHeader.cpuStride, BigInt(cpuStride), true);
+  view.setUint32(offset + MapHeader.cpus, perCpu ? cpus : 0, true);
+  setAddress(HashLayout.buckets, buckets);
+  view.setBigUint64(offset + HashLayout.seed, (spec.flags & MapFlag.zeroSeed) === 0 ? randomSeed() : 0n, true);
+  view.setUint32(offset + HashLayout.valueOffset, valueOffset, true);
+  view.setUint32(offset + HashLayout.pool, pool, true);
+  if (perCpu) setAddress(HashLayout.perCpuValues, values);
+  view.setUint32(offset + HashLayout.used, spares, true);
+  for (let cpu = 0; cpu < spares; cpu++) {
+    const element = elements + cpu * elementBytes;
+    view.setUint32(offset + element + HashElement.number, cpu + 1, true);
+    setAddress(HashLayout.size + 8 * cpu, element);
+  }
+  return { offset, blocks: [offset], bytes, valuesAddress: 0n };
+}
+
+function randomSeed(): bigint {
+  return crypto.getRandomValues(new BigUint64Array(1))[0]!;
 }
 
 /** The next power of two minus one. */

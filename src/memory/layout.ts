@@ -174,7 +174,7 @@ export const MapHeader = {
   stride: 32,
   /** u32: spin lock of the whole map, for the types that need one. */
   lock: 36,
-  /** u32: live elements. */
+  /** u32: live elements of arrays and prog arrays. Hashes keep no count: every insertion on every CPU would write it. */
   count: 40,
   /** u32: index mask of arrays (power of two minus one). */
   mask: 44,
@@ -183,6 +183,49 @@ export const MapHeader = {
   /** u32: per-CPU types: number of CPUs. */
   cpus: 56,
   size: 64,
+} as const;
+
+/**
+ * Hash and per-CPU hash, from MapHeader.size on: what readers need, then on a cache line of its own what insertions and
+ * deletions write. See maps/routines/hash.ts. The spare elements' addresses (u64 per CPU) follow at `size`.
+ */
+export const HashLayout = {
+  /** u64: address of the buckets; HashBucket each, MapHeader.mask + 1 of them. */
+  buckets: 64,
+  /** u64: mixed into each hash; 0 with BPF_F_ZERO_SEED. */
+  seed: 72,
+  /** u32: distance from an element to its value, or (per-CPU) to the address of the first CPU's value. */
+  valueOffset: 80,
+  /** u32: number of elements in the pool. They lie at MapHeader.values, MapHeader.stride bytes apart. */
+  pool: 84,
+  /** u64: per-CPU: address of the first element's value of the first CPU; else 0. */
+  perCpuValues: 88,
+  /** u64: bits 0-31 the first free element's number (from 1; 0: none), bits 32-63 a tag that changes with every change. */
+  freeList: 128,
+  /** u32: elements taken from the pool so far; those beyond have never been used and are on no list. */
+  used: 136,
+  size: 192,
+} as const;
+
+export const HashBucket = {
+  /** u64: address of the first element; 0 or an odd end marker where there is none. */
+  first: 0,
+  /** u32: spin lock of the writers. */
+  lock: 8,
+  size: 16,
+} as const;
+
+export const HashElement = {
+  /** u64: address of the next element, or at the end (bucket number << 1) | 1. Must be at 0, as HashBucket.first is. */
+  next: 0,
+  /** u32 */
+  hash: 8,
+  /** u32: from 1. */
+  number: 12,
+  /** u32: while free, the number of the next free element. */
+  nextFree: 16,
+  /** Key, padded to 8 bytes, then the value. */
+  key: 24,
 } as const;
 
 /** A prog array is a MapHeader followed by 2 N slots (N where the backend has no cached targets). */

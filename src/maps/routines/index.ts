@@ -2,11 +2,18 @@
 import type { Routine } from '../../isa/routine.ts';
 import type { MapType } from '../../object/spec.ts';
 import { ARRAY_ROUTINES } from './array.ts';
+import { GENERIC_ROUTINES } from './generic.ts';
+import { HASH_ROUTINES } from './hash.ts';
 import { PROG_ARRAY_ROUTINES } from './prog-array.ts';
 
 export type MapOperation = 'lookup' | 'update' | 'delete';
 
-export const MAP_ROUTINES: readonly Routine[] = [...ARRAY_ROUTINES, ...PROG_ARRAY_ROUTINES];
+export const MAP_ROUTINES: readonly Routine[] = [
+  ...GENERIC_ROUTINES,
+  ...ARRAY_ROUTINES,
+  ...HASH_ROUTINES,
+  ...PROG_ARRAY_ROUTINES,
+];
 
 /** Name of the routine that does `operation` on maps of this type. */
 export function mapRoutine(type: MapType, operation: MapOperation): string {

@@ -11,7 +11,7 @@ ${label}:
 
 /**
  * Copies `size` bytes from `source` to `target`, registers all, 8 at a time and then the tail. Words that are
- * aligned in both are copied whole, so that another thread never sees half of a counter. Changes all four registers.
+ * aligned in both are copied whole, so that another thread never sees half of a counter. Leaves all four registers undefined.
  * @param name makes the labels unique within the routine
  */
 export function copyBytes(name: string, target: string, source: string, size: string, temporary: string): string {

@@ -1,0 +1,506 @@
+/**
+ * Hash and per-CPU hash.
+ *
+ * Problem: lookups run on all CPUs at once and must be fast, so they take no lock, while other threads insert, replace and
+ * delete. Elements come from a fixed pool (nobody allocates here), so one that a reader stands on may be freed and
+ * come back with another key in another bucket.
+ *
+ * Strategy: chained buckets. Writers hold the bucket's spin lock. A reader walks the chain by `next`. The chain of bucket b
+ * ends in the odd marker (b << 1) | 1, so a reader that was carried to another chain by a recycled element notices at its end
+ * and starts again (the kernel's hlist_nulls). An empty bucket may also hold 0, so fresh memory is a valid table.
+ *
+ * What readers rely on, whatever writers do (stores reach other CPUs in order, as on x86-64; a port to a weaker memory
+ * model needs a barrier after the poison of (2)):
+ * 1. An element's `next` stays as it was when it is unlinked: a reader on it goes on in the old chain.
+ * 2. Before an element is filled again its `next` is poisoned with -1, an end marker of no bucket: a reader that saw any of
+ *    the new contents can't follow the old `next` past elements it should have seen. It starts again.
+ * 3. An element is linked in only when it is complete, by one store.
+ * 4. An update of an existing key fills a spare element and puts it where the old one was, by one store to the cell that
+ *    pointed to the old one. So each reader meets the old element or the new, never neither. The old one becomes the spare
+ *    of this CPU: a full map can be updated, and the free list is left alone. (A CPU's spare is touched by its thread only.)
+ * A value whose address a lookup gave may be recycled while the program uses it, as in the kernel.
+ *
+ * Free elements form a stack threaded by number. Its head carries a tag that changes with every push and pop, so that a
+ * compare-and-swap can't mistake a head that went and came back. Elements that were never used come from a counter, so that a
+ * large map costs no time to make and no memory before it is filled.
+ *
+ * Per-CPU: the element holds the address of the first CPU's value; an update writes values in place.
+ *
+ * Cost: expected chain length at most 1 (buckets: max_entries rounded up to a power of two); keys chosen to collide would make
+ * it linear, hence the seed.
+ */
+import type { Routine } from '../../isa/routine.ts';
+import { HashBucket, HashElement, HashLayout, MapHeader, RunContext } from '../../memory/layout.ts';
+import { UpdateFlag } from '../map.ts';
+import { copyBytes, fail } from './text.ts';
+
+/** Odd, with bits all over: 2^64 divided by the golden ratio. */
+const MULTIPLIER = '0x9e3779b97f4a7c15';
+
+/** Mixes the word of `type` at `cursor` into r0. Multiplier in r5; changes ax. */
+const mix = (type: string, cursor: string): string => `
+  ax = *(${type} *)(${cursor} + 0)
+  r0 ^= ax
+  r0 *= r5
+  ax = r0
+  ax >>= 32
+  r0 ^= ax`;
+
+const mixTail = (bytes: number, type: string, name: string, otherwise: string): string => `
+${name}:
+  if r4 < ${bytes} goto ${otherwise}
+  ${mix(type, 'r3')}
+  r3 += ${bytes}
+  r4 -= ${bytes}`;
+
+/** r0 = hash (u32) of the key at r2 of map r1. Changes r3, r4, r5, ax. */
+const HASH = `
+  r0 = *(u64 *)(r1 + ${HashLayout.seed})
+  r4 = *(u32 *)(r1 + ${MapHeader.keySize})
+  r5 = ${MULTIPLIER} ll
+  r3 = r2
+  if r4 == 4 goto hash_4
+  ${mixTail(8, 'u64', 'hash_8', 'hash_4')}
+  goto hash_8
+  ${mixTail(4, 'u32', 'hash_4', 'hash_2')}
+  if r4 == 0 goto hash_end
+  ${mixTail(2, 'u16', 'hash_2', 'hash_1')}
+  ${mixTail(1, 'u8', 'hash_1', 'hash_end')}
+hash_end:
+  ax = r0
+  ax >>= 29
+  r0 ^= ax
+  r0 *= r5
+  r0 >>= 32`;
+
+/** `bucket` = address of the bucket of hash r0. Changes ax. */
+const bucketOf = (bucket: string): string => `
+  ${bucket} = *(u32 *)(r1 + ${MapHeader.mask})
+  ${bucket} &= r0
+  ${bucket} <<= ${Math.log2(HashBucket.size)}
+  ax = *(u64 *)(r1 + ${HashLayout.buckets})
+  ${bucket} += ax`;
+
+const compareStep = (bytes: number, type: string, name: string, otherwise: string): string => `
+${name}:
+  if r4 < ${bytes} goto ${otherwise}
+  r5 = *(${type} *)(r3 + ${HashElement.key})
+  ax = *(${type} *)(r2 + 0)
+  if r5 != ax goto compare_differ
+  r2 += ${bytes}
+  r3 += ${bytes}
+  r4 -= ${bytes}`;
+
+const COMPARE_RESTORE = `
+  ax = *(u32 *)(r1 + ${MapHeader.keySize})
+  ax -= r4
+  r2 -= ax
+  r3 -= ax`;
+
+/** Goes on if element r3 has hash r0 and the key at r2, else to `differ`. Keeps r0-r3; changes r4, r5, ax. */
+const compare = (differ: string): string => `
+  r4 = *(u32 *)(r3 + ${HashElement.hash})
+  if r4 != r0 goto ${differ}
+  r4 = *(u32 *)(r1 + ${MapHeader.keySize})
+  if r4 == 4 goto compare_4
+  ${compareStep(8, 'u64', 'compare_8', 'compare_4')}
+  goto compare_8
+  ${compareStep(4, 'u32', 'compare_4', 'compare_2')}
+  if r4 == 0 goto compare_same
+  ${compareStep(2, 'u16', 'compare_2', 'compare_1')}
+  ${compareStep(1, 'u8', 'compare_1', 'compare_same')}
+  goto compare_same
+compare_differ:
+  ${COMPARE_RESTORE}
+  goto ${differ}
+compare_same:
+  ${COMPARE_RESTORE}`;
+
+/** Without a lock: r3 = element with the key at r2, or to `absent`. Keeps r0 (hash), r1, r2. */
+const find = (absent: string): string => `
+find:
+  ${bucketOf('r3')}
+find_next:
+  r3 = *(u64 *)(r3 + ${HashElement.next})
+  if r3 & 1 goto find_end
+  if r3 == 0 goto ${absent}
+  ${compare('find_next')}
+  goto found
+find_end:
+  r3 >>= 1
+  ax = *(u32 *)(r1 + ${MapHeader.mask})
+  ax &= r0
+  if r3 == ax goto ${absent}
+  goto find
+found:`;
+
+/** Takes the lock of bucket r9. Changes r3. */
+const LOCK = `
+lock:
+  w3 = 1
+  w3 = xchg32_32(r9 + ${HashBucket.lock}, w3)
+  if w3 == 0 goto locked
+spin:
+  w3 = *(u32 *)(r9 + ${HashBucket.lock})
+  if w3 != 0 goto spin
+  goto lock
+locked:`;
+
+/** Changes r5. */
+const UNLOCK = `
+  w5 = 0
+  store_release((u32 *)(r9 + ${HashBucket.lock}), w5)`;
+
+/** Under the lock of bucket r9: r3 = element, r8 = address of the cell that points to it; or to `absent`. */
+const findLocked = (absent: string): string => `
+  r3 = r9
+find_next:
+  r8 = r3
+  r3 = *(u64 *)(r3 + ${HashElement.next})
+  if r3 & 1 goto ${absent}
+  if r3 == 0 goto ${absent}
+  ${compare('find_next')}`;
+
+/** r3 = address of the element whose number minus one is in r4; changes r4, r5. */
+const ELEMENT = `
+  r5 = *(u32 *)(r1 + ${MapHeader.stride})
+  r3 = *(u64 *)(r1 + ${MapHeader.values})
+  r5 *= r4
+  r3 += r5`;
+
+/** What never-used element r3, whose number minus one is in r4, gets before anything else. */
+const firstUse = (perCpu: boolean): string => {
+  const values = `
+  r5 = *(u32 *)(r1 + ${MapHeader.valueSize})
+  r5 += 7
+  r5 &= -8
+  r5 *= r4
+  ax = *(u64 *)(r1 + ${HashLayout.perCpuValues})
+  r5 += ax
+  ax = *(u32 *)(r1 + ${HashLayout.valueOffset})
+  ax += r3
+  *(u64 *)(ax + 0) = r5`;
+  return `
+  ${perCpu ? values : ''}
+  r4 += 1
+  *(u32 *)(r3 + ${HashElement.number}) = w4`;
+};
+
+/** r3 = a free element, or to `full`. Changes r0, r4, r5, ax. */
+const take = (perCpu: boolean, full: string): string => `
+take:
+  r0 = *(u64 *)(r1 + ${HashLayout.freeList})
+  w4 = w0
+  if r4 == 0 goto take_new
+  r4 -= 1
+  ${ELEMENT}
+  w5 = *(u32 *)(r3 + ${HashElement.nextFree})
+  r4 = r0
+  r4 >>= 32
+  r4 += 1
+  r4 <<= 32
+  r4 |= r5
+  r5 = r0
+  r0 = cmpxchg_64(r1 + ${HashLayout.freeList}, r0, r4)
+  if r0 != r5 goto take
+  goto taken
+take_new:
+  w0 = *(u32 *)(r1 + ${HashLayout.used})
+  w4 = *(u32 *)(r1 + ${HashLayout.pool})
+  if r0 < r4 goto take_counted
+  r0 = *(u64 *)(r1 + ${HashLayout.freeList})
+  w0 = w0
+  if r0 == 0 goto ${full}
+  goto take
+take_counted:
+  w4 = w0
+  w5 = w0
+  w5 += 1
+  w0 = cmpxchg32_32(r1 + ${HashLayout.used}, w0, w5)
+  if w0 != w4 goto take
+  ${ELEMENT}
+  ${firstUse(perCpu)}
+taken:`;
+
+/** Puts element r3 on the free list. Changes r0, r4, r5. */
+const GIVE_BACK = `
+give:
+  r0 = *(u64 *)(r1 + ${HashLayout.freeList})
+  *(u32 *)(r3 + ${HashElement.nextFree}) = w0
+  r4 = r0
+  r4 >>= 32
+  r4 += 1
+  r4 <<= 32
+  w5 = *(u32 *)(r3 + ${HashElement.number})
+  r4 |= r5
+  r5 = r0
+  r0 = cmpxchg_64(r1 + ${HashLayout.freeList}, r0, r4)
+  if r0 != r5 goto give`;
+
+/** Gives element r3 the hash on the stack and the key at r2 (changed). Changes r0, r4, r5, ax. */
+const FILL_KEY = `
+  *(u64 *)(r3 + ${HashElement.next}) = -1
+  r4 = *(u64 *)(r10 - 8)
+  *(u32 *)(r3 + ${HashElement.hash}) = w4
+  r0 = r3
+  r0 += ${HashElement.key}
+  r4 = *(u32 *)(r1 + ${MapHeader.keySize})
+  ${copyBytes('key', 'r0', 'r2', 'r4', 'r5')}`;
+
+/** Links element r3 in at the head of bucket r9. Changes r4, r5. */
+const LINK_FIRST = `
+  r4 = *(u64 *)(r9 + ${HashBucket.first})
+  if r4 != 0 goto link
+  r4 = *(u64 *)(r10 - 8)
+  r5 = *(u32 *)(r1 + ${MapHeader.mask})
+  r4 &= r5
+  r4 <<= 1
+  r4 |= 1
+link:
+  *(u64 *)(r3 + ${HashElement.next}) = r4
+  store_release((u64 *)(r9 + ${HashBucket.first}), r3)`;
+
+/** Start of both kinds of update: hash on the stack, value in r6, flags in r7, bucket r9 locked, element looked for. */
+const UPDATE_HEAD = `
+  if r4 > ${UpdateFlag.exist} goto invalid
+  r6 = r3
+  r7 = r4
+  ${HASH}
+  *(u64 *)(r10 - 8) = r0
+  ${bucketOf('r9')}
+  ${LOCK}
+  ${findLocked('absent')}
+  if r7 == ${UpdateFlag.noExist} goto exists`;
+
+const unlockAndFail = (label: string, errno: 'EEXIST' | 'ENOENT' | 'E2BIG'): string => `
+${label}:
+  ${UNLOCK}
+  ${fail(`${label}_unlocked`, errno)}`;
+
+const UPDATE_ERRORS =
+  fail('invalid', 'EINVAL') +
+  unlockAndFail('exists', 'EEXIST') +
+  unlockAndFail('missing', 'ENOENT') +
+  unlockAndFail('full', 'E2BIG');
+
+const DONE = `
+  ${UNLOCK}
+  r0 = 0
+  exit`;
+
+const MISS = `
+miss:
+  r0 = 0
+  exit`;
+
+const LOOKUP = `
+  ${HASH}
+  ${find('miss')}
+  r0 = r3
+  ax = *(u32 *)(r1 + ${HashLayout.valueOffset})
+  r0 += ax`;
+
+/** r0 = address of the spare's address of this CPU. */
+const SPARE = `
+  r0 = run_context
+  r0 = *(u32 *)(r0 + ${RunContext.cpu})
+  r0 <<= 3
+  r0 += r1
+  r0 += ${HashLayout.size}`;
+
+const copyValue = `
+  r0 = r3
+  ax = *(u32 *)(r1 + ${HashLayout.valueOffset})
+  r0 += ax
+  r4 = *(u32 *)(r1 + ${MapHeader.valueSize})
+  ${copyBytes('value', 'r0', 'r6', 'r4', 'r5')}`;
+
+const HASH_UPDATE = `
+  ${UPDATE_HEAD}
+  *(u64 *)(r10 - 16) = r3
+  ${SPARE}
+  r3 = *(u64 *)(r0 + 0)
+  goto fill
+absent:
+  if r7 == ${UpdateFlag.exist} goto missing
+  ${take(false, 'full')}
+  r8 = 0
+fill:
+  ${FILL_KEY}
+  ${copyValue}
+  if r8 == 0 goto insert
+  r4 = *(u64 *)(r10 - 16)
+  r5 = *(u64 *)(r4 + ${HashElement.next})
+  *(u64 *)(r3 + ${HashElement.next}) = r5
+  store_release((u64 *)(r8 + ${HashElement.next}), r3)
+  ${SPARE}
+  *(u64 *)(r0 + 0) = r4
+  ${DONE}
+insert:
+  ${LINK_FIRST}
+  ${DONE}
+  ${UPDATE_ERRORS}`;
+
+/** r0 = address of the first CPU's value of element r3. */
+const PER_CPU_VALUE = `
+  r0 = *(u32 *)(r1 + ${HashLayout.valueOffset})
+  r0 += r3
+  r0 = *(u64 *)(r0 + 0)`;
+
+/** Fills all CPUs' values of element r3 from r6 on, each rounded up to 8 bytes. Changes r0, r2, r4-r7, ax. */
+const COPY_ALL_CPUS = `
+  ${PER_CPU_VALUE}
+  ax = *(u32 *)(r1 + ${MapHeader.cpus})
+  r7 = r6
+all:
+  r2 = r0
+  r6 = r7
+  r4 = *(u32 *)(r1 + ${MapHeader.valueSize})
+  ${copyBytes('value', 'r2', 'r6', 'r4', 'r5')}
+  r4 = *(u32 *)(r1 + ${MapHeader.valueSize})
+  r4 += 7
+  r4 &= -8
+  r7 += r4
+  r4 = *(u64 *)(r1 + ${MapHeader.cpuStride})
+  r0 += r4
+  ax -= 1
+  if ax != 0 goto all`;
+
+/** Clears all CPUs' values of element r3. Changes r0, r4, r5, ax. */
+const CLEAR_ALL_CPUS = `
+  ${PER_CPU_VALUE}
+  ax = *(u32 *)(r1 + ${MapHeader.cpus})
+clear:
+  r4 = *(u32 *)(r1 + ${MapHeader.valueSize})
+  r5 = r0
+clear_word:
+  *(u64 *)(r5 + 0) = 0
+  r5 += 8
+  if r4 < 9 goto cleared
+  r4 -= 8
+  goto clear_word
+cleared:
+  r4 = *(u64 *)(r1 + ${MapHeader.cpuStride})
+  r0 += r4
+  ax -= 1
+  if ax != 0 goto clear`;
+
+/** Copies to this CPU's value of element r3. */
+const COPY_THIS_CPU = `
+  ${PER_CPU_VALUE}
+  r4 = run_context
+  r4 = *(u32 *)(r4 + ${RunContext.cpu})
+  r5 = *(u64 *)(r1 + ${MapHeader.cpuStride})
+  r4 *= r5
+  r0 += r4
+  r4 = *(u32 *)(r1 + ${MapHeader.valueSize})
+  ${copyBytes('value', 'r0', 'r6', 'r4', 'r5')}`;
+
+const perCpuUpdate = (prepare: string, copy: string): string => `
+  ${UPDATE_HEAD}
+  goto copy
+absent:
+  if r7 == ${UpdateFlag.exist} goto missing
+  ${take(true, 'full')}
+  r8 = 0
+  ${FILL_KEY}
+  ${prepare}
+copy:
+  ${copy}
+  if r8 != 0 goto done
+  ${LINK_FIRST}
+done:
+  ${DONE}
+  ${UPDATE_ERRORS}`;
+
+const DELETE = `
+  ${HASH}
+  ${bucketOf('r9')}
+  ${LOCK}
+  ${findLocked('missing')}
+  r4 = *(u64 *)(r3 + ${HashElement.next})
+  store_release((u64 *)(r8 + ${HashElement.next}), r4)
+  ${UNLOCK}
+  ${GIVE_BACK}
+  r0 = 0
+  exit
+  ${unlockAndFail('missing', 'ENOENT')}`;
+
+/** Bucket by bucket; the first key where r2 is null or has no element. */
+const NEXT_KEY = `
+  r6 = r3
+  r7 = 0
+  if r2 == 0 goto scan
+again:
+  ${HASH}
+  ${find('scan')}
+  r3 = *(u64 *)(r3 + ${HashElement.next})
+  r7 = *(u32 *)(r1 + ${MapHeader.mask})
+  r7 &= r0
+  if r3 & 1 goto last
+  goto have
+last:
+  r3 >>= 1
+  r4 = r7
+  r7 = 0
+  if r3 != r4 goto again
+  r7 = r4
+  r7 += 1
+scan:
+  r4 = *(u32 *)(r1 + ${MapHeader.mask})
+  if r7 > r4 goto end
+  r3 = r7
+  r3 <<= ${Math.log2(HashBucket.size)}
+  r4 = *(u64 *)(r1 + ${HashLayout.buckets})
+  r3 += r4
+  r3 = *(u64 *)(r3 + ${HashBucket.first})
+  r7 += 1
+  if r3 == 0 goto scan
+  if r3 & 1 goto scan
+have:
+  r3 += ${HashElement.key}
+  r4 = *(u32 *)(r1 + ${MapHeader.keySize})
+  ${copyBytes('key', 'r6', 'r3', 'r4', 'r5')}
+  r0 = 0
+  exit
+  ${fail('end', 'ENOENT')}`;
+
+export const HASH_ROUTINES: readonly Routine[] = [
+  { name: 'hash_lookup', text: `${LOOKUP}\n  exit\n${MISS}` },
+  { name: 'hash_update', text: HASH_UPDATE },
+  { name: 'hash_delete', text: DELETE },
+  { name: 'hash_next_key', text: NEXT_KEY },
+  {
+    name: 'percpu_hash_lookup',
+    text: `
+  ${LOOKUP}
+  r0 = *(u64 *)(r0 + 0)
+  r2 = run_context
+  r2 = *(u32 *)(r2 + ${RunContext.cpu})
+  r3 = *(u64 *)(r1 + ${MapHeader.cpuStride})
+  r2 *= r3
+  r0 += r2
+  exit
+  ${MISS}`,
+  },
+  {
+    // The value of CPU r3, 0 where there is no such CPU.
+    name: 'percpu_hash_lookup_percpu',
+    text: `
+  r4 = *(u32 *)(r1 + ${MapHeader.cpus})
+  if r3 >= r4 goto miss
+  r6 = r3
+  ${LOOKUP}
+  r0 = *(u64 *)(r0 + 0)
+  r3 = *(u64 *)(r1 + ${MapHeader.cpuStride})
+  r6 *= r3
+  r0 += r6
+  exit
+  ${MISS}`,
+  },
+  { name: 'percpu_hash_update', text: perCpuUpdate(CLEAR_ALL_CPUS, COPY_THIS_CPU) },
+  // All CPUs' values at once, each rounded up to 8 bytes.
+  { name: 'percpu_hash_update_percpu', text: perCpuUpdate('', COPY_ALL_CPUS) },
+  { name: 'percpu_hash_delete', text: DELETE },
+  { name: 'percpu_hash_next_key', text: NEXT_KEY },
+];
