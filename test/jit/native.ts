@@ -13,6 +13,8 @@ if (!nativeAvailable && process.env.CI && process.arch === 'x64') throw new Erro
 
 const PROT = { read: 1, write: 2, execute: 4 } as const;
 const MAP_SHARED = 1;
+/** koffi registers types by name, once per process. */
+const ENTRY = koffi.proto('void JitTestEntry()');
 const CODE_ALIGN = 64;
 
 export interface NativeOptions {
@@ -64,7 +66,7 @@ export class Native {
     this.dataUsed = 1 << 16;
     this.view.setBigUint64(RunContext.stackTop, this.dataAddress + BigInt(this.dataUsed), true);
     const trampoline = this.place(entryTrampoline(this.dataAddress));
-    this.enter = koffi.decode(trampoline, koffi.proto('void f()'));
+    this.enter = koffi.decode(trampoline, ENTRY);
   }
 
   /** @returns address of `size` zeroed bytes, aligned to 64. */

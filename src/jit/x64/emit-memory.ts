@@ -66,7 +66,7 @@ export function emitAtomic(buffer: CodeBuffer, insn: Atomic): void {
   const width = size === 8 ? 64 : 32;
   switch (op) {
     case 'xchg':
-      encode(buffer, 'xchg m, r', width, memory, src);
+      encode(buffer, 'xchg r, m', width, memory, src);
       break;
     case 'cmpxchg':
       encode(buffer, 'lock cmpxchg m, r', width, memory, src);

@@ -77,7 +77,7 @@ export const ENCODINGS = {
   'lock xor m, r': 'F0 31 /r',
   'lock xadd m, r': 'F0 0F C1 /r',
   'lock cmpxchg m, r': 'F0 0F B1 /r',
-  'xchg m, r': '87 /r',
+  'xchg r, m': '87 /r',
   // control flow; branches with a label are in branches.ts
   'call rm64': 'FF /2',
   'jmp rm64': 'FF /4',
