@@ -512,7 +512,7 @@ function fillDatasecs(btf: Btf, types: DataView, offsets: Uint32Array, layout: D
   }
 }
 
-/** A flexible array is one of length 0 (or 1, in old code) at the end of a struct. */
+/** An array of length 0 as last member: its elements lie behind the struct. */
 export function isFlexibleArray(type: BtfComposite, member: number, length: number): boolean {
-  return type.kind === 'struct' && member === type.members.length - 1 && length <= 1;
+  return length === 0 && member === type.members.length - 1;
 }
