@@ -11,6 +11,9 @@ const PER_CPU_MAX = 32 << 10;
 /** What the kernel's hash element holds besides key and value, bytes. */
 const HASH_ELEMENT_HEAD = 48;
 
+/** Most entries of a hash: its buckets of 16 bytes, a power of two of them, must stay below 4 GiB. */
+const HASH_ENTRIES_MAX = 1 << 27;
+
 const ACCESS = MapFlag.rdonly | MapFlag.wronly | MapFlag.rdonlyProg | MapFlag.wronlyProg;
 const ARRAY_FLAGS = MapFlag.numaNode | MapFlag.mmapable | ACCESS | MapFlag.preserveElems | MapFlag.innerMap;
 const HASH_FLAGS = MapFlag.noPrealloc | MapFlag.noCommonLru | MapFlag.numaNode | ACCESS | MapFlag.zeroSeed;
@@ -56,6 +59,7 @@ const hash: Check = (spec, refuse) => {
     refuse('E2BIG', `key and value together must be below ${KMALLOC_MAX - HASH_ELEMENT_HEAD} bytes`);
   }
   if (perCpu) checkPerCpuSize(spec, refuse);
+  if (spec.maxEntries > HASH_ENTRIES_MAX) refuse('E2BIG', `a hash has at most ${HASH_ENTRIES_MAX} entries`);
 };
 
 const CHECKS: Partial<Record<MapType, Check>> = {

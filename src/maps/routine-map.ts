@@ -7,6 +7,7 @@ import type { MapSpec } from '../object/spec.ts';
 import { Access, checkKey, type MapEnv, roundUp } from './env.ts';
 import { ERRNO, type Errno, MapError, type MapErrorCode } from './errors.ts';
 import type { BpfMap } from './map.ts';
+import { UPDATE_LOCK } from './uapi.ts';
 
 /** A map object in the arena, as the functions that lay out each type return it. */
 export interface MapObject {
@@ -80,6 +81,14 @@ export class RoutineMap implements BpfMap {
     }
     if (!Number.isSafeInteger(flags) || flags < 0) {
       throw new MapError('invalid_operation', 'EINVAL', `update flags must be 0 to 2^53 - 1, not ${flags}`, { flags });
+    }
+    if (Math.floor(flags / UPDATE_LOCK) % 2 === 1) {
+      throw new MapError(
+        'invalid_operation',
+        'EINVAL',
+        `update of map ${this.spec.name} with BPF_F_LOCK: its values hold no spin lock`,
+        { map: this.spec.name, flags },
+      );
     }
     const { arena } = this.#env;
     const staged = this.#staging + 2 * roundUp(this.spec.keySize, 8);

@@ -1,0 +1,206 @@
+/** The same operations on our maps and on the running kernel's: same results, same errors. */
+import { afterAll, describe, expect, test } from 'vitest';
+import { createMap } from '../../src/maps/create.ts';
+import { MapError } from '../../src/maps/errors.ts';
+import type { BpfMap } from '../../src/maps/map.ts';
+import type { ProgArray } from '../../src/maps/prog-array.ts';
+import type { MapSpec } from '../../src/object/spec.ts';
+import { closeProgram, creationFailure, KernelMap, kernelMissing, loadProgram, possibleCpus } from './kernel.ts';
+import { createPlatform } from './platform.ts';
+import { failure, key32, spec } from './tools.ts';
+
+const missing = kernelMissing();
+const OPERATIONS = 20_000;
+
+/** Small deterministic generator (xorshift32), so that a failure can be repeated. */
+function generator(seed: number): (below: number) => number {
+  let state = seed;
+  return below => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+}
+
+const SHAPES: readonly Partial<MapSpec>[] = [
+  { keySize: 4, valueSize: 4, maxEntries: 7 },
+  { keySize: 4, valueSize: 13, maxEntries: 1 },
+  { keySize: 8, valueSize: 8, maxEntries: 30 },
+  { keySize: 16, valueSize: 1, maxEntries: 16 },
+  { keySize: 64, valueSize: 40, maxEntries: 5 },
+  { keySize: 5, valueSize: 3, maxEntries: 11, flags: 1 },
+];
+
+describe.skipIf(missing !== undefined)('maps against the running kernel', () => {
+  const cpus = missing === undefined ? possibleCpus() : 1;
+
+  test.each(['array', 'percpu_array', 'hash', 'percpu_hash'] as const)('%s', type => {
+    const platform = createPlatform(1 << 20, cpus);
+    const shapes = SHAPES.filter(shape => type.endsWith('hash') || (shape.keySize === 4 && shape.flags === undefined));
+    let distinct = 0;
+    for (const [index, shape] of shapes.entries()) {
+      const given = spec({ type, ...shape });
+      const next = generator(0x1234567 + index);
+      const padded = Math.ceil(given.valueSize / 8) * 8;
+      const perCpu = type.startsWith('percpu');
+      const valueBytes = perCpu ? cpus * padded : given.valueSize;
+      const ours = createMap(given, { ...platform, id: 1 });
+      const theirs = new KernelMap(given, valueBytes);
+      // A few more keys than there is room for; array indices around the end.
+      const keys = Array.from({ length: given.maxEntries + 5 }, (_, i) => {
+        const key = new Uint8Array(given.keySize).fill(type.endsWith('array') ? 0 : i * 3);
+        key[0] = i;
+        return key;
+      });
+      const seen = new Set<string>();
+      for (let step = 0; step < OPERATIONS / shapes.length; step++) {
+        const key = keys[next(keys.length)]!;
+        const operation = next(10);
+        if (operation < 5) {
+          const value = Uint8Array.from({ length: valueBytes }, (_, i) =>
+            perCpu && i % padded >= given.valueSize ? 0 : next(256),
+          );
+          const flags = [0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 2 ** 35][next(12)]!;
+          const expected = theirs.update(key, value, flags);
+          seen.add(`update ${expected}`);
+          expect([step, flags, failure(() => ours.update(key, value, flags))]).toEqual([step, flags, expected]);
+        } else if (operation < 7) {
+          const expected = theirs.delete(key);
+          seen.add(`delete ${expected}`);
+          expect([step, failure(() => ours.delete(key))]).toEqual([step, expected]);
+        } else if (operation < 9) {
+          const expected = theirs.lookup(key);
+          seen.add(`lookup ${typeof expected}`);
+          expect(ours.lookup(key) ?? 'ENOENT').toEqual(expected);
+        } else {
+          const expected = theirs.nextKey(key);
+          if (type.endsWith('array')) {
+            expect(ours.nextKey(key) ?? 'ENOENT').toEqual(expected);
+          } else {
+            compareKeys(ours, theirs);
+          }
+          seen.add(`next ${typeof expected}`);
+        }
+      }
+      compareKeys(ours, theirs);
+      distinct = Math.max(distinct, seen.size);
+      expect(theirs.freeze()).toBeUndefined();
+      (ours as unknown as { freeze(): void }).freeze();
+      const value = new Uint8Array(valueBytes);
+      expect(failure(() => ours.update(keys[0]!, value))).toBe(theirs.update(keys[0]!, value, 0));
+      expect(failure(() => ours.delete(keys[0]!))).toBe(theirs.delete(keys[0]!));
+      theirs.close();
+      ours.dispose();
+    }
+    // The comparison means little unless successes and each kind of failure were met.
+    expect(distinct).toBeGreaterThanOrEqual(7);
+  });
+
+  test('what may be created', () => {
+    const platform = createPlatform(1 << 20, cpus);
+    const sizes = {
+      keySize: [0, 1, 4, 8, 5],
+      valueSize: [0, 4, 1, 8, 32768, 32769, 32767, 65536],
+      maxEntries: [0, 1, 3],
+      flags: [0, 0, 1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 384, 512, 1024, 1 << 11, 1 << 12, 1 << 13, 1 << 30, 2 ** 31],
+    };
+    const outcomes = new Map<string, number>();
+    for (const type of ['array', 'percpu_array', 'hash', 'percpu_hash', 'prog_array'] as const) {
+      for (const keySize of sizes.keySize) {
+        for (const valueSize of sizes.valueSize) {
+          for (const maxEntries of sizes.maxEntries) {
+            for (const flags of sizes.flags) {
+              const good =
+                Number(keySize === 4) + Number(valueSize === 4) + Number(maxEntries === 1) + Number(flags === 0);
+              // All pairs of deviations; more would only repeat the first check that fires.
+              if (good < 2) continue;
+              const given = spec({ type, keySize, valueSize, maxEntries, flags });
+              const expected = creationFailure(given);
+              const actual = creation(given, platform);
+              expect([given, actual]).toEqual([given, expected]);
+              outcomes.set(`${type} ${expected}`, (outcomes.get(`${type} ${expected}`) ?? 0) + 1);
+            }
+          }
+        }
+      }
+    }
+    expect(Object.fromEntries(outcomes)).toMatchObject({ 'percpu_hash E2BIG': expect.any(Number) });
+    expect([...outcomes.keys()].filter(name => name.endsWith('undefined')).length).toBe(5);
+  });
+
+  test('limits of size', () => {
+    const platform = createPlatform(1 << 20, cpus);
+    for (const given of [
+      spec({ type: 'hash', valueSize: (4 << 20) - 1 }),
+      spec({ type: 'hash', valueSize: 0xffffffff }),
+      spec({ type: 'hash', keySize: 0xffffffff, valueSize: 0xffffffff }),
+      spec({ type: 'percpu_hash', keySize: 5 << 20 }),
+      spec({ type: 'hash', maxEntries: 0xffffffff, flags: 1 }),
+      spec({ type: 'hash', maxEntries: (1 << 27) + 1, flags: 1 }),
+      spec({ type: 'array', valueSize: 0x80000000 }),
+      spec({ type: 'array', valueSize: 0xffffffff }),
+    ]) {
+      expect([given, creation(given, platform)]).toEqual([given, creationFailure(given)]);
+    }
+  });
+
+  test('prog array', () => {
+    const platform = createPlatform(1 << 20, cpus);
+    const programs = Array.from({ length: 4 }, () => loadProgram());
+    afterAll(() => {
+      for (const program of programs) closeProgram(program.fd);
+    });
+    const given = spec({ type: 'prog_array', maxEntries: 6 });
+    const theirs = new KernelMap(given, 4);
+    const ours = createMap(given, { ...platform, id: 1, cachedTargets: true }) as ProgArray;
+    const next = generator(99);
+    for (let step = 0; step < 5000; step++) {
+      const index = next(8);
+      const key = key32(index);
+      const { fd, id } = programs[next(4)]!;
+      switch (next(4)) {
+        case 0: {
+          const expected = theirs.update(key, key32(fd), 0);
+          const entry = {
+            id,
+            objectAddress: BigInt(id) << 12n,
+            target: BigInt(id),
+            traits: { type: 'xdp', backend: 'x64', attachType: undefined, xdpFrags: false } as const,
+          };
+          expect(failure(() => ours.set(index, entry))).toBe(expected);
+          break;
+        }
+        case 1:
+          expect(failure(() => ours.delete(key))).toBe(theirs.delete(key));
+          break;
+        case 2:
+          expect(ours.lookup(key) ?? 'ENOENT').toEqual(theirs.lookup(key));
+          break;
+        default:
+          expect(ours.nextKey(key) ?? 'ENOENT').toEqual(theirs.nextKey(key));
+      }
+    }
+    theirs.close();
+  });
+});
+
+function creation(given: MapSpec, platform: ReturnType<typeof createPlatform>): string | undefined {
+  try {
+    createMap(given, { ...platform, id: 1 }).dispose();
+    return undefined;
+  } catch (error) {
+    if (error instanceof MapError) return error.errno;
+    throw error;
+  }
+}
+
+/** Walks both by nextKey: the same set of keys, each once, with the same values. */
+function compareKeys(ours: BpfMap, theirs: KernelMap): void {
+  const walk = (next: (key: Uint8Array | undefined) => Uint8Array | string | undefined): string[] => {
+    const keys: string[] = [];
+    for (let key = next(undefined); key instanceof Uint8Array; key = next(key)) keys.push(key.join());
+    return keys.sort();
+  };
+  expect(walk(key => ours.nextKey(key))).toEqual(walk(key => theirs.nextKey(key)));
+}
