@@ -330,12 +330,6 @@ function buildForms(): readonly (Form | undefined)[] {
 /** By opcode; loadImm64 is not among them because it fills two slots. */
 const FORMS = buildForms();
 
-/** Every opcode that some instruction has, loadImm64 (0x18) included, in ascending order. */
-export const OPCODES: readonly number[] = [
-  ...FORMS.flatMap((form, opcode) => (form === undefined ? [] : [opcode])),
-  LOAD_IMM64,
-].sort((a, b) => a - b);
-
 function readReference(src: number, low: number, high: number): Reference | undefined {
   switch (src) {
     case 1:
@@ -389,7 +383,7 @@ function slotOf(insn: Instruction): Slot | undefined {
       return { ...ZERO, opcode: group | OP_MOV | X, dst: insn.dst, src: insn.src, offset: insn.from };
     }
     case 'addrSpaceCast': {
-      const imm = (insn.toSpace << 16) | insn.fromSpace;
+      const imm = insn.toSpace * 0x10000 + insn.fromSpace;
       return { opcode: ALU64 | OP_MOV | X, dst: insn.dst, src: insn.src, offset: OFFSET_ADDR_SPACE_CAST, imm };
     }
     case 'byteswap': {
@@ -473,15 +467,27 @@ function fail(code: IsaErrorCode, message: string, insn: number, slot: Slot): ne
 }
 
 function checkRegisters(insn: number, slot: Slot, dst: number, src: number): void {
-  for (const number of [dst, src]) {
+  for (const number of [src, dst]) {
     if (number > 10) fail('invalid_register', `R${number} is invalid: registers are R0 to R10`, insn, slot);
   }
+}
+
+/** The kernel looks at the mode and immediate of loads before it asks whether the opcode exists at all. */
+function refuseOpcode(slot: Slot): { code: IsaErrorCode; message: string } {
+  const mode = slot.opcode & 0xe0;
+  const isLoad = (slot.opcode & 7) === LDX;
+  return isLoad && ((mode !== MODE_MEM && mode !== MODE_MEMSX) || slot.imm !== 0)
+    ? { code: 'unknown_opcode', message: `BPF_LDX uses reserved fields (unknown opcode ${hex(slot.opcode)})` }
+    : { code: 'unknown_opcode', message: `unknown opcode ${hex(slot.opcode)}` };
 }
 
 /** Decodes one slot that is not a loadImm64, refusing everything outside the instruction set. */
 function interpret(slot: Slot, insn: number): WireInstruction {
   const form = FORMS[slot.opcode];
-  if (form === undefined) return fail('unknown_opcode', `unknown opcode ${hex(slot.opcode)}`, insn, slot);
+  if (form === undefined) {
+    const { code, message } = refuseOpcode(slot);
+    return fail(code, message, insn, slot);
+  }
   const decoded = form.read(slot);
   if (decoded === undefined) {
     const { code, message } = form.refusal?.(slot) ?? reserved(form);
@@ -529,19 +535,15 @@ function decodeLoadImm64(first: Slot, second: Slot | undefined, insn: number): L
     const found = second === undefined ? 'the program ends after its first slot' : 'its second slot is not empty';
     return fail('invalid_load_imm64', `invalid bpf_ld_imm64 insn: ${found}`, insn, first);
   }
-  if (first.offset !== 0) return fail('reserved_field', 'BPF_LD_IMM64 uses reserved fields', insn, first);
   const dst = register(first.dst);
-  if (first.src === 0) {
-    checkRegisters(insn, first, first.dst, 0);
-    const value = (BigInt(second.imm >>> 0) << 32n) | BigInt(first.imm >>> 0);
-    return { kind: 'loadImm64', dst, value, reference: undefined };
-  }
+  const value = (BigInt(second.imm >>> 0) << 32n) | BigInt(first.imm >>> 0);
   const reference = readReference(first.src, first.imm, second.imm);
-  if (reference === undefined) {
+  if (reference === undefined && first.src !== 0) {
     return fail('invalid_load_imm64', `unrecognized bpf_ld_imm64 insn (source ${first.src})`, insn, first);
   }
+  if (first.offset !== 0) return fail('reserved_field', 'BPF_LD_IMM64 uses reserved fields', insn, first);
   checkRegisters(insn, first, first.dst, 0);
-  return { kind: 'loadImm64', dst, value: 0n, reference };
+  return { kind: 'loadImm64', dst, value: reference === undefined ? value : 0n, reference };
 }
 
 /**

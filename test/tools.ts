@@ -1,0 +1,19 @@
+import { execFileSync } from 'node:child_process';
+
+/**
+ * The path of the first of these programs that is installed, for tests that compare with it; undefined when none is, so
+ * that the test can be skipped.
+ *
+ * @throws Error in CI (environment variable CI), where every such test must run.
+ */
+export function requireTool(...names: string[]): string | undefined {
+  for (const name of names) {
+    try {
+      return execFileSync('which', [name], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+    } catch {
+      // Not this one.
+    }
+  }
+  if (process.env.CI) throw new Error(`none of these tools is installed: ${names.join(', ')}`);
+  return undefined;
+}
