@@ -14,7 +14,6 @@ import type {
   Code,
   CompiledTailCall,
   CompileOptions,
-  Compiler,
   PokeSite,
   Relocation,
   RelocationTarget,
@@ -62,8 +61,6 @@ interface PendingTailCall {
   readonly poke: number | undefined;
   readonly patches: PokeLabels | undefined;
 }
-
-export const x64Compiler: Compiler = { arch: 'x64', compile };
 
 /**
  * @throws CompileError for instructions that lowering must not leave, targets outside the program, and programs whose
