@@ -2,19 +2,36 @@
  * Everything that needs no Node and no native code: parse, verify, lower, compile to bytes, interpret. Bundles for a
  * browser. The package's main entry adds native execution on top.
  */
+
+export { type Capture, type CapturedPacket, readCapture, writeCapture } from './capture/capture.ts';
 export { SwitchyardError } from './errors.ts';
 export { assemble } from './isa/assembler.ts';
 export { decode, encode } from './isa/codec.ts';
 export { disassemble } from './isa/disassembler.ts';
 export type { Instruction, WireInstruction } from './isa/instruction.ts';
+export type { Code, CompiledTailCall, RelocationTarget, TailCallMode } from './jit/shared/code.ts';
+export type { Lowered } from './lowering/lowered.ts';
 export type { BpfMap } from './maps/map.ts';
 export { UpdateFlag } from './maps/map.ts';
+export type { Btf } from './object/btf.ts';
+export { decodeValue } from './object/btf-value.ts';
+export { type ProgramFromInstructions, programFromInstructions } from './object/from-instructions.ts';
 export { parseObject } from './object/parse.ts';
 export type { Collection, LineInfo, MapSpec, MapType, ProgramSpec, ProgramType } from './object/spec.ts';
+export { RuntimeError } from './runtime/errors.ts';
 export { createBufferHost } from './runtime/host.ts';
 export type { Packet, PacketOutcome, RedirectRecord } from './runtime/packets.ts';
 export type { ProgArraySlots } from './runtime/prog-array-slots.ts';
-export type { Program, TailCallSiteInfo } from './runtime/program.ts';
+export type { Program } from './runtime/program.ts';
 export type { AsyncReplayOptions, ReplayOptions, ReplayResult, RunResult } from './runtime/replay.ts';
 export { LoadedObject, type LoadOptions, Runtime, type RuntimeOptions } from './runtime/runtime.ts';
-export { verify } from './verifier/verify.ts';
+export {
+  compileProgram,
+  lineAt,
+  lowerProgram,
+  type TailCallSiteInfo,
+  tailCallSites,
+  verifyProgram,
+} from './runtime/stages.ts';
+export { VerifierError } from './verifier/errors.ts';
+export type { Facts, TailCallSite, Verified } from './verifier/facts.ts';

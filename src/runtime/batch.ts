@@ -142,6 +142,8 @@ in_place:
   goto ready
 raw:
   *(u64 *)(ax + ${RunContext.rawSize}) = r1
+  r8 = 0                                          ; no memory, no address
+  if r1 == 0 goto ready
   r8 = r9
   goto ready
 skb:

@@ -1,9 +1,8 @@
 /** A loaded program: run it, replay packets through it, look at what the verifier and the compiler made of it. */
-import type { TailCallKind } from '../jit/shared/code.ts';
 import type { Lowered } from '../lowering/lowered.ts';
 import type { OwnerTraits, ProgArrayEntry } from '../maps/prog-array.ts';
 import { ProgramObject } from '../memory/layout.ts';
-import type { LineInfo, ProgramSpec } from '../object/spec.ts';
+import type { ProgramSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import type { Backend, BackendName, Installed } from './backend.ts';
 import { RuntimeError } from './errors.ts';
@@ -23,31 +22,9 @@ import {
   runOnce,
 } from './replay.ts';
 import type { RuntimeServices } from './runtime.ts';
-
-export interface TailCallSiteInfo {
-  /** Slot of the call in the object's program. */
-  readonly insn: number;
-  readonly line: LineInfo | undefined;
-  /** Names of the prog arrays that reach it. */
-  readonly maps: readonly string[];
-  /** The one index that reaches it, if there is just one. */
-  readonly index: number | undefined;
-  readonly kind: TailCallKind;
-}
+import { type TailCallSiteInfo, tailCallSites } from './stages.ts';
 
 const MAX_REPEAT = 0xffff_ffff;
-
-/** The line that covers an instruction. */
-export function lineAt(lines: readonly LineInfo[], insn: number): LineInfo | undefined {
-  let low = 0;
-  let high = lines.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (lines[middle]!.insn <= insn) low = middle + 1;
-    else high = middle;
-  }
-  return lines[low - 1];
-}
 
 export class Program {
   readonly id: number;
@@ -117,18 +94,9 @@ export class Program {
     return code && { address: entry, length: code.bytes.length, tailCallPrologueOffset: code.tailCallPrologueOffset };
   }
 
-  /** Every tail call that can be reached, with how the backend compiled it. */
+  /** Every tail call that can be reached, with how the backend runs it. */
   get tailCalls(): readonly TailCallSiteInfo[] {
-    const kinds = new Map(
-      this.#target.installed.code?.tailCalls.map(site => [this.lowered.origin[site.insn], site.kind] as const) ?? [],
-    );
-    return this.verified.facts.tailCalls.map(site => ({
-      insn: site.insn,
-      line: lineAt(this.spec.lines, site.insn),
-      maps: site.maps,
-      index: site.index,
-      kind: kinds.get(site.insn) ?? (site.maps.length === 1 ? 'static' : 'dynamic'),
-    }));
+    return tailCallSites(this.verified, this.lowered);
   }
 
   /** The machine code as it is in memory now, patched jumps included. */

@@ -245,7 +245,7 @@ export class Runtime {
         if (slots) progArrays.set(name, slots);
       }
       for (const [name, spec] of collection.maps) {
-        if (!options.maps?.has(name)) fillContents(spec, maps, progArrays, programs, options.programs !== undefined);
+        if (!options.maps?.has(name)) fillContents(spec, progArrays, programs, options.programs !== undefined);
       }
       const object = new LoadedObject(collection, programs, maps, progArrays, () => {
         this.#objects.delete(object);
@@ -474,12 +474,10 @@ function selectPrograms(collection: Collection, names: readonly string[] | undef
 
 function fillContents(
   spec: MapSpec,
-  maps: ReadonlyMap<string, BpfMap>,
   progArrays: ReadonlyMap<string, ProgArraySlots>,
   programs: ReadonlyMap<string, Program>,
   partial: boolean,
 ): void {
-  const map = maps.get(spec.name)!;
   for (const entry of spec.contents) {
     if ('program' in entry) {
       const slots = progArrays.get(spec.name);
@@ -499,11 +497,6 @@ function fillContents(
         `${spec.name}[${entry.key}] is declared to hold map ${entry.map}; maps of type ${spec.type} are not supported yet`,
         { map: spec.name, key: entry.key },
       );
-    } else {
-      const key = new Uint8Array(4);
-      new DataView(key.buffer).setUint32(0, entry.key, true);
-      map.update(key, entry.value);
     }
   }
-  if (spec.frozen) map.freeze();
 }

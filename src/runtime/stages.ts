@@ -1,10 +1,11 @@
 /** The road of one program from specification to machine code, step by step, without running anything. */
 import { HELPERS, helperRoutine } from '../helpers/table.ts';
-import type { Code, TailCallMode } from '../jit/shared/code.ts';
+import type { Code, TailCallKind, TailCallMode } from '../jit/shared/code.ts';
 import { x64Machine } from '../jit/x64/machine.ts';
 import { lower } from '../lowering/lower.ts';
 import type { Lowered } from '../lowering/lowered.ts';
-import type { MapSpec, ProgramSpec } from '../object/spec.ts';
+import { unpackTailCall } from '../lowering/tail-call-imm.ts';
+import type { LineInfo, MapSpec, ProgramSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import { verify } from '../verifier/verify.ts';
 
@@ -50,4 +51,44 @@ export function compileProgram(lowered: Lowered, options: CompileProgramOptions 
     tailCallMode: options.tailCallMode ?? 'cached',
     pokes: options.pokes !== false,
   });
+}
+
+export interface TailCallSiteInfo {
+  /** Slot of the call in the object's program. */
+  readonly insn: number;
+  readonly line: LineInfo | undefined;
+  /** Names of the prog arrays that reach it. */
+  readonly maps: readonly string[];
+  /** The one index that reaches it, if there is just one. */
+  readonly index: number | undefined;
+  readonly kind: TailCallKind;
+}
+
+/** Every tail call that can be reached, and its kind (tail-call packing decides it, see lowering/). */
+export function tailCallSites(verified: Verified, lowered: Lowered): TailCallSiteInfo[] {
+  const kinds = new Map<number, TailCallKind>();
+  for (const [slot, insn] of lowered.insns.entries()) {
+    if (insn.kind !== 'tailCall') continue;
+    const { dynamic, poke } = unpackTailCall(insn.imm);
+    kinds.set(lowered.origin[slot]!, dynamic ? 'dynamic' : poke === undefined ? 'static' : 'direct');
+  }
+  return verified.facts.tailCalls.map(({ insn, maps, index }) => ({
+    insn,
+    line: lineAt(verified.program.lines, insn),
+    maps,
+    index,
+    kind: kinds.get(insn) ?? 'dynamic',
+  }));
+}
+
+/** The line that covers an instruction. */
+export function lineAt(lines: readonly LineInfo[], insn: number): LineInfo | undefined {
+  let low = 0;
+  let high = lines.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (lines[middle]!.insn <= insn) low = middle + 1;
+    else high = middle;
+  }
+  return lines[low - 1];
 }

@@ -1,0 +1,92 @@
+/** `switchyard disasm`: a program as the object has it, after lowering, and as machine code. */
+import {
+  type Collection,
+  compileProgram,
+  disassemble,
+  type Instruction,
+  lineAt,
+  lowerProgram,
+  type ProgramSpec,
+  RuntimeError,
+  verifyProgram,
+} from '../index.ts';
+import { readObject } from './files.ts';
+import { nativeListing } from './native-listing.ts';
+import { oneOf } from './options.ts';
+import { dim } from './terminal.ts';
+
+export interface DisasmOptions {
+  readonly program: string;
+  readonly stage: string;
+  readonly tailCallMode: string;
+  readonly btf?: string;
+  readonly json?: boolean;
+}
+
+/** One line of a listing. */
+export interface ListedInstruction {
+  /** Slot (object, lowered) or byte offset (native). */
+  readonly at: number;
+  /** Slot of the object's program it came from; null for what the compiler added. */
+  readonly origin: number | null;
+  readonly text: string;
+}
+
+export async function disasm(path: string, options: DisasmOptions): Promise<void> {
+  const stage = oneOf('--stage', options.stage, ['object', 'lowered', 'native'] as const);
+  const tailCallMode = oneOf('--tail-call-mode', options.tailCallMode, ['baseline', 'cached'] as const);
+  const collection = readObject(path, options.btf);
+  const spec = findProgram(collection, options.program);
+  let listing: ListedInstruction[];
+  if (stage === 'object') listing = list(spec.insns, slot => slot);
+  else {
+    const verified = verifyProgram(spec, collection.maps);
+    const lowered = lowerProgram(verified, collection.maps, true);
+    if (stage === 'lowered') listing = list(lowered.insns, slot => lowered.origin[slot]!);
+    else listing = await nativeListing(lowered, compileProgram(lowered, { tailCallMode }));
+  }
+  if (options.json) {
+    console.log(
+      JSON.stringify({
+        program: spec.name,
+        stage,
+        instructions: listing.map(entry => ({
+          ...entry,
+          line: (entry.origin === null ? undefined : lineAt(spec.lines, entry.origin)?.line) ?? null,
+        })),
+      }),
+    );
+    return;
+  }
+  const lines = new Map(spec.lines.map(line => [line.insn, line]));
+  const starts = new Map(spec.subprograms.map(({ start, name }) => [start, name]));
+  let last: number | null = null;
+  for (const { at, origin, text } of listing) {
+    if (origin !== null && origin !== last) {
+      const name = starts.get(origin);
+      if (name) console.log(`${name}:`);
+      const line = lines.get(origin);
+      if (line) console.log(dim(`; ${line.text.trim() || '(no text)'} @ ${line.file}:${line.line}`));
+      last = origin;
+    }
+    console.log(`${(stage === 'native' ? at.toString(16) : String(at)).padStart(6)}: ${text}`);
+  }
+}
+
+function findProgram(collection: Collection, name: string): ProgramSpec {
+  const spec = collection.programs.get(name);
+  if (spec) return spec;
+  const names = [...collection.programs.keys()];
+  throw new RuntimeError(
+    'no_such_program',
+    `no program is named ${name}; the object has ${names.join(', ') || 'none'}`,
+    { name, names },
+  );
+}
+
+function list(insns: readonly Instruction[], origin: (slot: number) => number): ListedInstruction[] {
+  return disassemble(insns).map(({ slot, text }) => {
+    const from = origin(slot);
+    return { at: slot, origin: from < 0 ? null : from, text };
+  });
+}

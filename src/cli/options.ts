@@ -1,0 +1,35 @@
+/** Options that several commands share, and their checks. */
+import { InvalidArgumentError } from 'commander';
+import { UsageError } from './errors.ts';
+
+/** A parser of integers from `min` to `max` for commander. */
+export function integer(min: number, max: number): (text: string) => number {
+  return text => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < min || value > max) {
+      throw new InvalidArgumentError(`expected an integer from ${min} to ${max}.`);
+    }
+    return value;
+  };
+}
+
+export interface SlotAssignment {
+  readonly map: string;
+  readonly index: number;
+  readonly program: string;
+}
+
+/** Collects `MAP[INDEX]=PROGRAM`. */
+export function slotAssignment(text: string, previous: readonly SlotAssignment[] = []): readonly SlotAssignment[] {
+  const match = /^([^[\]=]+)\[(\d+)\]=(.+)$/.exec(text);
+  if (!match) throw new InvalidArgumentError('expected MAP[INDEX]=PROGRAM, for example stages[3]=stage_udp.');
+  const index = Number(match[2]);
+  if (index > 0xffff_ffff) throw new InvalidArgumentError('the index must be below 4294967296.');
+  return [...previous, { map: match[1]!, index, program: match[3]! }];
+}
+
+export function oneOf<T extends string>(name: string, value: string, choices: readonly T[]): T {
+  const choice = choices.find(candidate => candidate === value);
+  if (choice !== undefined) return choice;
+  throw new UsageError('bad_usage', `${name} must be one of ${choices.join(', ')}, got ${value}`, { [name]: value });
+}

@@ -1,0 +1,41 @@
+/** What differs between a person's terminal and a pipe: colour and progress. */
+
+const colour = process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined;
+
+function paint(code: number): (text: string) => string {
+  return text => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
+}
+
+export const bold = paint(1);
+export const dim = paint(2);
+export const red = paint(31);
+export const green = paint(32);
+
+/** Pads on the right by what a person sees. */
+export function column(text: string, width: number): string {
+  return text + ' '.repeat(Math.max(0, width - text.length));
+}
+
+/** Progress on standard error, once the work has taken a second; only on a terminal. */
+export class Progress {
+  readonly #start = performance.now();
+  readonly #total: number;
+  readonly #what: string;
+  #shown = false;
+
+  constructor(total: number, what: string) {
+    this.#total = total;
+    this.#what = what;
+  }
+
+  readonly update = (done: number): void => {
+    if (process.stderr.isTTY !== true || performance.now() - this.#start < 1000) return;
+    const percent = this.#total > 0 ? ` (${Math.floor((100 * done) / this.#total)} %)` : '';
+    process.stderr.write(`\r${done} of ${this.#total} ${this.#what}${percent}\u001b[K`);
+    this.#shown = true;
+  };
+
+  end(): void {
+    if (this.#shown) process.stderr.write('\r\u001b[K');
+  }
+}
