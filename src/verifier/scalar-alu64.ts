@@ -45,6 +45,7 @@ let known: Tnum = TNUM_UNKNOWN;
 
 /** As `alu`, width 64, without `neg` and `mov`. */
 export function alu64(op: AluOp, a: Scalar, b: Scalar): Scalar {
+  if ((op === 'add' || op === 'sub' || op === 'xor') && (a === UNKNOWN || b === UNKNOWN)) return UNKNOWN;
   umin = 0n;
   umax = U64_MAX;
   smin = S64_MIN;

@@ -3,11 +3,12 @@
  *
  * Invariants: each rule below only drops values that some other part already excludes, so the set of values that
  * satisfy all parts never changes; a scalar that comes out has umin <= umax and so on, and each part lies within
- * what the others allow. The rules are monotone and are applied until nothing changes, at most `MAX_ROUNDS` times
- * (two rounds are the rule; stopping early costs precision only).
+ * what the others allow. The rules are applied until nothing changes, at most `MAX_ROUNDS` times: one or two rounds are
+ * the rule, but rare combinations of known bits and a low range would walk through the upper half one by one, and stopping early
+ * costs precision only. There is one object for "nothing known", `UNKNOWN`, so that it can be told by identity.
  */
 import type { Scalar } from './scalar.ts';
-import { bitLength, lowMask, TNUM_UNKNOWN, type Tnum, tnumCeiling, tnumFloor } from './tnum.ts';
+import { bitLength, lowMask, TNUM_UNKNOWN, type Tnum, tnumCeiling, tnumFloor, tnumUnion } from './tnum.ts';
 
 export const U64_MAX = 0xffffffffffffffffn;
 export const S64_MIN = -0x8000000000000000n;
@@ -72,6 +73,23 @@ export function intersect(a: Scalar, b: Scalar): Scalar | undefined {
   );
 }
 
+/** The least bounds and known bits around both. */
+export function hull(a: Scalar, b: Scalar): Scalar {
+  const tnum = tnumUnion(a.tnum, b.tnum);
+  const umin = bigMin(a.umin, b.umin);
+  const umax = bigMax(a.umax, b.umax);
+  const smin = bigMin(a.smin, b.smin);
+  const smax = bigMax(a.smax, b.smax);
+  const u32min = Math.min(a.u32min, b.u32min);
+  const u32max = Math.max(a.u32max, b.u32max);
+  const s32min = Math.min(a.s32min, b.s32min);
+  const s32max = Math.max(a.s32max, b.s32max);
+  if (tnum.mask === U64_MAX && umin === 0n && umax === U64_MAX && smin === S64_MIN && smax === S64_MAX) {
+    return settle(tnum, umin, umax, smin, smax, u32min, u32max, s32min, s32max) ?? UNKNOWN;
+  }
+  return make(tnum, umin, umax, smin, smax, u32min, u32max, s32min, s32max);
+}
+
 /**
  * The scalar whose values satisfy all parts, each part made as sharp as the others allow; undefined if the parts
  * contradict each other. Bounds may be crossed (min > max): that too means no value.
@@ -89,18 +107,7 @@ export function settle(
 ): Scalar | undefined {
   let value = tnum.value;
   let mask = tnum.mask;
-  let changed = true;
-  for (let round = 0; changed && round < MAX_ROUNDS; round++) {
-    const umin0 = umin;
-    const umax0 = umax;
-    const smin0 = smin;
-    const smax0 = smax;
-    const u32min0 = u32min;
-    const u32max0 = u32max;
-    const s32min0 = s32min;
-    const s32max0 = s32max;
-    const mask0 = mask;
-
+  for (let round = 0; ; round++) {
     // Known bits bound the ranges.
     let bound = value | mask;
     if (umin < value) umin = value;
@@ -154,29 +161,6 @@ export function settle(
         smin = umin;
       }
     }
-    if (s32min >= 0 || u32max <= S32_MAX) {
-      u32min = Math.max(u32min, s32min);
-      u32max = Math.min(u32max, s32max);
-      if (u32min > u32max) return undefined;
-      s32min = u32min;
-      s32max = u32max;
-    } else {
-      const low = u32min > S32_MAX ? Math.max(s32min, u32min | 0) : s32min;
-      const high = Math.min(s32max, -1, u32max | 0);
-      const negative = low <= high;
-      const positive = u32min <= s32max;
-      if (!positive) {
-        if (!negative) return undefined;
-        s32min = low;
-        s32max = high;
-        u32min = low >>> 0;
-        u32max = high >>> 0;
-      } else if (!negative) {
-        u32max = s32max;
-        s32min = u32min;
-      }
-    }
-
     // The whole, where it spans less than 2^32, bounds the low half: an interval on the circle of u32, which may
     // be one in unsigned order, in signed order, or in both.
     if (umax - umin <= LOW32) {
@@ -203,6 +187,36 @@ export function settle(
       }
     }
     if (u32min > u32max || s32min > s32max) return undefined;
+    if (s32min >= 0 || u32max <= S32_MAX) {
+      u32min = Math.max(u32min, s32min);
+      u32max = Math.min(u32max, s32max);
+      if (u32min > u32max) return undefined;
+      s32min = u32min;
+      s32max = u32max;
+    } else {
+      const low = u32min > S32_MAX ? Math.max(s32min, u32min | 0) : s32min;
+      const high = Math.min(s32max, -1, u32max | 0);
+      const negative = low <= high;
+      const positive = u32min <= s32max;
+      if (!positive) {
+        if (!negative) return undefined;
+        s32min = low;
+        s32max = high;
+        u32min = low >>> 0;
+        u32max = high >>> 0;
+      } else if (!negative) {
+        u32max = s32max;
+        s32min = u32min;
+      }
+    }
+
+    // The parts agree with each other now; what follows calls for another round only if it changes something.
+    if (round === MAX_ROUNDS) break;
+    const umin0 = umin;
+    const umax0 = umax;
+    const smin0 = smin;
+    const smax0 = smax;
+    const mask0 = mask;
 
     // The low half bounds the whole: a bound whose low half is not possible moves to the nearest that is.
     if (u32min > 0 || u32max < U32_MAX) {
@@ -249,18 +263,14 @@ export function settle(
       if (greatest === undefined || greatest < umin) return undefined;
       umax = greatest;
     }
-    changed =
-      mask !== mask0 ||
-      u32min !== u32min0 ||
-      u32max !== u32max0 ||
-      s32min !== s32min0 ||
-      s32max !== s32max0 ||
-      umin !== umin0 ||
-      umax !== umax0 ||
-      smin !== smin0 ||
-      smax !== smax0;
+    if (mask === mask0 && umin === umin0 && umax === umax0 && smin === smin0 && smax === smax0) {
+      break;
+    }
   }
   if (mask === 0n) return constant(value);
+  if (mask === U64_MAX && umin === 0n && umax === U64_MAX && u32min === 0 && u32max === U32_MAX) {
+    if (smin === S64_MIN && smax === S64_MAX && s32min === S32_MIN && s32max === S32_MAX) return UNKNOWN;
+  }
   return make({ value, mask }, umin, umax, smin, smax, u32min, u32max, s32min, s32max);
 }
 

@@ -12,8 +12,8 @@
  * The kernel's counterpart is `reg_bounds_sync` with `adjust_scalar_min_max_vals` (kernel/bpf/verifier.c). Here a
  * contradiction between the parts is reported as "no such value" instead of being widened.
  */
-import { bigMax, bigMin, settle, UNKNOWN } from './scalar-settle.ts';
-import { type Tnum, tnumContains, tnumUnion } from './tnum.ts';
+import { hull, settle, UNKNOWN } from './scalar-settle.ts';
+import { type Tnum, tnumContains } from './tnum.ts';
 
 export { alu } from './scalar-alu.ts';
 export { compare, refine } from './scalar-branch.ts';
@@ -102,19 +102,7 @@ export function contains(outer: Scalar, inner: Scalar): boolean {
 export function join(a: Scalar, b: Scalar): Scalar {
   if (contains(a, b)) return a;
   if (contains(b, a)) return b;
-  return (
-    settle(
-      tnumUnion(a.tnum, b.tnum),
-      bigMin(a.umin, b.umin),
-      bigMax(a.umax, b.umax),
-      bigMin(a.smin, b.smin),
-      bigMax(a.smax, b.smax),
-      Math.min(a.u32min, b.u32min),
-      Math.max(a.u32max, b.u32max),
-      Math.min(a.s32min, b.s32min),
-      Math.max(a.s32max, b.s32max),
-    ) ?? UNKNOWN
-  );
+  return hull(a, b);
 }
 
 /** The values that both have; undefined if it is clear that there are none. */
