@@ -15,8 +15,6 @@ export type LoweringErrorCode =
   /** A field of the packed tail-call immediate is out of range. */
   | 'tail_call_imm'
   /** A jump, call or callback leaves the program, or lands inside a loadImm64. */
-  | 'bad_target'
-  /** A jump offset no longer fits its field after expansion. */
-  | 'offset_overflow';
+  | 'bad_target';
 
 export class LoweringError extends SwitchyardError<LoweringErrorCode> {}

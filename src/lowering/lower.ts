@@ -1,0 +1,58 @@
+/**
+ * Lowering: from a verified program to one that any backend can run. `lower` puts the passes in order and does
+ * nothing else; what each reads, writes, assumes and may throw stands above it.
+ */
+import type { MapSpec } from '../object/spec.ts';
+import type { Verified } from '../verifier/facts.ts';
+import type { Draft, HelperRoutine, LoweringInput, Pass } from './draft.ts';
+import type { Lowered } from './lowered.ts';
+import { rewriteContextAccess } from './passes/context-access.ts';
+import { removeDeadCode } from './passes/dead-code.ts';
+import { lowerHelperCalls } from './passes/helper-calls.ts';
+import { lowerMayGoto, lowerPacketLoads } from './passes/legacy.ts';
+import { resolveMapReferences } from './passes/map-references.ts';
+import { addRawEntry } from './passes/raw-entry.ts';
+import { packTailCalls } from './passes/tail-calls.ts';
+import { collectUsedMaps } from './used-maps.ts';
+
+export interface LowerOptions {
+  /** Specifications of the program's maps, by name. */
+  readonly maps: ReadonlyMap<string, MapSpec>;
+  readonly helperRoutine: HelperRoutine;
+  /** Whether the backend can patch code: without it no site gets a poke descriptor. Default true. */
+  readonly pokes?: boolean;
+}
+
+const PASSES: readonly Pass[] = [
+  removeDeadCode,
+  rewriteContextAccess,
+  lowerMayGoto,
+  lowerPacketLoads,
+  resolveMapReferences,
+  packTailCalls,
+  lowerHelperCalls,
+  addRawEntry,
+];
+
+/** @throws LoweringError where the program cannot be run, or the verifier's facts contradict it. */
+export function lower(verified: Verified, options: LowerOptions): Lowered {
+  const { program, facts } = verified;
+  const usedMaps = collectUsedMaps(program.name, facts.usedMaps, options.maps);
+  const input: LoweringInput = {
+    name: program.name,
+    type: program.type,
+    facts,
+    usedMaps,
+    maps: options.maps,
+    helperRoutine: options.helperRoutine,
+    pokes: options.pokes ?? true,
+  };
+  const start: Draft = {
+    insns: program.insns,
+    origin: Int32Array.from(program.insns, (_, slot) => slot),
+    subprograms: facts.subprograms,
+    pokeTable: [],
+  };
+  const { insns, origin, subprograms, pokeTable } = PASSES.reduce((draft, pass) => pass(draft, input), start);
+  return { name: program.name, type: program.type, insns, origin, usedMaps, pokeTable, subprograms };
+}
