@@ -1,5 +1,14 @@
 /** Collections from assembly text, and the backends that every suite of this room runs on. */
-import { assemble, type Collection, createRuntime, type LoadOptions, type MapSpec, programFromInstructions, type ProgramType, type Runtime } from '../../src/index.ts';
+import {
+  assemble,
+  type Collection,
+  createRuntime,
+  type LoadOptions,
+  type MapSpec,
+  type ProgramType,
+  programFromInstructions,
+  type Runtime,
+} from '../../src/index.ts';
 
 export interface Parts {
   readonly programs: Readonly<Record<string, string>>;
@@ -14,7 +23,10 @@ export function mapSpec(parts: Partial<MapSpec> & { name: string; type: MapSpec[
 export function collection({ programs, maps = [], type = 'xdp' }: Parts): Collection {
   return {
     programs: new Map(
-      Object.entries(programs).map(([name, text]) => [name, programFromInstructions({ name, type, insns: assemble(text) })]),
+      Object.entries(programs).map(([name, text]) => [
+        name,
+        programFromInstructions({ name, type, insns: assemble(text) }),
+      ]),
     ),
     maps: new Map(maps.map(parts => [parts.name, mapSpec(parts)])),
     license: 'GPL',

@@ -6,7 +6,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { LoadedObject, LoadOptions, Runtime } from '../../src/index.ts';
-import { collection, PLATFORMS, type Parts, withRuntime } from './build.ts';
+import { collection, type Parts, PLATFORMS, withRuntime } from './build.ts';
 
 const LIMIT = 33;
 
@@ -52,7 +52,7 @@ const SITES: Record<string, (index: number) => string> = {
   call 12`,
 };
 
-const MAPS: Parts['maps'] = [
+const MAPS: NonNullable<Parts['maps']> = [
   { name: 'jmp', type: 'prog_array', maxEntries: 16 },
   { name: 'other', type: 'prog_array', maxEntries: 4 },
 ];
@@ -154,12 +154,16 @@ for (const [platform, options] of Object.entries(PLATFORMS)) {
         },
       );
 
-      situation('limit reached: 34 program runs, then the call falls through', { main: caller(1, 0, 42) }, ({ object, run }) => {
-        object.progArray('jmp').set(0, object.program('main'));
-        expect(run('main')).toMatchObject({ r0: 42, runs: LIMIT + 1 });
-        // The count starts anew with each run.
-        expect(run('main')).toMatchObject({ r0: 42, runs: LIMIT + 1 });
-      });
+      situation(
+        'limit reached: 34 program runs, then the call falls through',
+        { main: caller(1, 0, 42) },
+        ({ object, run }) => {
+          object.progArray('jmp').set(0, object.program('main'));
+          expect(run('main')).toMatchObject({ r0: 42, runs: LIMIT + 1 });
+          // The count starts anew with each run.
+          expect(run('main')).toMatchObject({ r0: 42, runs: LIMIT + 1 });
+        },
+      );
 
       situation(
         'the count is preserved across helper calls',

@@ -1,0 +1,17 @@
+/** What the benchmarks share. */
+
+export interface BenchOptions {
+  /** Few rounds. */
+  readonly quick: boolean;
+  /** One JSON object per benchmark instead of text. */
+  readonly json: boolean;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+export const ROUTER_OBJECT = new URL('../examples/router/router.bpf.o', import.meta.url);
+export const ROUTER_CAPTURE = new URL('../examples/router/capture.pcap', import.meta.url);
