@@ -152,14 +152,15 @@ class Assembler {
     if (!negative) this.take('+');
     const token = this.next();
     if (token.type !== 'number') return fail('assembly_syntax', token, what);
-    const value = this.inRange(token, (negative ? -1n : 1n) * BigInt(token.text), range, what, first);
-    return value;
+    return this.inRange(first, (negative ? -1n : 1n) * BigInt(token.text), range, what);
   }
 
-  private inRange(token: Token, value: bigint, range: Range, what: string, at = token): bigint {
+  private inRange(at: Token, value: bigint, range: Range, what: string): bigint {
     if (value >= range.min && value <= range.max) return value;
     const expected = `${what} from ${range.min} to ${range.max}`;
-    return fail('out_of_range', at, expected, `${token.text} is out of range: expected ${expected}`);
+    const digits = String(value);
+    const found = digits.length > 24 ? `a number of ${digits.length} digits` : digits;
+    return fail('out_of_range', at, expected, `${found} is out of range: expected ${expected}`);
   }
 
   private imm32(): number {

@@ -24,10 +24,20 @@ const COMMENT = /(?:#|\/\/)[^\n]*/y;
 const SEMICOLON = /;([^\n]*)/y;
 const BLOCK_COMMENT = /\/\*[\s\S]*?\*\//y;
 const WORD = /[A-Za-z_.$][\w.$]*/y;
-const NUMBER = /(?:0[xX][0-9a-fA-F]+|[0-9]+)(?![\w.$])/y;
+const NUMBER = /(?:0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)(?![\w.$])/y;
 const STRING = /"(?:[^"\\\n]|\\[^\n])*"/y;
 /** Longest first. An operator that starts with s is one token only if it is not the tail of a word. */
 const SYMBOL = /s>>=|s\/=|s%=|s>=|s<=|s>|s<|<<=|>>=|[-+*/%|&^=!<>]=|[-+*()[\],:@=<>&]/y;
+
+/** Why no token begins with this text. */
+function explain(found: string): { why: string; expected: string } {
+  if (found === '/*') return { why: 'this comment is not closed', expected: '"*/"' };
+  if (/^0[0-9]/.test(found)) {
+    const why = `${JSON.stringify(found)} is a number that begins with 0, which LLVM reads as octal`;
+    return { why, expected: 'a decimal number, or a hexadecimal one that begins with 0x' };
+  }
+  return { why: `${JSON.stringify(found)} starts nothing known`, expected: 'an instruction, a label or a comment' };
+}
 
 /** @throws IsaError `assembly_syntax` */
 export function tokenize(text: string): Line[] {
@@ -87,13 +97,9 @@ export function tokenize(text: string): Line[] {
     };
     if (add('symbol', match(SYMBOL)) || add('word', match(WORD))) continue;
     if (add('number', match(NUMBER)) || add('string', match(STRING))) continue;
-    const found = JSON.stringify(text.slice(start, start + 12).split(/\s/)[0] || text[start]);
-    throw new IsaError('assembly_syntax', `line ${line}, column ${column}: ${found} starts nothing known`, {
-      line,
-      column,
-      expected: 'an instruction, a label or a comment',
-      found: text.slice(start, start + 12),
-    });
+    const found = /^(?:\/\*|\S+)/.exec(text.slice(at, at + 12))?.[0] ?? text[at]!;
+    const { why, expected } = explain(found);
+    throw new IsaError('assembly_syntax', `line ${line}, column ${column}: ${why}`, { line, column, expected, found });
   }
   endLine();
   return lines;
