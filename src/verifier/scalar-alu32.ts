@@ -113,16 +113,26 @@ function subtract32(a: Scalar, b: Scalar): void {
 }
 
 function multiply32(a: Scalar, b: Scalar): void {
-  let multiplicandValue = lowValue(a);
-  let multiplicandMask = lowMaskOf(a);
-  let known = lowValue(b);
-  let unknown = lowMaskOf(b);
-  if (
-    multiplicandMask === 0 ||
-    (unknown !== 0 && (multiplicandValue | multiplicandMask) >>> 0 < (known | unknown) >>> 0)
-  ) {
-    [multiplicandValue, multiplicandMask, known, unknown] = [known, unknown, multiplicandValue, multiplicandMask];
+  const av = lowValue(a);
+  const am = lowMaskOf(a);
+  const bv = lowValue(b);
+  const bm = lowMaskOf(b);
+  // As for tnumMul: of a low range one order tells all, else both are tried.
+  const oneOrder = (bm === 0 && av === 0 && (am & (am + 1)) === 0) || (am === 0 && bv === 0 && (bm & (bm + 1)) === 0);
+  if (!oneOrder || am === 0) longMul32(av, am, bv, bm);
+  if (!oneOrder || am !== 0) {
+    const first = { value, mask };
+    longMul32(bv, bm, av, am);
+    if (!oneOrder) {
+      value = (value | first.value) >>> 0;
+      mask = (mask & first.mask) >>> 0;
+    }
   }
+  narrowProductLow(a, b);
+}
+
+/** The known bits of a product by long multiplication, into `value` and `mask`. */
+function longMul32(known: number, unknown: number, multiplicandValue: number, multiplicandMask: number): void {
   value = 0;
   mask = 0;
   for (; (known | unknown) !== 0; known >>>= 1, unknown >>>= 1) {
@@ -137,7 +147,6 @@ function multiply32(a: Scalar, b: Scalar): void {
     multiplicandValue = (multiplicandValue << 1) >>> 0;
     multiplicandMask = (multiplicandMask << 1) >>> 0;
   }
-  narrowProductLow(a, b);
 }
 
 /** The low half of a product, where the products of the bounds are exact. */

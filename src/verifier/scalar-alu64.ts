@@ -98,7 +98,7 @@ export function alu64(op: AluOp, a: Scalar, b: Scalar): Scalar {
     default:
       return UNKNOWN;
   }
-  if (lowPart && umax > 0xffffffffn) {
+  if (lowPart && umax > 0x7fffffffn) {
     const low = alu32(op, a, b);
     return settle(known, umin, umax, smin, smax, low.u32min, low.u32max, low.s32min, low.s32max) ?? UNKNOWN;
   }

@@ -102,16 +102,23 @@ export function tnumArsh(a: Tnum, amount: number, width: 32 | 64): Tnum {
   };
 }
 
-/** Long multiplication; where a bit of the multiplier is unknown the sums with and without it are joined. */
+/**
+ * Long multiplication in both orders, since either may know bits that the other doesn't; where a bit of the multiplier is unknown the
+ * sums with and without it are joined.
+ */
 export function tnumMul(a: Tnum, b: Tnum): Tnum {
   if (a.mask === 0n && b.mask === 0n) return tnumConstant(BigInt.asUintN(64, a.value * b.value));
-  // The known number, else the one with fewer possible bits, makes the shorter loop.
-  let multiplier = a;
-  let multiplicand = b;
-  if (b.mask === 0n || (a.mask !== 0n && (b.value | b.mask) < (a.value | a.mask))) {
-    multiplier = b;
-    multiplicand = a;
-  }
+  // Of a number with nothing but low bits unknown, as ranges make them, one order tells all.
+  if (b.mask === 0n && isLowRange(a)) return longMul(b, a);
+  if (a.mask === 0n && isLowRange(b)) return longMul(a, b);
+  return tnumIntersect(longMul(a, b), longMul(b, a)) ?? TNUM_UNKNOWN;
+}
+
+function isLowRange(t: Tnum): boolean {
+  return t.value === 0n && (t.mask & (t.mask + 1n)) === 0n;
+}
+
+function longMul(multiplier: Tnum, multiplicand: Tnum): Tnum {
   let sum: Tnum = { value: 0n, mask: 0n };
   let bits = multiplier.value | multiplier.mask;
   let known = multiplier.value;

@@ -1,0 +1,253 @@
+/**
+ * Arithmetic: scalars by the scalar domain, pointers by the kernel's rules (`adjust_ptr_min_max_vals`).
+ *
+ * A pointer plus a known number moves its fixed offset; plus an unknown one grows its variable part. Packet and raw
+ * pointers get a new id then, since what was proved of them held for the old address.
+ */
+import type { Alu, AluOp, ByteSwap, MovSx } from '../isa/instruction.ts';
+import type { Analysis } from './analysis.ts';
+import { formatSigned } from './format.ts';
+import {
+  isPacketPointer,
+  isPointer,
+  kindName,
+  RAW_SIZE_ID,
+  register,
+  type RegisterState,
+  scalarRegister,
+  UNKNOWN_SCALAR,
+  withFields,
+} from './registers.ts';
+import { alu, byteswap, constant, constantValue, isConstant, movsx, type Scalar, truncate } from './scalar.ts';
+
+const MAX_OFFSET = 1n << 29n;
+const U32_MAX = 0xffffffffn;
+
+const SYMBOLS: Readonly<Record<AluOp, string>> = {
+  add: '+=',
+  sub: '-=',
+  mul: '*=',
+  div: '/=',
+  sdiv: 's/=',
+  mod: '%=',
+  smod: 's%=',
+  or: '|=',
+  and: '&=',
+  xor: '^=',
+  lsh: '<<=',
+  rsh: '>>=',
+  arsh: 's>>=',
+  neg: 'neg',
+  mov: '=',
+};
+
+const immediate = (imm: number): Scalar => constant(BigInt.asUintN(64, BigInt(imm)));
+
+export function executeAlu(a: Analysis, i: Alu): void {
+  if (i.op === 'mov') {
+    executeMov(a, i);
+    return;
+  }
+  const source = i.src === undefined ? undefined : a.read(i.src);
+  const target = a.read(i.dst);
+  a.checkWritable(i.dst);
+  if (i.op === 'neg') {
+    a.write(
+      i.dst,
+      target.kind === 'scalar' ? scalarRegister(alu('neg', i.width, target.value, target.value)) : unknown(i.width),
+    );
+    return;
+  }
+  if (source === undefined) checkImmediate(a, i);
+  const operand = source ?? scalarRegister(immediate(i.imm));
+  if (isPointer(target) || isPointer(operand)) {
+    executePointer(a, i, target, operand);
+    return;
+  }
+  const result = scalarRegister(alu(i.op, i.width, target.value, shiftOperand(a, i, operand.value)));
+  a.write(i.dst, linkedSum(i, target, operand, result));
+}
+
+/** A raw program's shift amounts are masked (RFC 9669); other types never get here with one out of range. */
+function shiftOperand(a: Analysis, i: Alu, operand: Scalar): Scalar {
+  if (i.src !== undefined || a.program.type !== 'raw') return operand;
+  if (i.op !== 'lsh' && i.op !== 'rsh' && i.op !== 'arsh') return operand;
+  return constant(BigInt(i.imm & (i.width - 1)));
+}
+
+function checkImmediate(a: Analysis, i: Alu): void {
+  if (a.program.type === 'raw') return;
+  if (i.imm === 0 && (i.op === 'div' || i.op === 'sdiv' || i.op === 'mod' || i.op === 'smod'))
+    a.fail('invalid_instruction', 'div by zero', 'EINVAL');
+  if ((i.op === 'lsh' || i.op === 'rsh' || i.op === 'arsh') && (i.imm < 0 || i.imm >= i.width))
+    a.fail('invalid_instruction', `invalid shift ${i.imm}`, 'EINVAL', `Shift by 0 to ${i.width - 1}.`);
+}
+
+/** A scalar plus a constant stays linked to its copies: they differ by that constant. */
+function linkedSum(i: Alu, target: RegisterState, operand: RegisterState, result: RegisterState): RegisterState {
+  if (target.id === 0 || i.width !== 64 || (i.op !== 'add' && i.op !== 'sub') || !isConstant(operand.value)) return result;
+  const amount = BigInt.asIntN(64, constantValue(operand.value));
+  const offset = BigInt(target.offset) + (i.op === 'add' ? amount : -amount);
+  if (offset !== BigInt.asIntN(32, offset)) return result;
+  return withFields(result, { id: target.id, offset: Number(offset) });
+}
+
+const unknown = (width: 32 | 64): RegisterState =>
+  width === 64 ? UNKNOWN_SCALAR : scalarRegister(truncate(UNKNOWN_SCALAR.value, 4));
+
+function executeMov(a: Analysis, i: Alu): void {
+  a.checkWritable(i.dst);
+  if (i.src === undefined) {
+    const value = i.width === 64 ? BigInt.asUintN(64, BigInt(i.imm)) : BigInt(i.imm >>> 0);
+    a.write(i.dst, scalarRegister(constant(value)));
+    return;
+  }
+  const source = a.read(i.src);
+  if (isPointer(source)) {
+    a.write(i.dst, i.width === 64 ? source : unknown(32));
+    return;
+  }
+  if (i.width === 64 || source.value.umax <= U32_MAX) {
+    a.write(i.dst, linkedCopy(a, i.src, source));
+    return;
+  }
+  a.write(i.dst, scalarRegister(truncate(source.value, 4)));
+}
+
+/** A copy shares an id with the original, so that what a comparison tells of one is known of both. */
+function linkedCopy(a: Analysis, from: number, source: RegisterState): RegisterState {
+  if (source.id !== 0 || isConstant(source.value)) return source;
+  const linked = withFields(source, { id: a.newId(), offset: 0 });
+  a.state.registers[from] = linked;
+  return linked;
+}
+
+export function executeMovSx(a: Analysis, i: MovSx): void {
+  const source = a.read(i.src);
+  if (isPointer(source)) {
+    a.write(i.dst, unknown(i.width));
+    return;
+  }
+  // The value is kept if it is not negative in its narrow form; then the copy is as good as a plain one.
+  const limit = 1n << BigInt(i.from - 1);
+  if (source.value.umax < limit) {
+    a.checkWritable(i.dst);
+    a.write(i.dst, linkedCopy(a, i.src, source));
+    return;
+  }
+  a.write(i.dst, scalarRegister(movsx(i.width, i.from, source.value)));
+}
+
+export function executeByteSwap(a: Analysis, i: ByteSwap): void {
+  const target = a.read(i.dst);
+  a.write(i.dst, isPointer(target) ? UNKNOWN_SCALAR : scalarRegister(byteswap(i.order, i.size, target.value)));
+}
+
+function executePointer(a: Analysis, i: Alu, target: RegisterState, operand: RegisterState): void {
+  if (isPointer(target) && isPointer(operand)) {
+    if (i.op !== 'sub')
+      a.fail('invalid_pointer_arithmetic', `R${i.dst} pointer ${SYMBOLS[i.op]} pointer prohibited`);
+    a.write(i.dst, unknown(i.width));
+    return;
+  }
+  const pointer = isPointer(target) ? target : operand;
+  const amount = isPointer(target) ? operand : target;
+  if (i.width === 32) {
+    if (i.op !== 'sub') a.fail('invalid_pointer_arithmetic', `R${i.dst} 32-bit pointer arithmetic prohibited`);
+    a.write(i.dst, unknown(32));
+    return;
+  }
+  a.write(i.dst, movePointer(a, i, pointer, amount, pointer === target));
+}
+
+function checkMovable(a: Analysis, i: Alu, pointer: RegisterState, amount: Scalar): void {
+  if (pointer.nullable)
+    a.fail(
+      'invalid_pointer_arithmetic',
+      `R${i.dst} pointer arithmetic on ${kindName(pointer)} prohibited, null-check it first`,
+      'EACCES',
+      'Compare the pointer with NULL before arithmetic on it.',
+    );
+  switch (pointer.kind) {
+    case 'map':
+      if (i.op === 'add' && isConstant(amount) && constantValue(amount) === 0n) return;
+      break;
+    case 'packetEnd':
+      break;
+    case 'rawEnd':
+      if (isConstant(amount) && (i.op === 'add' || i.op === 'sub')) return;
+      break;
+    case 'callback':
+      break;
+    default:
+      return;
+  }
+  a.fail('invalid_pointer_arithmetic', `R${i.dst} pointer arithmetic on ${kindName(pointer)} prohibited`);
+}
+
+/** Offsets beyond ±2^29 are refused early, so that no later sum can overflow. */
+function checkSane(a: Analysis, pointer: RegisterState, offset: Scalar, of: 'register' | 'pointer'): void {
+  const name = kindName(pointer);
+  if (isConstant(offset)) {
+    const value = BigInt.asIntN(64, constantValue(offset));
+    if (value >= MAX_OFFSET || value <= -MAX_OFFSET)
+      a.fail('invalid_pointer_arithmetic', `math between ${name} pointer and ${value} is not allowed`);
+  }
+  if (of === 'pointer' && (pointer.offset >= Number(MAX_OFFSET) || pointer.offset <= -Number(MAX_OFFSET)))
+    a.fail('invalid_pointer_arithmetic', `${name} pointer offset ${pointer.offset} is not allowed`);
+  if (offset.smin === -(1n << 63n))
+    a.fail(
+      'invalid_pointer_arithmetic',
+      `math between ${name} pointer and register with unbounded min value is not allowed`,
+      'EACCES',
+      'Bound the number (mask it, or compare it as unsigned) before it is added to the pointer.',
+    );
+  if (offset.smin >= MAX_OFFSET || offset.smin <= -MAX_OFFSET)
+    a.fail('invalid_pointer_arithmetic', `value ${formatSigned(offset.smin)} makes ${name} pointer be out of bounds`);
+}
+
+/** Pointers into memory whose bounds are learned by comparison. */
+const hasLearnedRange = (r: RegisterState): boolean => isPacketPointer(r) || r.kind === 'raw';
+
+function movePointer(
+  a: Analysis,
+  i: Alu,
+  pointer: RegisterState,
+  amountRegister: RegisterState,
+  pointerIsTarget: boolean,
+): RegisterState {
+  const amount = amountRegister.value;
+  checkMovable(a, i, pointer, amount);
+  if (i.op !== 'add' && i.op !== 'sub') {
+    const bitwise = i.op === 'and' || i.op === 'or' || i.op === 'xor';
+    a.fail(
+      'invalid_pointer_arithmetic',
+      bitwise
+        ? `R${i.dst} bitwise operator ${SYMBOLS[i.op]} on pointer prohibited`
+        : `R${i.dst} pointer arithmetic with ${SYMBOLS[i.op]} operator prohibited`,
+    );
+  }
+  if (i.op === 'add' && pointer.kind === 'raw' && amountRegister.id === RAW_SIZE_ID && isConstant(pointer.value) && !isConstant(amount))
+    return register('rawEnd', { offset: pointer.offset + amountRegister.offset });
+  checkSane(a, pointer, amount, 'register');
+  checkSane(a, pointer, pointer.value, 'pointer');
+  if (i.op === 'sub') {
+    if (!pointerIsTarget) a.fail('invalid_pointer_arithmetic', `R${i.dst} tried to subtract pointer from scalar`);
+    if (pointer.kind === 'stack') a.fail('invalid_pointer_arithmetic', `R${i.dst} subtraction from stack pointer prohibited`);
+  }
+  let moved: RegisterState;
+  const step = isConstant(amount) ? BigInt.asIntN(64, constantValue(amount)) : 0n;
+  const offset = BigInt(pointer.offset) + (i.op === 'add' ? step : -step);
+  if (isConstant(amount) && offset === BigInt.asIntN(32, offset)) {
+    moved = withFields(pointer, { offset: Number(offset) });
+  } else {
+    const value = alu(i.op, 64, pointer.value, amount);
+    moved = withFields(pointer, { value });
+    if (hasLearnedRange(pointer)) {
+      const lowered = i.op === 'sub' && amount.smin >= 0n;
+      moved = withFields(moved, { id: a.newId(), range: lowered ? pointer.range : 0 });
+    }
+  }
+  checkSane(a, moved, moved.value, 'pointer');
+  return moved;
+}

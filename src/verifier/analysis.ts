@@ -1,0 +1,151 @@
+/**
+ * What all parts of the interpretation share: the program, the current path, the paths still to walk, the counters,
+ * and how a refusal is made.
+ */
+import type { Instruction, Register } from '../isa/instruction.ts';
+import type { MapSpec, ProgramSpec } from '../object/spec.ts';
+import type { Cfg } from './cfg.ts';
+import { type Errno, HINTS, VerifierError, type VerifierErrorCode } from './errors.ts';
+import { FactsCollector } from './facts-collector.ts';
+import { formatState } from './format.ts';
+import { VerifierLog } from './log.ts';
+import { RAW_SIZE_ID, type RegisterState } from './registers.ts';
+import type { HelperTable } from './signature.ts';
+import type { Checkpoint, State } from './state.ts';
+
+export interface VerifyOptions {
+  /** Every map that the program names. */
+  readonly maps: ReadonlyMap<string, MapSpec>;
+  readonly helpers: HelperTable;
+  /** 0 (default): no log but the last error; 1: the path in work; 2: everything. */
+  readonly logLevel?: 0 | 1 | 2;
+  /**
+   * `raw` programs: sizes of memory, in bytes, that callers may hand over. Default 0 to 2^32-1. Where both are equal
+   * r2 is that constant and the whole memory is accessible without checks.
+   */
+  readonly memorySize?: { readonly min: number; readonly max: number };
+  /** Instructions to process before the program counts as too complex. Default one million, as in the kernel. */
+  readonly maxInsns?: number;
+  /**
+   * Reads of stack bytes that were never written: refused by default, so that every backend gives the same result.
+   * The kernel allows them to privileged programs (since 6.3).
+   */
+  readonly uninitializedStack?: 'refuse' | 'allow';
+}
+
+/** A path to walk later. */
+interface Pending {
+  readonly insn: number;
+  readonly from: number;
+  readonly state: State;
+  readonly logPosition: number;
+}
+
+export class Analysis {
+  readonly program: ProgramSpec;
+  readonly options: VerifyOptions;
+  readonly insns: readonly Instruction[];
+  readonly cfg: Cfg;
+  readonly live: Uint16Array;
+  readonly log: VerifierLog;
+  readonly facts: FactsCollector;
+  readonly maxInsns: number;
+  readonly uninitializedStackAllowed: boolean;
+
+  /** The path in work. */
+  state!: State;
+  insn = 0;
+  previousInsn = -1;
+
+  /** Last in, first out. */
+  readonly pending: Pending[] = [];
+  readonly explored = new Map<number, Checkpoint[]>();
+  /** Global functions that calls reached; each is verified on its own. */
+  readonly reachedGlobals = new Set<number>();
+  /** Subprograms that call a helper which may move the packet, themselves or through others. */
+  readonly packetChangers: ReadonlySet<number>;
+  /** Index of the global function that is being verified on its own, 0 for the program itself. */
+  root = 0;
+
+  insnsProcessed = 0;
+  jumpsProcessed = 0;
+  insnsAtCheckpoint = 0;
+  jumpsAtCheckpoint = 0;
+  totalStates = 0;
+  peakStates = 0;
+  maxStatesPerInsn = 0;
+  private lastId: number;
+
+  constructor(program: ProgramSpec, options: VerifyOptions, cfg: Cfg, live: Uint16Array, log: VerifierLog, packetChangers: ReadonlySet<number>) {
+    this.packetChangers = packetChangers;
+    this.program = program;
+    this.lastId = program.type === 'raw' ? RAW_SIZE_ID : 0;
+    this.options = options;
+    this.insns = program.insns;
+    this.cfg = cfg;
+    this.live = live;
+    this.log = log;
+    this.facts = new FactsCollector(program, options.maps, cfg);
+    this.maxInsns = options.maxInsns ?? 1_000_000;
+    this.uninitializedStackAllowed = options.uninitializedStack === 'allow';
+  }
+
+  newId(): number {
+    return ++this.lastId;
+  }
+
+  /** Refuses the program at the current instruction. */
+  fail(code: VerifierErrorCode, text: string, errno: Errno = 'EACCES', hint: string = HINTS[code]): never {
+    this.log.write(text);
+    this.log.write(this.statistics());
+    throw new VerifierError(code, {
+      program: this.program.name,
+      insn: this.insn,
+      line: this.log.lineOf(this.insn),
+      state: this.state === undefined ? '' : formatState(this.state),
+      errno,
+      log: this.log.toString(),
+      insnsProcessed: this.insnsProcessed,
+      text,
+      hint,
+    });
+  }
+
+  statistics(): string {
+    return (
+      `processed ${this.insnsProcessed} insns (limit ${this.maxInsns}) max_states_per_insn ${this.maxStatesPerInsn} ` +
+      `total_states ${this.totalStates} peak_states ${this.peakStates} mark_read 0`
+    );
+  }
+
+  /** A register as operand: it must be initialised. */
+  read(r: Register): RegisterState {
+    const state = this.state.registers[r];
+    if (r > 10 || state === undefined) this.fail('invalid_instruction', `R${r} is invalid`, 'EINVAL');
+    this.log.touchRegister(r);
+    if (state.kind === 'uninitialized') this.fail('uninitialized_register', `R${r} !read_ok`);
+    return state;
+  }
+
+  /** May the instruction write `r`? */
+  checkWritable(r: Register): void {
+    if (r > 10) this.fail('invalid_instruction', `R${r} is invalid`, 'EINVAL');
+    if (r === 10) this.fail('read_only_register', 'frame pointer is read only');
+  }
+
+  write(r: Register, state: RegisterState): void {
+    this.checkWritable(r);
+    this.log.touchRegister(r);
+    this.state.registers[r] = state;
+  }
+
+  /** Queues a copy of the current state to be walked from `insn`. */
+  push(insn: number, from: number): State {
+    const state = this.state.copy();
+    if (state.parent !== undefined) state.parent.pending++;
+    this.pending.push({ insn, from, state, logPosition: this.log.position });
+    if (this.pending.length > 8192)
+      this.fail('too_complex', `The sequence of ${this.pending.length} jumps is too complex.`, 'E2BIG');
+    return state;
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * Conditional jumps: which ways are possible, and what each way tells.
+ *
+ * Scalars are refined by the scalar domain, and with them all registers linked by id. A comparison of an or-null pointer with zero
+ * decides all its copies. A comparison of a packet pointer with the packet's end proves bytes for all pointers
+ * with the same id. For `raw` programs the size in r2, and the end r1 + r2, prove bytes of the memory in the same way.
+ */
+import type { Jump, JumpOp } from '../isa/instruction.ts';
+import type { Analysis } from './analysis.ts';
+import {
+  isNonNullPointer,
+  isPacketPointer,
+  isPointer,
+  RAW_SIZE_ID,
+  type RegisterState,
+  scalarRegister,
+  withFields,
+  withValue,
+  ZERO_SCALAR,
+} from './registers.ts';
+import { alu, compare, constant, constantValue, intersect, isConstant, refine, type Scalar } from './scalar.ts';
+import type { State } from './state.ts';
+
+const MAX_PACKET_OFFSET = 0xffff;
+
+/** The comparison of a value with itself. */
+const WITH_ITSELF: Readonly<Record<JumpOp, boolean | undefined>> = {
+  eq: true,
+  ne: false,
+  gt: false,
+  ge: true,
+  lt: false,
+  le: true,
+  sgt: false,
+  sge: true,
+  slt: false,
+  sle: true,
+  set: undefined,
+};
+
+/** The outcome where it is the same for all values. */
+function predict(i: Jump, left: RegisterState, right: RegisterState): boolean | undefined {
+  if (left.kind === 'scalar' && right.kind === 'scalar')
+    return compare(i.op, i.width, left.value, right.value) ?? (i.src === i.dst ? WITH_ITSELF[i.op] : undefined);
+  if (i.width === 64 && (i.op === 'eq' || i.op === 'ne')) {
+    const [pointer, other] = isPointer(left) ? [left, right] : [right, left];
+    if (isNonNullPointer(pointer) && other.kind === 'scalar' && isConstant(other.value) && constantValue(other.value) === 0n)
+      return i.op === 'ne';
+  }
+  return undefined;
+}
+
+/** @returns the slot to go on at; -1 where neither way is possible. */
+export function executeJump(a: Analysis, i: Jump): number {
+  const source = i.src === undefined ? undefined : a.read(i.src);
+  const left = a.read(i.dst);
+  const right = source ?? scalarRegister(constant(BigInt.asUintN(64, BigInt(i.imm))));
+  const next = a.insn + 1;
+  const target = next + i.offset;
+  const known = predict(i, left, right);
+  if (known !== undefined) return known ? target : next;
+  if (left.kind === 'scalar' && right.kind === 'scalar') return branchOnScalars(a, i, left, right, next, target);
+
+  const taken = a.push(target, a.insn);
+  const fall = a.state;
+  if (i.width !== 64) return next;
+  if (left.nullable && i.src === undefined && i.imm === 0 && (i.op === 'eq' || i.op === 'ne')) {
+    decideNull(i.op === 'eq' ? taken : fall, left.id, true);
+    decideNull(i.op === 'eq' ? fall : taken, left.id, false);
+  } else if (isPointer(left) && isPointer(right) && (i.op === 'eq' || i.op === 'ne')) {
+    if (left.nullable !== right.nullable)
+      decideNull(i.op === 'eq' ? taken : fall, left.nullable ? left.id : right.id, false);
+  } else {
+    learnBounds(i.op, left, right, taken, fall);
+  }
+  return next;
+}
+
+function branchOnScalars(
+  a: Analysis,
+  i: Jump,
+  left: RegisterState,
+  right: RegisterState,
+  next: number,
+  target: number,
+): number {
+  const whenTaken = refined(i, left.value, right.value, true);
+  const whenNot = refined(i, left.value, right.value, false);
+  if (whenTaken === undefined && whenNot === undefined) return -1;
+  if (whenTaken === undefined) {
+    learnScalars(a.state, i, left, right, whenNot!);
+    return next;
+  }
+  if (whenNot === undefined) {
+    learnScalars(a.state, i, left, right, whenTaken);
+    return target;
+  }
+  const taken = a.push(target, a.insn);
+  learnScalars(taken, i, left, right, whenTaken);
+  learnScalars(a.state, i, left, right, whenNot);
+  return next;
+}
+
+interface Operands {
+  readonly a: Scalar;
+  readonly b: Scalar;
+}
+
+function refined(i: Jump, left: Scalar, right: Scalar, taken: boolean): Operands | undefined {
+  const result = refine(i.op, i.width, left, right, taken);
+  if (result === undefined || i.src !== i.dst) return result;
+  const both = intersect(result.a, result.b);
+  return both === undefined ? undefined : { a: both, b: both };
+}
+
+function learnScalars(state: State, i: Jump, left: RegisterState, right: RegisterState, known: Operands): void {
+  state.registers[i.dst] = withValue(left, known.a);
+  if (i.src !== undefined) state.registers[i.src] = withValue(right, known.b);
+  if (left.id !== 0) spread(state, left, known.a);
+  if (i.src !== undefined && right.id !== 0) spread(state, right, known.b);
+}
+
+/** All registers that differ from `known` by a constant get the bounds that follow. */
+function spread(state: State, from: RegisterState, known: Scalar): void {
+  const { id, offset } = from;
+  if (id === RAW_SIZE_ID) {
+    const size = shifted(known, -offset);
+    const least = Number(size.umin);
+    if (least > state.rawSize) state.rawSize = least;
+  }
+  state.mapRegisters(r => {
+    if (r.id !== id || r.kind !== 'scalar') return r;
+    const value = shifted(known, r.offset - offset);
+    return withValue(r, intersect(r.value, value) ?? value);
+  });
+}
+
+function shifted(value: Scalar, by: number): Scalar {
+  return by === 0 ? value : alu('add', 64, value, constant(BigInt.asUintN(64, BigInt(by))));
+}
+
+/** Every copy of the or-null pointer `id` is null, or none is. */
+export function decideNull(state: State, id: number, isNull: boolean): void {
+  state.mapRegisters(r => {
+    if (r.id !== id || !r.nullable) return r;
+    return isNull ? ZERO_SCALAR : withFields(r, { nullable: false, id: 0 });
+  });
+}
+
+/** Is `end` what bounds pointers of `pointer`'s kind? The start of the packet bounds its metadata. */
+function bounds(pointer: RegisterState, end: RegisterState): boolean {
+  if (pointer.kind === 'packet') return end.kind === 'packetEnd';
+  if (pointer.kind === 'packetMeta')
+    return end.kind === 'packet' && end.offset === 0 && isConstant(end.value) && constantValue(end.value) === 0n;
+  return pointer.kind === 'raw' && end.kind === 'rawEnd';
+}
+
+/**
+ * Where `pointer <= end` (or `pointer < end`) is known, the bytes before the pointer lie inside.
+ * `inTaken`: known where the jump is taken, else where it is not.
+ */
+function learnBounds(op: JumpOp, left: RegisterState, right: RegisterState, taken: State, fall: State): void {
+  const leftBounded = bounds(left, right);
+  if (!leftBounded && !bounds(right, left)) return;
+  const pointer = leftBounded ? left : right;
+  const end = leftBounded ? right : left;
+  // In terms of `pointer op end`: the state in which it is below, and whether strictly.
+  const normal = leftBounded ? op : MIRRORED[op];
+  switch (normal) {
+    case 'gt':
+      prove(fall, pointer, end, false);
+      break;
+    case 'ge':
+      prove(fall, pointer, end, true);
+      break;
+    case 'lt':
+      prove(taken, pointer, end, true);
+      break;
+    case 'le':
+      prove(taken, pointer, end, false);
+      break;
+  }
+}
+
+/** `a op b` is `b MIRRORED[op] a`. */
+const MIRRORED: Readonly<Partial<Record<JumpOp, JumpOp>>> = { gt: 'lt', lt: 'gt', ge: 'le', le: 'ge' };
+
+function prove(state: State, pointer: RegisterState, end: RegisterState, strict: boolean): void {
+  const proved = pointer.offset - (pointer.kind === 'raw' ? end.offset : 0) + (strict ? 1 : 0);
+  if (pointer.kind === 'raw') {
+    if (isConstant(pointer.value)) {
+      const bytes = proved + Number(BigInt.asIntN(64, constantValue(pointer.value)));
+      if (bytes > state.rawSize) state.rawSize = bytes;
+      return;
+    }
+    if (proved <= 0 || pointer.value.umax > 0xffffffffn) return;
+  } else {
+    if (pointer.offset < 0 || (pointer.offset === 0 && strict)) return;
+    if (pointer.value.umax > BigInt(MAX_PACKET_OFFSET) || pointer.value.umax + BigInt(pointer.offset) > BigInt(MAX_PACKET_OFFSET))
+      return;
+  }
+  state.mapRegisters(r =>
+    r.kind === pointer.kind && r.id === pointer.id && (isPacketPointer(r) || r.id !== 0) && r.range < proved
+      ? withFields(r, { range: proved })
+      : r,
+  );
+}

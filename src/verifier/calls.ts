@@ -1,0 +1,146 @@
+/**
+ * Calls of the program's own functions, callbacks, and exits.
+ *
+ * A static function is interpreted anew at each call, in a frame of its own. A global one is verified once by itself
+ * (see `global-functions.ts`), so a call of it checks the arguments and forgets what it may have changed. A callback is
+ * entered from its helper's call site any number of times: one path skips it, another runs it and comes back to
+ * the call site, where comparison with the state before the iteration ends the loop.
+ */
+import type { CallSubprogram } from '../isa/instruction.ts';
+import type { Analysis } from './analysis.ts';
+import { checkGlobalCall } from './global-functions.ts';
+import { forgetCallerSaved } from './helper-call.ts';
+import { previousEntry, widenChanged } from './prune.ts';
+import { kindName, type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
+import { range } from './scalar.ts';
+import { Frame, MAX_FRAMES, type State } from './state.ts';
+
+function checkDepth(a: Analysis, subprogram: number): void {
+  const { frames } = a.state;
+  if (frames.length < MAX_FRAMES) return;
+  const recursive = frames.some(frame => frame.subprogram === subprogram);
+  a.fail(
+    recursive ? 'recursion' : 'too_many_frames',
+    `the call stack of ${frames.length + 1} frames is too deep`,
+    'E2BIG',
+  );
+}
+
+/** @returns the slot to go on at. */
+export function executeSubprogramCall(a: Analysis, i: CallSubprogram): number {
+  const target = a.insn + 1 + i.offset;
+  const index = a.cfg.subprogramOf[target]!;
+  const subprogram = a.cfg.subprograms[index]!;
+  checkDepth(a, index);
+  if (subprogram.linkage === 'global') {
+    checkGlobalCall(a, index);
+    return a.insn + 1;
+  }
+  const caller = a.state.frame;
+  const frame = Frame.enter(a.insn, index, false, a.state.frames.length);
+  for (let r = 1; r <= 5; r++) frame.registers[r] = caller.registers[r]!;
+  forgetCallerSaved(a);
+  a.log.frames('caller:', a.state);
+  a.state.frames.push(frame);
+  a.log.frames('callee:', a.state);
+  return subprogram.start;
+}
+
+/** Registers that a callback starts with. */
+function callbackArguments(name: string, caller: Frame): (RegisterState | undefined)[] {
+  // bpf_loop(iterations, callback, context, flags) calls callback(index, context).
+  if (name === 'loop') return [UNKNOWN_SCALAR, caller.registers[3]!];
+  return [];
+}
+
+/** Queues a path that runs the callback once and comes back to this call. */
+export function enterCallback(a: Analysis, name: string, subprogram: number): void {
+  if (name !== 'loop') a.fail('unsupported', `callbacks of bpf_${name} are not supported`, 'EOPNOTSUPP');
+  a.facts.callbacks.add(subprogram);
+  const caller = a.state.frame;
+  const iterations = caller.registers[1]!;
+  if (iterations.kind === 'scalar' && BigInt(caller.callbackDepth) >= iterations.value.umax) {
+    caller.callbackDepth = 0;
+    if (a.log.level > 0) a.log.write(`frame${a.state.frames.length - 1} bpf_loop iteration limit reached`);
+    return;
+  }
+  checkDepth(a, subprogram);
+  const { start } = a.cfg.subprograms[subprogram]!;
+  const state = a.push(start, a.insn);
+  state.callbackUnrollDepth++;
+  state.frame.callbackDepth++;
+  const frame = Frame.enter(a.insn, subprogram, true, state.frames.length);
+  callbackArguments(name, caller).forEach((value, index) => {
+    frame.registers[index + 1] = value ?? UNINITIALIZED;
+  });
+  state.frames.push(frame);
+  caller.callbackDepth = 0;
+}
+
+/**
+ * Leaves the innermost frame.
+ * @returns the slot to go on at; -1 where the path ends.
+ */
+export function executeExit(a: Analysis): number {
+  const { state } = a;
+  if (state.frames.length === 1) {
+    checkReturn(a);
+    return -1;
+  }
+  const callee = state.frame;
+  const result = callee.registers[0]!;
+  if (result.kind === 'stack')
+    a.fail('invalid_return_value', 'cannot return stack pointer to the caller', 'EINVAL');
+  if (callee.isCallback) {
+    checkCallbackReturn(a, result);
+    a.log.frames('returning from callee:', state);
+    state.frames.pop();
+    widenLoop(state, callee.callSite);
+    return callee.callSite;
+  }
+  a.log.frames('returning from callee:', state);
+  state.frames.pop();
+  state.registers[0] = result;
+  a.log.frames(`to caller at ${callee.callSite + 1}:`, state);
+  return callee.callSite + 1;
+}
+
+/** Before the next iteration, what the last one changed becomes unknown, so that iterations converge. */
+function widenLoop(state: State, callSite: number): void {
+  const before = previousEntry(state, callSite, state.parent);
+  if (before !== undefined) widenChanged(before.state, state);
+}
+
+function outside(name: string, where: string, r: RegisterState, min: bigint, max: bigint): string {
+  const { smin, smax } = r.value;
+  let known = '';
+  if (smin > -(1n << 63n)) known += ` smin=${smin}`;
+  if (smax < (1n << 63n) - 1n) known += ` smax=${smax}`;
+  return `${where} the register ${name} has${known === '' ? ' unknown scalar value' : known} should have been in [${min}, ${max}]`;
+}
+
+function checkCallbackReturn(a: Analysis, result: RegisterState): void {
+  if (result.kind === 'uninitialized') a.fail('uninitialized_register', 'R0 !read_ok');
+  if (result.kind !== 'scalar') a.fail('invalid_return_value', 'R0 not a scalar value');
+  if (result.value.smin < 0n || result.value.smax > 1n)
+    a.fail('invalid_return_value', outside('R0', 'At callback return', result, 0n, 1n));
+}
+
+/** What the program type allows in r0 at the end. */
+function checkReturn(a: Analysis): void {
+  const result = a.read(0);
+  if (a.root > 0) {
+    if (result.kind !== 'scalar')
+      a.fail('invalid_return_value', `At subprogram exit the register R0 is not a scalar value (${kindName(result)})`, 'EINVAL');
+    return;
+  }
+  if (a.program.type === 'raw' && result.kind !== 'scalar')
+    a.fail('invalid_return_value', `At program exit the register R0 is not a known value (${kindName(result)})`, 'EINVAL');
+  if (a.program.type !== 'cgroup_skb') return;
+  if (result.kind !== 'scalar')
+    a.fail('invalid_return_value', `At program exit the register R0 is not a known value (${kindName(result)})`, 'EINVAL');
+  const max = a.program.attachType === 'cgroup_inet_egress' ? 3n : 1n;
+  const { umin, umax } = range(0n, max);
+  if (result.value.smin < umin || result.value.smax > umax)
+    a.fail('invalid_return_value', outside('R0', 'At program exit', result, 0n, max), 'EINVAL');
+}

@@ -1,0 +1,96 @@
+/** Gathers, while paths are walked, what the rooms below rely on; see `facts.ts` for what each means. */
+import type { MapSpec, ProgramSpec } from '../object/spec.ts';
+import type { Cfg } from './cfg.ts';
+import type { HelperCallFact, MemoryKind, TailCallSite } from './facts.ts';
+
+interface TailCallRecord {
+  readonly maps: Set<string>;
+  min: number;
+  max: number;
+}
+
+interface HelperRecord {
+  readonly helper: number;
+  map: string | undefined;
+  constantKey: number | undefined;
+}
+
+export class FactsCollector {
+  readonly reachable: Uint8Array;
+  readonly usedMaps: string[] = [];
+  readonly memoryKind = new Map<number, MemoryKind>();
+  readonly contextOffset = new Map<number, number>();
+  /** By subprogram: bytes below its frame pointer that are touched. */
+  readonly stackDepth: Int32Array;
+  readonly callbacks = new Set<number>();
+  changesPacket = false;
+  private readonly tailCallRecords = new Map<number, TailCallRecord>();
+  private readonly helperRecords = new Map<number, HelperRecord>();
+
+  constructor(program: ProgramSpec, _maps: ReadonlyMap<string, MapSpec>, cfg: Cfg) {
+    this.reachable = new Uint8Array(program.insns.length);
+    this.stackDepth = new Int32Array(cfg.subprograms.length);
+  }
+
+  useStack(subprogram: number, bytes: number): void {
+    if (bytes > this.stackDepth[subprogram]!) this.stackDepth[subprogram] = bytes;
+  }
+
+  /** @returns false where context and other memory meet at the same instruction: they need different code. */
+  noteMemory(insn: number, kind: MemoryKind): boolean {
+    const before = this.memoryKind.get(insn);
+    if (before === kind) return true;
+    if (before === undefined) {
+      this.memoryKind.set(insn, kind);
+      return true;
+    }
+    if (before === 'context' || kind === 'context') return false;
+    this.memoryKind.set(insn, 'memory');
+    return true;
+  }
+
+  /** @returns false where another offset was seen at the same instruction. */
+  noteContextOffset(insn: number, offset: number): boolean {
+    const before = this.contextOffset.get(insn);
+    this.contextOffset.set(insn, offset);
+    return before === undefined || before === offset;
+  }
+
+  noteTailCall(insn: number, map: string, min: number, max: number): void {
+    const record = this.tailCallRecords.get(insn);
+    if (record === undefined) {
+      this.tailCallRecords.set(insn, { maps: new Set([map]), min, max });
+      return;
+    }
+    record.maps.add(map);
+    record.min = Math.min(record.min, min);
+    record.max = Math.max(record.max, max);
+  }
+
+  noteHelperCall(insn: number, helper: number, map: string | undefined, constantKey: number | undefined): void {
+    const record = this.helperRecords.get(insn);
+    if (record === undefined) {
+      this.helperRecords.set(insn, { helper, map, constantKey });
+      return;
+    }
+    if (record.map !== map) record.map = undefined;
+    if (record.constantKey !== constantKey) record.constantKey = undefined;
+  }
+
+  get tailCalls(): TailCallSite[] {
+    return [...this.tailCallRecords.entries()]
+      .sort((a, b) => a[0] - b[0])
+      .map(([insn, record]) => ({
+        insn,
+        maps: [...record.maps].sort(),
+        index: record.min === record.max ? record.min : undefined,
+        indexMin: record.min,
+        indexMax: record.max,
+      }));
+  }
+
+  get helperCalls(): HelperCallFact[] {
+    return [...this.helperRecords.entries()].sort((a, b) => a[0] - b[0]).map(([insn, record]) => ({ insn, ...record }));
+  }
+}
+

@@ -1,0 +1,79 @@
+/** Registers, stack slots and whole frames in the notation of the kernel's log (`print_verifier_state`). */
+import { kindName, type RegisterState } from './registers.ts';
+import { constantValue, formatScalar, isConstant } from './scalar.ts';
+import { ByteState, type Frame, REGISTERS, type StackSlot, STACK_SLOTS, type State } from './state.ts';
+
+/** Small numbers in decimal, large ones in hexadecimal, as the kernel does. */
+export function formatSigned(value: bigint): string {
+  const signed = BigInt.asIntN(64, value);
+  if (signed >= -32768n && signed <= 65535n) return signed.toString();
+  return `0x${BigInt.asUintN(64, value).toString(16)}`;
+}
+
+/** @param frame index of the frame the register belongs to: pointers into other frames are marked. */
+export function formatRegister(r: RegisterState, frame: number): string {
+  if (r.kind === 'uninitialized') return '?';
+  if (r.kind === 'scalar' && isConstant(r.value)) return formatSigned(constantValue(r.value));
+  let text = kindName(r);
+  if (r.kind === 'stack') {
+    if (r.frame !== frame) text += `[${r.frame}]`;
+    if (isConstant(r.value)) return text + formatSigned(constantValue(r.value) + BigInt(r.offset));
+  }
+  const parts: string[] = [];
+  if (r.id !== 0) parts.push(r.kind === 'scalar' && r.offset !== 0 ? `id=${r.id}${r.offset < 0 ? '' : '+'}${r.offset}` : `id=${r.id}`);
+  if (r.map !== undefined) parts.push(`map=${r.map.name}`, `ks=${r.map.keySize}`, `vs=${r.map.valueSize}`);
+  if (r.kind !== 'scalar' && r.offset !== 0) parts.push(`off=${formatSigned(BigInt(r.offset))}`);
+  if (r.kind === 'packet' || r.kind === 'packetMeta' || (r.kind === 'raw' && r.range > 0)) parts.push(`r=${r.range}`);
+  if (r.kind === 'memory') parts.push(`sz=${r.size}`);
+  if (!isConstant(r.value)) {
+    const ranges = formatScalar(r.value);
+    if (ranges !== '') parts.push(ranges);
+  } else if (r.kind !== 'scalar' && constantValue(r.value) !== 0n) {
+    parts.push(`imm=${formatSigned(constantValue(r.value))}`);
+  }
+  return `${text}(${parts.join(',')})`;
+}
+
+const BYTE_LETTERS = ['?', 'm', '0', 'r'] as const;
+
+/** e.g. `mmmm????`: highest address first; a spilled register stands for its bytes. Empty where nothing was written. */
+export function formatSlot(slot: StackSlot | undefined, frame: number): string {
+  if (slot === undefined || slot.bytes === 0) return '';
+  let text = '';
+  for (let byte = 7; byte >= 0; byte--) {
+    const state = (slot.bytes >> (2 * byte)) & 3;
+    if (state === ByteState.spill && slot.spilled !== undefined) return text + formatRegister(slot.spilled, frame);
+    text += BYTE_LETTERS[state];
+  }
+  return text;
+}
+
+/** Set of registers (bits) and of slots to print; undefined prints everything that is known. */
+export interface Selection {
+  readonly registers: number;
+  readonly slots: ReadonlySet<number>;
+}
+
+export function formatFrame(frame: Frame, index: number, selection?: Selection): string {
+  let text = index > 0 ? ` frame${index}:` : '';
+  for (let r = 0; r < REGISTERS; r++) {
+    const state = frame.registers[r]!;
+    if (state.kind === 'uninitialized' || (selection !== undefined && (selection.registers & (1 << r)) === 0)) continue;
+    text += ` R${r}=${formatRegister(state, index)}`;
+  }
+  for (let i = 0; i < STACK_SLOTS; i++) {
+    if (selection !== undefined && !selection.slots.has(i)) continue;
+    const slot = formatSlot(frame.slots[i], index);
+    if (slot !== '') text += ` fp-${8 * (i + 1)}=${slot}`;
+  }
+  return text;
+}
+
+/** All frames, innermost first. */
+export function formatState(state: State): string {
+  return state.frames
+    .map((frame, index) => formatFrame(frame, index))
+    .reverse()
+    .join('\n')
+    .trim();
+}

@@ -1,0 +1,352 @@
+/**
+ * Calls of helpers: arguments against the helper's signature, what the call does to registers and memory, and what it
+ * returns. The kernel's `check_helper_call`.
+ */
+import type { CallHelper, Register } from '../isa/instruction.ts';
+import { MAP_TYPE } from '../maps/uapi.ts';
+import type { MapSpec, MapType } from '../object/spec.ts';
+import type { Analysis } from './analysis.ts';
+import { enterCallback } from './calls.ts';
+import {
+  checkContextPointer,
+  checkMapValueAccess,
+  checkMemoryAccess,
+  checkPacketAccess,
+  checkRawAccess,
+  isFrozenData,
+} from './memory-access.ts';
+import { isPacketPointer, kindName, register, type RegisterState, scalarRegister, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
+import { constantValue, isConstant, signedRange } from './scalar.ts';
+import type { ArgumentType, HelperSignature } from './signature.ts';
+import { clobberStack, constantOnStack, readStackRange, stackBounds } from './stack.ts';
+
+const GPL_LICENSES: ReadonlySet<string> = new Set([
+  'GPL',
+  'GPL v2',
+  'GPL and additional rights',
+  'Dual BSD/GPL',
+  'Dual MIT/GPL',
+  'Dual MPL/GPL',
+]);
+
+/** Helpers that accept pointers into the packet as memory arguments (`pkt_access` in the kernel's prototypes). */
+const PACKET_ACCESS: ReadonlySet<string> = new Set([
+  'map_lookup_elem',
+  'map_update_elem',
+  'map_delete_elem',
+  'map_push_elem',
+  'map_pop_elem',
+  'map_peek_elem',
+  'map_lookup_percpu_elem',
+  'csum_diff',
+  'sk_lookup_tcp',
+  'sk_lookup_udp',
+  'skc_lookup_tcp',
+  'tcp_check_syncookie',
+  'tcp_gen_syncookie',
+]);
+
+/** Largest size argument. */
+const MAX_SIZE = 1n << 29n;
+const MEMORY_TYPES = 'fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_';
+
+/** What the arguments told, for the result and the facts. */
+interface Call {
+  readonly signature: HelperSignature;
+  map: MapSpec | undefined;
+  mapUid: number;
+  constantKey: number | undefined;
+  callback: number | undefined;
+  /** Stack memory that the helper writes. */
+  readonly writes: { readonly frame: number; readonly offset: number; readonly size: number }[];
+}
+
+export function signatureOf(a: Analysis, helper: number): HelperSignature {
+  const signature = a.options.helpers.get(helper);
+  if (signature === undefined)
+    a.fail('unknown_helper', `invalid func unknown#${helper}`, 'EINVAL', `Switchyard provides no helper number ${helper}.`);
+  const name = `bpf_${signature.name}#${helper}`;
+  if (!signature.programTypes.includes(a.program.type))
+    a.fail(
+      'helper_not_allowed',
+      `program of this type cannot use helper ${name}`,
+      'EINVAL',
+      `Programs of type ${a.program.type} may not call bpf_${signature.name}.`,
+    );
+  if (signature.gplOnly === true && a.program.type !== 'raw' && !GPL_LICENSES.has(a.program.license))
+    a.fail(
+      'helper_not_allowed',
+      'cannot call GPL-restricted function from non-GPL compatible program',
+      'EINVAL',
+      `bpf_${signature.name} needs a GPL-compatible licence; the program's is "${a.program.license}".`,
+    );
+  return signature;
+}
+
+export function runsCallback(signature: HelperSignature | undefined): boolean {
+  return signature?.args.some(argument => argument.type === 'callback') === true;
+}
+
+/** Checks the call at the current instruction and applies its effects. */
+export function executeHelperCall(a: Analysis, i: CallHelper): void {
+  const signature = signatureOf(a, i.helper);
+  if (signature.args.length > 5) a.fail('bad_option', `helper ${signature.name} has more than five arguments`, 'EINVAL');
+  const call: Call = { signature, map: undefined, mapUid: 0, constantKey: undefined, callback: undefined, writes: [] };
+  signature.args.forEach((argument, index) => {
+    checkArgument(a, call, argument, (index + 1) as Register, signature.args[index - 1]);
+  });
+  for (const write of call.writes) clobberStack(a, write.frame, write.offset, write.size);
+  if (signature.name === 'tail_call') noteTailCall(a, call);
+  else a.facts.noteHelperCall(a.insn, i.helper, call.map !== undefined && call.mapUid === 0 ? call.map.name : undefined, call.constantKey);
+  if (call.callback !== undefined) enterCallback(a, signature.name, call.callback);
+  if (signature.changesPacket === true) {
+    a.facts.changesPacket = true;
+    forgetPackets(a);
+  }
+  forgetCallerSaved(a);
+  returnValue(a, call);
+}
+
+/** r0 to r5 do not survive calls. */
+export function forgetCallerSaved(a: Analysis): void {
+  for (let r = 0; r <= 5; r++) a.state.registers[r] = UNINITIALIZED;
+}
+
+/** The packet may have moved: no pointer into it is good any more, in any frame. */
+export function forgetPackets(a: Analysis): void {
+  a.state.mapRegisters(r => (isPacketPointer(r) || r.kind === 'packetEnd' ? UNINITIALIZED : r));
+}
+
+function returnValue(a: Analysis, call: Call): void {
+  const { returns } = call.signature;
+  let result: RegisterState;
+  switch (returns.type) {
+    case 'scalar':
+      result = UNKNOWN_SCALAR;
+      break;
+    case 'boundedScalar':
+      result = scalarRegister(signedRange(returns.min, returns.max));
+      break;
+    case 'void':
+    case 'none':
+      return;
+    case 'mapValueOrNull':
+      result = lookupResult(a, call);
+      break;
+  }
+  a.write(0, result);
+}
+
+function lookupResult(a: Analysis, call: Call): RegisterState {
+  const map = call.map;
+  if (map === undefined)
+    return a.fail('invalid_argument', `bpf_${call.signature.name} has no map argument`, 'EINVAL');
+  if (map.type === 'array_of_maps' || map.type === 'hash_of_maps') {
+    if (map.inner === undefined)
+      a.fail('incompatible_map', `map ${map.name} has no inner map definition`, 'EINVAL', 'Declare the inner map of a map-in-map.');
+    return register('map', { map: map.inner, mapUid: a.newId(), nullable: true, id: a.newId() });
+  }
+  if (map.type === 'xskmap' || map.type === 'sockmap' || map.type === 'sockhash')
+    a.fail('unsupported', `lookup in map type ${map.type} gives a socket, which is not supported`, 'EOPNOTSUPP');
+  const certain =
+    (map.type === 'array' || map.type === 'percpu_array') &&
+    call.constantKey !== undefined &&
+    call.constantKey < map.maxEntries;
+  return register('mapValue', { map, mapUid: call.mapUid, nullable: !certain, id: certain ? 0 : a.newId() });
+}
+
+function noteTailCall(a: Analysis, call: Call): void {
+  const map = call.map!;
+  if (call.mapUid !== 0 || !a.options.maps.has(map.name))
+    a.fail('unsupported', 'tail call through a prog array found by lookup is not supported', 'EOPNOTSUPP');
+  const index = a.state.registers[3]!;
+  const known = index.kind === 'scalar';
+  a.facts.noteTailCall(a.insn, map.name, known ? index.value.u32min : 0, known ? index.value.u32max : 0xffffffff);
+}
+
+function mismatch(a: Analysis, number: number, r: RegisterState, expected: string): never {
+  return a.fail('invalid_argument', `R${number} type=${kindName(r)} expected=${expected}`);
+}
+
+const isNull = (r: RegisterState): boolean => r.kind === 'scalar' && isConstant(r.value) && constantValue(r.value) === 0n;
+
+function checkArgument(
+  a: Analysis,
+  call: Call,
+  argument: ArgumentType,
+  number: Register,
+  before: ArgumentType | undefined,
+): void {
+  const r = a.read(number);
+  switch (argument.type) {
+    case 'scalar':
+      return;
+    case 'constScalar':
+      if (r.kind !== 'scalar') mismatch(a, number, r, 'scalar');
+      if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} is not a known constant'`);
+      return;
+    case 'context':
+      checkContextArgument(a, number, r);
+      return;
+    case 'map':
+      checkMap(a, call, argument.maps, number, r);
+      return;
+    case 'mapKey':
+    case 'mapValue': {
+      const map = call.map;
+      if (map === undefined) return a.fail('invalid_argument', `invalid map_ptr to access map->${argument.type === 'mapKey' ? 'key' : 'value'}`);
+      checkHelperMemory(a, call, number, r, argument.type === 'mapKey' ? map.keySize : map.valueSize, 'read', false);
+      if (argument.type === 'mapKey') call.constantKey = constantKey(a, map, r);
+      return;
+    }
+    case 'fixedMemory':
+      checkHelperMemory(a, call, number, r, argument.size, argument.access, false);
+      return;
+    case 'memory':
+      if (argument.nullable === true && isNull(r)) return;
+      checkMemoryPointer(a, call, number, r);
+      return;
+    case 'size':
+      if (before?.type !== 'memory')
+        a.fail('bad_option', `helper ${call.signature.name}: a size must follow a memory argument`, 'EINVAL');
+      checkSize(a, call, number, r, before, argument.zeroAllowed);
+      return;
+    case 'constString':
+      checkConstantString(a, number, r);
+      return;
+    case 'callback':
+      if (r.kind !== 'callback') mismatch(a, number, r, 'func');
+      call.callback = r.subprogram;
+      return;
+    case 'callbackContext':
+      if (r.kind !== 'stack' && !isNull(r)) mismatch(a, number, r, 'fp');
+      return;
+  }
+}
+
+function checkContextArgument(a: Analysis, number: number, r: RegisterState): void {
+  if (a.program.type === 'raw') {
+    const start = r.kind === 'raw' && r.offset === 0 && r.id === 0 && isConstant(r.value) && constantValue(r.value) === 0n;
+    if (!start && !(isNull(r) && a.options.memorySize?.max === 0))
+      a.fail('invalid_argument', `R${number} type=${kindName(r)} expected=raw`, 'EACCES', 'Pass r1 as the program got it.');
+    return;
+  }
+  if (r.kind !== 'context') mismatch(a, number, r, 'ctx');
+  checkContextPointer(a, number, r);
+}
+
+function checkMap(a: Analysis, call: Call, maps: readonly MapType[] | undefined, number: number, r: RegisterState): void {
+  if (r.kind !== 'map' || r.nullable) mismatch(a, number, r, 'map_ptr');
+  const map = r.map!;
+  if (maps !== undefined && !maps.includes(map.type))
+    a.fail(
+      'incompatible_map',
+      `cannot pass map_type ${MAP_TYPE[map.type]} into func bpf_${call.signature.name}#${call.signature.id}`,
+      'EINVAL',
+      `Map ${map.name} is of type ${map.type}; bpf_${call.signature.name} takes ${maps.join(', ')}.`,
+    );
+  call.map = map;
+  call.mapUid = r.mapUid;
+}
+
+/** A key on the stack that is known, for arrays: lookups with it cannot fail if it is in range. */
+function constantKey(a: Analysis, map: MapSpec, r: RegisterState): number | undefined {
+  if (map.keySize !== 4 || r.kind !== 'stack' || !isConstant(r.value)) return undefined;
+  return constantOnStack(a, r.frame, r.offset + Number(BigInt.asIntN(64, constantValue(r.value))), 4);
+}
+
+function checkMemoryPointer(a: Analysis, call: Call, number: number, r: RegisterState): void {
+  const memory =
+    !r.nullable &&
+    (r.kind === 'stack' ||
+      r.kind === 'mapValue' ||
+      r.kind === 'packet' ||
+      r.kind === 'packetMeta' ||
+      r.kind === 'memory' ||
+      r.kind === 'raw');
+  if (!memory) mismatch(a, number, r, MEMORY_TYPES);
+  if (isPacketPointer(r) && (!PACKET_ACCESS.has(call.signature.name) || a.program.type === 'socket_filter'))
+    a.fail(
+      'invalid_argument',
+      'helper access to the packet is not allowed',
+      'EACCES',
+      'Copy the bytes to the stack first.',
+    );
+}
+
+function checkSize(
+  a: Analysis,
+  call: Call,
+  number: number,
+  r: RegisterState,
+  memory: Extract<ArgumentType, { type: 'memory' }>,
+  zeroAllowed: boolean,
+): void {
+  if (r.kind !== 'scalar') mismatch(a, number, r, 'scalar');
+  if (r.value.smin < 0n)
+    a.fail('invalid_argument', `R${number} min value is negative, either use unsigned or 'var &= const'`);
+  if (r.value.umin === 0n && !zeroAllowed)
+    a.fail('invalid_argument', `R${number} invalid zero-sized read: u64=[${r.value.umin},${r.value.umax}]`);
+  if (r.value.umax >= MAX_SIZE)
+    a.fail(
+      'invalid_argument',
+      `R${number} unbounded memory access, use 'var &= const' or 'if (var < const)'`,
+      'EACCES',
+      'Bound the size before the call.',
+    );
+  const pointer = a.state.registers[number - 1]!;
+  const size = Number(r.value.umax);
+  if (isNull(pointer)) {
+    if (size === 0 && zeroAllowed && memory.nullable === true) return;
+    mismatch(a, number - 1, pointer, 'fp');
+  }
+  checkHelperMemory(a, call, number - 1, pointer, size, memory.access, !isConstant(r.value));
+}
+
+/** May the helper read or write `size` bytes (at most, where `upTo`) at the pointer? */
+function checkHelperMemory(
+  a: Analysis,
+  call: Call,
+  number: number,
+  r: RegisterState,
+  size: number,
+  access: 'read' | 'write',
+  upTo: boolean,
+): void {
+  checkMemoryPointer(a, call, number, r);
+  switch (r.kind) {
+    case 'stack': {
+      const [low, high] = stackBounds(a, number, r, 0, size, 'helper');
+      // How much is written is not known exactly: what is not written must have been data before.
+      if (access === 'read' || upTo || low !== high) readStackRange(a, r.frame, low, high, size, number, true);
+      if (access === 'write') call.writes.push({ frame: r.frame, offset: low, size: high - low + size });
+      return;
+    }
+    case 'mapValue':
+      checkMapValueAccess(a, number, r, 0, size, access);
+      return;
+    case 'packet':
+    case 'packetMeta':
+      if (access === 'write' && a.program.type === 'cgroup_skb')
+        a.fail('invalid_argument', 'helper access to the packet is not allowed');
+      checkPacketAccess(a, number, r, 0, size);
+      return;
+    case 'raw':
+      checkRawAccess(a, number, r, 0, size);
+      return;
+    default:
+      checkMemoryAccess(a, number, r, 0, size);
+  }
+}
+
+function checkConstantString(a: Analysis, number: number, r: RegisterState): void {
+  if (r.kind !== 'mapValue' || r.nullable) mismatch(a, number, r, 'map_value');
+  if (!isFrozenData(r)) a.fail('invalid_argument', `R${number} does not point to a readonly map'`);
+  if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} is not a constant address'`);
+  const map = r.map!;
+  checkMapValueAccess(a, number, r, 0, 1, 'read');
+  const entry = map.contents.find(content => content.key === 0);
+  const start = r.offset + Number(constantValue(r.value));
+  const bytes = entry !== undefined && 'value' in entry ? entry.value : new Uint8Array(map.valueSize);
+  if (bytes.indexOf(0, start) < 0) a.fail('invalid_argument', 'string is not zero-terminated', 'EINVAL');
+}

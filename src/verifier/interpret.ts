@@ -1,0 +1,231 @@
+/**
+ * The interpretation itself: one path at a time, instruction by instruction, until all paths have ended. The kernel's
+ * `do_check`.
+ */
+import type { Atomic, Load, LoadImm64, PacketLoad, Store } from '../isa/instruction.ts';
+import { executeAlu, executeByteSwap, executeMovSx } from './alu.ts';
+import type { Analysis } from './analysis.ts';
+import { executeJump } from './branches.ts';
+import { executeExit, executeSubprogramCall } from './calls.ts';
+import { executeHelperCall, forgetCallerSaved } from './helper-call.ts';
+import { accessMemory, checkContextPointer } from './memory-access.ts';
+import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
+import { isPointer, kindName, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
+import { constant, truncate } from './scalar.ts';
+import type { State } from './state.ts';
+
+/** Walks everything that `state` at slot `start` leads to. */
+export function interpret(a: Analysis, start: number, state: State): void {
+  a.explored.clear();
+  a.pending.length = 0;
+  a.peakStates = 0;
+  a.state = state;
+  a.insn = start;
+  a.previousInsn = -1;
+  a.insnsAtCheckpoint = a.insnsProcessed;
+  a.jumpsAtCheckpoint = a.jumpsProcessed;
+  a.log.initial(start, state);
+  let fresh = false;
+  for (;;) {
+    if (++a.insnsProcessed > a.maxInsns)
+      a.fail('too_complex', `BPF program is too large. Processed ${a.insnsProcessed} insn`, 'E2BIG');
+    let next: number;
+    if (a.cfg.prunePoint[a.insn] === 1 && arrive(a) === 'covered') {
+      a.log.safe(fresh ? a.previousInsn : undefined, a.insn);
+      next = -1;
+    } else {
+      if (fresh) a.log.branch(a.previousInsn, a.insn, a.state);
+      fresh = false;
+      a.log.instruction(a.insn, a.state);
+      a.facts.reachable[a.insn] = 1;
+      next = step(a);
+    }
+    if (next >= 0) {
+      a.previousInsn = a.insn;
+      a.insn = next;
+      continue;
+    }
+    finishPath(a.state);
+    const pending = a.pending.pop();
+    if (pending === undefined) return;
+    a.state = pending.state;
+    a.insn = pending.insn;
+    a.previousInsn = pending.from;
+    a.log.finishPath(pending.logPosition);
+    fresh = true;
+  }
+}
+
+/** Executes the current instruction. @returns the slot to go on at; -1 where the path ends. */
+function step(a: Analysis): number {
+  const i = a.insns[a.insn]!;
+  const next = a.insn + 1;
+  switch (i.kind) {
+    case 'alu':
+      executeAlu(a, i);
+      return next;
+    case 'movsx':
+      executeMovSx(a, i);
+      return next;
+    case 'byteswap':
+      executeByteSwap(a, i);
+      return next;
+    case 'loadImm64':
+      a.facts.reachable[next] = 1;
+      executeLoadImm64(a, i);
+      return next + 1;
+    case 'load':
+      executeLoad(a, i);
+      return next;
+    case 'store':
+      executeStore(a, i);
+      return next;
+    case 'atomic':
+      executeAtomic(a, i);
+      return next;
+    case 'packetLoad':
+      executePacketLoad(a, i);
+      return next;
+    case 'jump':
+      a.jumpsProcessed++;
+      return executeJump(a, i);
+    case 'goto':
+      a.jumpsProcessed++;
+      return next + i.offset;
+    case 'mayGoto':
+      a.jumpsProcessed++;
+      return executeMayGoto(a, next + i.offset);
+    case 'callHelper':
+      a.jumpsProcessed++;
+      executeHelperCall(a, i);
+      return next;
+    case 'callSubprogram':
+      a.jumpsProcessed++;
+      return executeSubprogramCall(a, i);
+    case 'exit':
+      a.jumpsProcessed++;
+      return executeExit(a);
+    case 'callKfunc':
+      return a.fail(
+        'unsupported',
+        `calling kernel function ${i.name ?? `#${i.btfId}`} is not allowed`,
+        'EACCES',
+        'Kernel functions (kfuncs) are not available in user space.',
+      );
+    case 'addrSpaceCast':
+      return a.fail('unsupported', 'addr_space_cast insn can only be used in a program that has an associated arena', 'EINVAL', 'Arenas are not supported.');
+    default:
+      return a.fail('invalid_instruction', `unknown opcode ${i.kind}`, 'EINVAL', 'Internal instructions may not appear in programs.');
+  }
+}
+
+/** Both ways are possible at any time; what the loop changes becomes unknown when it is entered again. */
+function executeMayGoto(a: Analysis, target: number): number {
+  // The state at this very arrival was stored just now: the one before it is what the loop came from.
+  const before = previousEntry(a.state, a.insn, a.state.parent?.parent);
+  const body = a.push(a.insn + 1, a.insn);
+  body.mayGotoDepth++;
+  if (before !== undefined) widenChanged(before.state, body);
+  return target;
+}
+
+function executeLoadImm64(a: Analysis, i: LoadImm64): void {
+  const { reference } = i;
+  if (reference === undefined) {
+    a.write(i.dst, scalarRegister(constant(BigInt.asUintN(64, i.value))));
+    return;
+  }
+  switch (reference.type) {
+    case 'map':
+      a.write(i.dst, register('map', { map: a.options.maps.get(reference.map)! }));
+      return;
+    case 'mapValue': {
+      const map = a.options.maps.get(reference.map)!;
+      if (map.type !== 'array' || map.maxEntries !== 1)
+        a.fail('incompatible_map', 'no direct value access support for this map type', 'EINVAL', `Map ${map.name} is no array of one element.`);
+      if (reference.offset < 0 || reference.offset >= map.valueSize)
+        a.fail('map_value_out_of_bounds', `invalid access to map value pointer, value_size=${map.valueSize} off=${reference.offset}`, 'EINVAL');
+      a.write(i.dst, register('mapValue', { map, offset: reference.offset }));
+      return;
+    }
+    case 'function': {
+      const target = a.insn + 1 + reference.offset;
+      const subprogram = a.cfg.subprogramOf[target]!;
+      if (a.cfg.subprograms[subprogram]!.linkage !== 'static')
+        a.fail('invalid_argument', 'callback function not static', 'EINVAL');
+      a.write(i.dst, register('callback', { subprogram }));
+      return;
+    }
+    default:
+      a.fail(
+        'unsupported',
+        `ld_imm64 of ${reference.type} is not supported`,
+        'EINVAL',
+        'Maps are named in programs; file descriptors and kernel BTF ids have no meaning here.',
+      );
+  }
+}
+
+function executeLoad(a: Analysis, i: Load): void {
+  a.read(i.src);
+  a.checkWritable(i.dst);
+  const { loaded } = accessMemory(a, { register: i.src, offset: i.offset, size: i.size, type: 'read', signed: i.signed });
+  a.write(i.dst, loaded);
+}
+
+function executeStore(a: Analysis, i: Store): void {
+  const value = i.src === undefined ? scalarRegister(constant(BigInt.asUintN(64, BigInt(i.imm)))) : a.read(i.src);
+  a.read(i.dst);
+  const { source } = accessMemory(a, { register: i.dst, offset: i.offset, size: i.size, type: 'write', value });
+  if (i.src !== undefined && source !== undefined && i.src !== 10) a.state.registers[i.src] = source;
+}
+
+function executeAtomic(a: Analysis, i: Atomic): void {
+  const base = i.op === 'loadAcquire' ? i.src : i.dst;
+  const pointer = a.read(base);
+  const other = i.op === 'loadAcquire' ? undefined : a.read(i.src);
+  if (i.op === 'cmpxchg') a.read(0);
+  const narrow = i.op === 'loadAcquire' || i.op === 'storeRelease';
+  if (!narrow && i.size < 4) a.fail('invalid_instruction', `invalid atomic operand size ${i.size}`, 'EINVAL');
+  if (pointer.kind === 'context' || pointer.kind === 'packet' || pointer.kind === 'packetMeta')
+    a.fail(
+      'invalid_memory_access',
+      `BPF_ATOMIC ${i.op === 'loadAcquire' ? 'loads from' : 'stores into'} R${base} ${kindName(pointer)} is not allowed`,
+      'EACCES',
+      'Atomic operations work on the stack, map values and plain memory.',
+    );
+  const access = { register: base, offset: i.offset, size: i.size, strict: true } as const;
+  if (i.op === 'loadAcquire') {
+    a.checkWritable(i.dst);
+    a.write(i.dst, accessMemory(a, { ...access, type: 'read' }).loaded);
+    return;
+  }
+  if (i.op === 'storeRelease') {
+    const { source } = accessMemory(a, { ...access, type: 'write', value: other! });
+    if (source !== undefined && i.src !== 10) a.state.registers[i.src] = source;
+    return;
+  }
+  const result = i.op === 'cmpxchg' ? 0 : i.src;
+  if (i.fetch) a.checkWritable(result);
+  const { loaded } = accessMemory(a, { ...access, type: 'read' });
+  accessMemory(a, { ...access, type: 'write', value: isPointer(loaded) ? UNKNOWN_SCALAR : unlinked(i.size) });
+  if (i.fetch) a.write(result, isPointer(loaded) ? scalarRegister(truncate(UNKNOWN_SCALAR.value, i.size)) : loaded);
+}
+
+/** What an atomic operation leaves in memory: a number of its size. */
+const unlinked = (size: 1 | 2 | 4 | 8) => scalarRegister(truncate(UNKNOWN_SCALAR.value, size));
+
+function executePacketLoad(a: Analysis, i: PacketLoad): void {
+  const { type } = a.program;
+  if (type !== 'socket_filter' && type !== 'sched_cls' && type !== 'sched_act')
+    a.fail('invalid_instruction', 'BPF_LD_[ABS|IND] instructions not allowed for this program type', 'EINVAL');
+  if (a.state.frames.length > 1 || a.root > 0)
+    a.fail('unsupported', 'BPF_LD_[ABS|IND] in a subprogram is not supported', 'EINVAL', 'Use it in the main function, or bpf_skb_load_bytes.');
+  const context = a.read(6);
+  if (context.kind !== 'context')
+    a.fail('invalid_argument', 'at the time of BPF_LD_ABS|IND R6 != pointer to skb', 'EINVAL');
+  checkContextPointer(a, 6, context);
+  if (i.src !== undefined) a.read(i.src);
+  forgetCallerSaved(a);
+  a.write(0, UNKNOWN_SCALAR);
+}

@@ -1,0 +1,311 @@
+/**
+ * Loads, stores and atomics: may the access be made through this pointer, and what does a load give?
+ *
+ * Each kind of memory has one function here. An access is proved for every value that the pointer's variable part can
+ * have. Refusals use the kernel's words (`check_mem_access`).
+ */
+import type { Size } from '../isa/instruction.ts';
+import type { Analysis } from './analysis.ts';
+import { contextAccess } from './context.ts';
+import type { VerifierErrorCode } from './errors.ts';
+import type { MemoryKind } from './facts.ts';
+import { kindName, register, type RegisterState, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
+import { constant, constantValue, isConstant, signExtend, truncate } from './scalar.ts';
+import { readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
+
+/** Largest variable part of an offset that is looked at at all. */
+const MAX_VARIABLE_OFFSET = 1n << 29n;
+const MAX_PACKET_OFFSET = 0xffffn;
+
+/** Map creation flags of the uapi. */
+const BPF_F_RDONLY_PROG = 1 << 7;
+const BPF_F_WRONLY_PROG = 1 << 8;
+
+export interface Access {
+  readonly register: number;
+  /** Of the instruction. */
+  readonly offset: number;
+  readonly size: Size;
+  readonly type: 'read' | 'write';
+  readonly signed?: boolean;
+  /** What is written. */
+  readonly value?: RegisterState;
+  /** Atomics need natural alignment whatever the memory. */
+  readonly strict?: boolean;
+  /** Made on behalf of a helper: facts about the instruction's own memory operand are not touched. */
+  readonly indirect?: boolean;
+}
+
+interface AccessResult {
+  /** For reads. */
+  readonly loaded: RegisterState;
+  /** For writes: the source register afterwards (a spilled scalar gets an id). */
+  readonly source: RegisterState | undefined;
+}
+
+/** The kernel's `check_ptr_alignment` on a machine that allows unaligned access: only the stack and atomics are strict. */
+function checkAlignment(a: Analysis, pointer: RegisterState, access: Access): void {
+  if (access.size === 1 || (pointer.kind !== 'stack' && access.strict !== true)) return;
+  const low = pointer.value.tnum.value + BigInt(pointer.offset + access.offset);
+  const unaligned = ((BigInt.asUintN(64, low) | pointer.value.tnum.mask) & BigInt(access.size - 1)) !== 0n;
+  if (!unaligned) return;
+  const { value, mask } = pointer.value.tnum;
+  const what = pointer.kind === 'stack' ? 'stack' : pointer.kind === 'packet' ? 'packet' : 'value';
+  a.fail(
+    'misaligned_access',
+    `misaligned ${what} access off (0x${value.toString(16)}; 0x${mask.toString(16)})+${pointer.offset}+${access.offset} size ${access.size}`,
+  );
+}
+
+function note(a: Analysis, access: Access, kind: MemoryKind): void {
+  if (access.indirect === true) return;
+  if (!a.facts.noteMemory(a.insn, kind))
+    a.fail('conflicting_access', 'same insn cannot be used with different pointers', 'EINVAL');
+}
+
+/** [offset, offset + size) for all values of the variable part lies in [0, limit). `outside` words the refusal. */
+export function checkRegion(
+  a: Analysis,
+  register: number,
+  pointer: RegisterState,
+  offset: number,
+  size: number,
+  limit: number,
+  code: VerifierErrorCode,
+  outside: (offset: number) => string,
+): void {
+  const { smin, umax } = pointer.value;
+  const low = smin + BigInt(offset);
+  if (smin < 0n && low < 0n)
+    a.fail(
+      code,
+      `R${register} min value is negative, either use unsigned index or do a if (index >=0) check.`,
+      'EACCES',
+      'Compare the index as unsigned, or mask it, before it is added to the pointer.',
+    );
+  if (low < 0n || low + BigInt(size) > BigInt(limit))
+    a.fail(code, `${outside(Number(low))}\nR${register} min value is outside of the allowed memory range`);
+  if (umax >= MAX_VARIABLE_OFFSET)
+    a.fail(code, `R${register} unbounded memory access, make sure to bounds check any such access`);
+  const high = umax + BigInt(offset);
+  if (high + BigInt(size) > BigInt(limit))
+    a.fail(code, `${outside(Number(high))}\nR${register} max value is outside of the allowed memory range`);
+}
+
+export function checkMapValueAccess(
+  a: Analysis,
+  register: number,
+  pointer: RegisterState,
+  offset: number,
+  size: number,
+  type: 'read' | 'write',
+): void {
+  const map = pointer.map!;
+  if (type === 'write' && ((map.flags & BPF_F_RDONLY_PROG) !== 0 || isReadOnlyData(pointer)))
+    a.fail(
+      'invalid_memory_access',
+      `write into map forbidden, value_size=${map.valueSize} off=${pointer.offset + offset} size=${size}`,
+      'EACCES',
+      'The map is read-only to programs: write to a map without BPF_F_RDONLY_PROG, or to .data or .bss.',
+    );
+  if (type === 'read' && (map.flags & BPF_F_WRONLY_PROG) !== 0)
+    a.fail(
+      'invalid_memory_access',
+      `read from map forbidden, value_size=${map.valueSize} off=${pointer.offset + offset} size=${size}`,
+      'EACCES',
+      'The map is write-only to programs.',
+    );
+  checkRegion(
+    a,
+    register,
+    pointer,
+    pointer.offset + offset,
+    size,
+    map.valueSize,
+    'map_value_out_of_bounds',
+    at => `invalid access to map value, value_size=${map.valueSize} off=${at} size=${size}`,
+  );
+}
+
+function isReadOnlyData(pointer: RegisterState): boolean {
+  return pointer.map?.dataSection?.startsWith('.rodata') === true;
+}
+
+/** Does the pointer lead into a map whose contents are fixed for good? */
+export function isFrozenData(pointer: RegisterState): boolean {
+  const map = pointer.map;
+  if (map === undefined || map.type !== 'array' || map.maxEntries !== 1 || map.frozen !== true) return false;
+  return (map.flags & BPF_F_RDONLY_PROG) !== 0 || isReadOnlyData(pointer);
+}
+
+/** Contents of a frozen read-only map at a known offset: the value is a constant of the program. */
+function frozenConstant(pointer: RegisterState, offset: number, size: Size): bigint | undefined {
+  const map = pointer.map!;
+  if (!isFrozenData(pointer) || !isConstant(pointer.value)) return undefined;
+  const entry = map.contents.find(content => content.key === 0);
+  if (entry === undefined || !('value' in entry)) return undefined;
+  const start = Number(constantValue(pointer.value)) + pointer.offset + offset;
+  if (start < 0 || start + size > entry.value.length) return undefined;
+  let value = 0n;
+  for (let i = size - 1; i >= 0; i--) value = (value << 8n) | BigInt(entry.value[start + i]!);
+  return value;
+}
+
+function packetWritable(a: Analysis): boolean {
+  const type = a.program.type;
+  return type === 'xdp' || type === 'sched_cls' || type === 'sched_act';
+}
+
+export function checkPacketAccess(
+  a: Analysis,
+  register: number,
+  pointer: RegisterState,
+  offset: number,
+  size: number,
+): void {
+  const at = pointer.offset + offset;
+  if (pointer.value.smin < 0n)
+    a.fail(
+      'packet_out_of_bounds',
+      `R${register} min value is negative, either use unsigned index or do a if (index >=0) check.`,
+    );
+  const inside = at >= 0 && at + size <= pointer.range;
+  if (!inside || pointer.value.umax > MAX_PACKET_OFFSET)
+    a.fail(
+      'packet_out_of_bounds',
+      `invalid access to packet, off=${at} size=${size}, R${register}(id=${pointer.id},off=${at},r=${pointer.range})\n` +
+        `R${register} offset is outside of the packet`,
+    );
+}
+
+/** Raw memory: proved by the size that comparisons with r2 gave, or by a comparison of this very pointer. */
+export function checkRawAccess(
+  a: Analysis,
+  register: number,
+  pointer: RegisterState,
+  offset: number,
+  size: number,
+): void {
+  const at = pointer.offset + offset;
+  const { smin, umax } = pointer.value;
+  const low = BigInt(at) + smin;
+  if (low < 0n)
+    a.fail('memory_out_of_bounds', `R${register} min value is negative, either use unsigned index or do a if (index >=0) check.`);
+  if (umax < MAX_VARIABLE_OFFSET && BigInt(at + size) + umax <= BigInt(a.state.rawSize)) return;
+  if (pointer.id !== 0 && at >= 0 && at + size <= pointer.range) return;
+  a.fail(
+    'memory_out_of_bounds',
+    `invalid access to memory, mem_size=${a.state.rawSize} off=${at} size=${size}\n` +
+      `R${register} ${umax >= MAX_VARIABLE_OFFSET ? 'unbounded memory access, make sure to bounds check any such access' : 'max value is outside of the allowed memory range'}`,
+    'EACCES',
+    'Compare the size in r2 (or the pointer with r1 + r2) before the access.',
+  );
+}
+
+/** A context pointer may only be used unmodified. */
+export function checkContextPointer(a: Analysis, number: number, pointer: RegisterState): void {
+  if (pointer.offset < 0)
+    a.fail('invalid_context_access', `negative offset ctx ptr R${number} off=${pointer.offset} disallowed`);
+  if (pointer.offset !== 0)
+    a.fail('invalid_context_access', `dereference of modified ctx ptr R${number} off=${pointer.offset} disallowed`);
+  if (!isConstant(pointer.value) || constantValue(pointer.value) !== 0n)
+    a.fail(
+      'invalid_context_access',
+      `variable ctx access var_off=(0x${pointer.value.tnum.value.toString(16)}; 0x${pointer.value.tnum.mask.toString(16)}) disallowed`,
+    );
+}
+
+function accessContext(a: Analysis, pointer: RegisterState, access: Access): RegisterState {
+  checkContextPointer(a, access.register, pointer);
+  const { program } = a;
+  const write = access.type === 'write';
+  const result = contextAccess(program.type, program.attachType, access.offset, access.size, write, access.signed === true);
+  if (!result.allowed) {
+    if (result.unsupported !== undefined)
+      a.fail('unsupported', `${result.unsupported} are not supported`, 'EOPNOTSUPP');
+    a.fail('invalid_context_access', `invalid bpf_context access off=${access.offset} size=${access.size}`);
+  }
+  note(a, access, 'context');
+  if (!a.facts.noteContextOffset(a.insn, access.offset))
+    a.fail('conflicting_access', 'same insn cannot be used with different pointers', 'EINVAL');
+  return result.value === 'scalar' ? UNKNOWN_SCALAR : register(result.value);
+}
+
+function accessStack(a: Analysis, pointer: RegisterState, access: Access): AccessResult {
+  const { size } = access;
+  const [low, high] = stackBounds(a, access.register, pointer, access.offset, size, access.type);
+  note(a, access, 'stack');
+  if (access.type === 'write') {
+    const value = access.value ?? UNKNOWN_SCALAR;
+    if (low === high) return { loaded: UNKNOWN_SCALAR, source: writeStack(a, pointer.frame, low, size, value) };
+    writeStackRange(a, pointer.frame, low, high, size, value);
+    return { loaded: UNKNOWN_SCALAR, source: undefined };
+  }
+  const loaded =
+    low === high
+      ? readStack(a, pointer.frame, low, size)
+      : readStackRange(a, pointer.frame, low, high, size, access.register, false);
+  return { loaded, source: undefined };
+}
+
+/** Checks one access of at most eight bytes and gives what it loads (before sign extension: see `load`). */
+export function accessMemory(a: Analysis, access: Access): AccessResult {
+  const pointer = a.state.registers[access.register]!;
+  const { register: number, offset, size, type } = access;
+  checkAlignment(a, pointer, access);
+  let loaded = UNKNOWN_SCALAR;
+  switch (pointer.nullable ? 'none' : pointer.kind) {
+    case 'context':
+      loaded = accessContext(a, pointer, access);
+      break;
+    case 'stack': {
+      const result = accessStack(a, pointer, access);
+      return { loaded: convert(result.loaded, access), source: result.source };
+    }
+    case 'mapValue': {
+      checkMapValueAccess(a, number, pointer, offset, size, type);
+      note(a, access, 'mapValue');
+      const known = type === 'read' ? frozenConstant(pointer, offset, size) : undefined;
+      if (known !== undefined) loaded = scalarRegister(constant(known));
+      break;
+    }
+    case 'packet':
+    case 'packetMeta':
+      if (type === 'write' && !packetWritable(a))
+        a.fail('invalid_memory_access', 'cannot write into packet', 'EACCES', 'Programs of this type may only read packets.');
+      checkPacketAccess(a, number, pointer, offset, size);
+      note(a, access, pointer.kind === 'packet' ? 'packet' : 'packetMeta');
+      break;
+    case 'raw':
+      checkRawAccess(a, number, pointer, offset, size);
+      note(a, access, 'raw');
+      break;
+    case 'memory':
+      checkMemoryAccess(a, number, pointer, offset, size);
+      note(a, access, 'memory');
+      break;
+    default:
+      a.fail('invalid_memory_access', `R${number} invalid mem access '${kindName(pointer)}'`);
+  }
+  return { loaded: convert(loaded, access), source: undefined };
+}
+
+export function checkMemoryAccess(a: Analysis, number: number, pointer: RegisterState, offset: number, size: number): void {
+  checkRegion(
+    a,
+    number,
+    pointer,
+    pointer.offset + offset,
+    size,
+    pointer.size,
+    'memory_out_of_bounds',
+    at => `invalid access to memory, mem_size=${pointer.size} off=${at} size=${size}`,
+  );
+}
+
+function convert(loaded: RegisterState, access: Access): RegisterState {
+  if (access.type === 'write' || loaded.kind !== 'scalar' || access.size === 8) return loaded;
+  if (access.signed === true) return scalarRegister(signExtend(loaded.value, access.size));
+  const unchanged = loaded.value.umax < 1n << BigInt(8 * access.size);
+  return unchanged ? loaded : scalarRegister(truncate(loaded.value, access.size));
+}

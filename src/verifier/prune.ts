@@ -1,0 +1,345 @@
+/**
+ * Pruning: stopping a path that arrives where an earlier path was already proved safe under weaker assumptions.
+ *
+ * Problem: paths multiply at branches. Strategy (the kernel's): at prune points states are stored; a later path that
+ * arrives there with a state contained in a stored one is finished, since whatever it could do, the stored one
+ * could. Loops are unrolled until their condition decides; equal states on one path are an infinite loop.
+ *
+ * Why it is sound:
+ * - A stored state counts only when every path from it has ended (`pending` 0), so what it proved is complete. The
+ *   exceptions are `may_goto` and callback loops, whose heads may be compared with an unfinished ancestor: the
+ *   program is then contained in its own ancestor, which is a fixpoint of the loop; all stack slots are compared then,
+ *   since which of them are read is known only when all paths have ended.
+ * - Registers that are not live (static analysis) and stack slots that no path from the stored state read before
+ *   writing (recorded while walking, in `readLow/High`) cannot matter and are ignored. Slots that were not
+ *   read are found by walking up the chain of stored states to the last one that wrote the slot. A path that is pruned
+ *   inherits the reads of the state that it was compared with.
+ * - Ids are compared by a one-to-one mapping: two registers linked in the stored state must be linked in the new one.
+ */
+import type { Analysis } from './analysis.ts';
+import { formatState } from './format.ts';
+import { isPacketPointer, RAW_SIZE_ID, type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR, withFields } from './registers.ts';
+import { contains, equal } from './scalar.ts';
+import { ByteState, Checkpoint, type Frame, REGISTERS, STACK_SLOTS, type StackSlot, type State } from './state.ts';
+
+/** loose: containment of what is live. contained: containment of everything. exact: equality of everything. */
+type Mode = 'loose' | 'contained' | 'exact';
+
+/** Notes that the path reads slot `slot` of frame `frameIndex` as it was before the path wrote it. */
+export function markSlotRead(state: State, frameIndex: number, slot: number): void {
+  const low = slot < 32;
+  const bit = 1 << (slot & 31);
+  const frame = state.frames[frameIndex]!;
+  if (((low ? frame.writtenLow : frame.writtenHigh) & bit) !== 0) return;
+  markReadFrom(state.parent, frameIndex, slot);
+}
+
+/** The same from a stored state on, upwards to the one before which the slot was last written. */
+function markReadFrom(start: Checkpoint | undefined, frameIndex: number, slot: number): void {
+  const low = slot < 32;
+  const bit = 1 << (slot & 31);
+  let checkpoint = start;
+  while (checkpoint !== undefined && frameIndex < checkpoint.state.frames.length) {
+    const reads = low ? checkpoint.readLow : checkpoint.readHigh;
+    if ((reads[frameIndex]! & bit) !== 0) return;
+    reads[frameIndex]! |= bit;
+    const before = checkpoint.state.frames[frameIndex]!;
+    if (((low ? before.writtenLow : before.writtenHigh) & bit) !== 0) return;
+    checkpoint = checkpoint.parent;
+  }
+}
+
+/** The path continues as `from` did: what that reads, this path reads. */
+function inheritReads(state: State, from: Checkpoint): void {
+  for (let frame = 0; frame < from.readLow.length; frame++) {
+    for (let slot = 0; slot < STACK_SLOTS; slot++) {
+      const word = slot < 32 ? from.readLow[frame]! : from.readHigh[frame]!;
+      if ((word & (1 << (slot & 31))) !== 0) markSlotRead(state, frame, slot);
+    }
+  }
+}
+
+/** Every slot of every frame counts as read, from `state` up to `ancestor`: its reads are not complete yet. */
+function readEverything(state: State, ancestor: Checkpoint): void {
+  // Each stored state marks on its own: a slot written between two of them ends the walk from the lower one.
+  for (let at = state.parent; at !== undefined; at = at.parent) {
+    for (let frame = 0; frame < at.readLow.length; frame++)
+      for (let slot = 0; slot < STACK_SLOTS; slot++) markReadFrom(at, frame, slot);
+    if (at === ancestor) break;
+  }
+}
+
+/** One-to-one mapping between ids of the stored and of the new state. */
+class IdMap {
+  private readonly old: number[] = [];
+  private readonly current: number[] = [];
+  private temporary = -1;
+
+  check(old: number, current: number): boolean {
+    if ((old === 0) !== (current === 0)) return false;
+    if (old === 0) return true;
+    if (old === RAW_SIZE_ID || current === RAW_SIZE_ID) return old === current;
+    for (let i = 0; i < this.old.length; i++) {
+      if (this.old[i] === old) return this.current[i] === current;
+      if (this.current[i] === current) return false;
+    }
+    this.old.push(old);
+    this.current.push(current);
+    return true;
+  }
+
+  /** For scalars: a new state may have fewer equalities only where the stored one relied on none. */
+  checkScalar(old: number, current: number): boolean {
+    if (old === 0) return true;
+    return this.check(old, current === 0 ? this.temporary-- : current);
+  }
+}
+
+function sameFixed(a: RegisterState, b: RegisterState): boolean {
+  return (
+    a.kind === b.kind &&
+    a.nullable === b.nullable &&
+    a.offset === b.offset &&
+    a.map === b.map &&
+    a.frame === b.frame &&
+    a.size === b.size &&
+    a.subprogram === b.subprogram
+  );
+}
+
+/** Was everything that `current` may be already covered by `old`? */
+function registerCovered(old: RegisterState, current: RegisterState, ids: IdMap, mode: Mode): boolean {
+  if (mode === 'exact')
+    return (
+      sameFixed(old, current) &&
+      old.range === current.range &&
+      equal(old.value, current.value) &&
+      (old.kind === 'scalar' ? ids.checkScalar(old.id, current.id) : ids.check(old.id, current.id)) &&
+      ids.check(old.mapUid, current.mapUid)
+    );
+  if (old.kind === 'uninitialized') return true;
+  if (old.kind !== current.kind) return false;
+  if (old.kind === 'scalar') {
+    if (old === current && old.id === 0) return true;
+    if (old.id !== 0 && old.offset !== current.offset) return false;
+    return contains(old.value, current.value) && ids.checkScalar(old.id, current.id);
+  }
+  if (!sameFixed(old, current)) return false;
+  if ((isPacketPointer(old) || old.kind === 'raw') && old.range > current.range) return false;
+  return contains(old.value, current.value) && ids.check(old.id, current.id) && ids.check(old.mapUid, current.mapUid);
+}
+
+function slotCovered(old: StackSlot | undefined, current: StackSlot | undefined, ids: IdMap, mode: Mode, uninitialisedAllowed: boolean): boolean {
+  if (old === undefined || old.bytes === 0) return mode !== 'exact' || current === undefined || current.bytes === 0;
+  if (current === undefined) {
+    if (mode === 'exact') return false;
+    return uninitialisedAllowed && old.spilled === undefined && !hasZero(old);
+  }
+  if (old === current && (old.spilled === undefined || old.spilled.id === 0)) return true;
+  for (let byte = 0; byte < 8; byte++) {
+    const was = (old.bytes >> (2 * byte)) & 3;
+    const is = (current.bytes >> (2 * byte)) & 3;
+    if (was === is) continue;
+    if (mode === 'exact') return false;
+    if (was === ByteState.invalid) continue;
+    if (was !== ByteState.misc) return false;
+    if (is === ByteState.invalid && !uninitialisedAllowed) return false;
+    // Data of unknown contents covers anything that is data. A pointer is not: as misc bytes it reads as a scalar of unknown value,
+    // which is what a partly overwritten pointer is too; but a whole pointer could be filled as a pointer.
+    if (is === ByteState.spill && current.spilled?.kind !== 'scalar') return false;
+  }
+  if (old.spilled === undefined) return true;
+  return current.spilled !== undefined && registerCovered(old.spilled, current.spilled, ids, mode);
+}
+
+function hasZero(slot: StackSlot): boolean {
+  for (let byte = 0; byte < 8; byte++) if (((slot.bytes >> (2 * byte)) & 3) === ByteState.zero) return true;
+  return false;
+}
+
+/** Registers of frame `index` that can matter after the state's instruction. */
+function liveIn(a: Analysis, state: State, index: number, insn: number): number {
+  if (index === state.frames.length - 1) return a.live[insn]! | (1 << 10);
+  const inner = state.frames[index + 1]!;
+  if (inner.isCallback) return a.live[inner.callSite]! | (1 << 10);
+  return (a.live[inner.callSite + 1]! & ~0b111111) | (1 << 10);
+}
+
+function frameCovered(
+  a: Analysis,
+  old: Checkpoint,
+  current: State,
+  index: number,
+  ids: IdMap,
+  mode: Mode,
+): boolean {
+  const was = old.state.frames[index]!;
+  const is = current.frames[index]!;
+  if (was.callbackDepth > is.callbackDepth) return false;
+  const live = liveIn(a, current, index, old.insn);
+  for (let r = 0; r < REGISTERS; r++)
+    if ((live & (1 << r)) !== 0 && !registerCovered(was.registers[r]!, is.registers[r]!, ids, mode)) return false;
+  for (let slot = 0; slot < STACK_SLOTS; slot++) {
+    if (mode === 'loose') {
+      const reads = slot < 32 ? old.readLow[index]! : old.readHigh[index]!;
+      if ((reads & (1 << (slot & 31))) === 0) continue;
+    }
+    if (!slotCovered(was.slots[slot], is.slots[slot], ids, mode, a.uninitializedStackAllowed)) return false;
+  }
+  return true;
+}
+
+function sameCalls(old: State, current: State): boolean {
+  if (old.frames.length !== current.frames.length) return false;
+  return old.frames.every((frame, i) => {
+    const other = current.frames[i]!;
+    return frame.callSite === other.callSite && frame.subprogram === other.subprogram && frame.isCallback === other.isCallback;
+  });
+}
+
+function covered(a: Analysis, old: Checkpoint, current: State, mode: Mode): boolean {
+  if (!sameCalls(old.state, current)) return false;
+  if (mode === 'exact' ? old.state.rawSize !== current.rawSize : old.state.rawSize > current.rawSize) return false;
+  const ids = new IdMap();
+  for (let index = 0; index < current.frames.length; index++)
+    if (!frameCovered(a, old, current, index, ids, mode)) return false;
+  return true;
+}
+
+/** Ids that occur once link nothing; dropping them lets more states compare equal. */
+function dropSingleIds(state: State): void {
+  const count = new Map<number, number>();
+  state.mapRegisters(r => {
+    if (r.kind === 'scalar' && r.id > RAW_SIZE_ID) count.set(r.id, (count.get(r.id) ?? 0) + 1);
+    return r;
+  });
+  if (count.size === 0) return;
+  state.mapRegisters(r =>
+    r.kind === 'scalar' && r.id > RAW_SIZE_ID && count.get(r.id) === 1 ? withFields(r, { id: 0, offset: 0 }) : r,
+  );
+}
+
+function dropDeadRegisters(a: Analysis, state: State, insn: number): void {
+  state.frames.forEach((frame, index) => {
+    const live = liveIn(a, state, index, insn);
+    for (let r = 0; r < REGISTERS; r++) if ((live & (1 << r)) === 0) frame.registers[r] = UNINITIALIZED;
+  });
+}
+
+/** What a path is told at a prune point. */
+export type Arrival = 'covered' | 'go on';
+
+/** Compares the current state with those stored here; stores it where that is likely to pay. */
+export function arrive(a: Analysis): Arrival {
+  const insn = a.insn;
+  const state = a.state;
+  const forced = a.cfg.forcedCheckpoint[insn] === 1;
+  const list = a.explored.get(insn) ?? [];
+  let store = forced || (a.jumpsProcessed - a.jumpsAtCheckpoint >= 2 && a.insnsProcessed - a.insnsAtCheckpoint >= 8);
+  const instruction = a.insns[insn]!;
+  for (let i = 0; i < list.length; i++) {
+    const old = list[i]!;
+    if (old.pending > 0) {
+      if (instruction.kind === 'mayGoto') {
+        if (old.state.mayGotoDepth !== state.mayGotoDepth && covered(a, old, state, 'contained')) {
+          readEverything(state, old);
+          return 'covered';
+        }
+      } else if (instruction.kind === 'callHelper' && forced) {
+        if (covered(a, old, state, 'contained')) {
+          readEverything(state, old);
+          return 'covered';
+        }
+      } else {
+        if (
+          old.state.mayGotoDepth === state.mayGotoDepth &&
+          old.state.callbackUnrollDepth === state.callbackUnrollDepth &&
+          covered(a, old, state, 'exact')
+        ) {
+          if (a.log.level > 0) {
+            a.log.write(`cur state: ${formatState(state)}`);
+            a.log.write(`old state: ${formatState(old.state)}`);
+          }
+          a.fail('infinite_loop', `infinite loop detected at insn ${insn}`, 'EINVAL');
+        }
+        if (!forced && a.jumpsProcessed - a.jumpsAtCheckpoint < 20 && a.insnsProcessed - a.insnsAtCheckpoint < 100)
+          store = false;
+      }
+    } else if (covered(a, old, state, 'loose')) {
+      old.hits++;
+      inheritReads(state, old);
+      return 'covered';
+    }
+    old.misses++;
+    // A state that never helps costs time at each arrival. One with unfinished paths stays for loop detection.
+    if (old.pending === 0 && old.misses > old.hits * 3 + (forced ? 64 : 3)) {
+      list.splice(i, 1);
+      i--;
+    }
+  }
+  if (store) storeState(a, list);
+  return 'go on';
+}
+
+function storeState(a: Analysis, list: Checkpoint[]): void {
+  const copy = a.state.copy();
+  copy.history = a.state.history;
+  dropDeadRegisters(a, copy, a.insn);
+  dropSingleIds(copy);
+  const checkpoint = new Checkpoint(a.insn, copy);
+  list.push(checkpoint);
+  a.explored.set(a.insn, list);
+  a.totalStates++;
+  a.peakStates++;
+  if (list.length > a.maxStatesPerInsn) a.maxStatesPerInsn = list.length;
+  a.jumpsAtCheckpoint = a.jumpsProcessed;
+  a.insnsAtCheckpoint = a.insnsProcessed;
+  a.state.parent = checkpoint;
+  a.state.history = undefined;
+  for (const frame of a.state.frames) {
+    frame.writtenLow = 0;
+    frame.writtenHigh = 0;
+  }
+}
+
+/** A path has ended: its ancestors have one path less to wait for. */
+export function finishPath(state: State): void {
+  let checkpoint = state.parent;
+  while (checkpoint !== undefined) {
+    checkpoint.pending--;
+    if (checkpoint.pending > 0) return;
+    checkpoint = checkpoint.parent;
+  }
+}
+
+/** The last state stored at `insn` in the same frames, from `start` upwards on this path. */
+export function previousEntry(state: State, insn: number, start: Checkpoint | undefined): Checkpoint | undefined {
+  for (let at = start; at !== undefined; at = at.parent) {
+    if (at.insn === insn && sameCalls(at.state, state)) return at;
+  }
+  return undefined;
+}
+
+function widen(old: RegisterState | undefined, current: RegisterState): RegisterState {
+  if (old === undefined || old.kind !== 'scalar' || current.kind !== 'scalar') return current;
+  if (equal(old.value, current.value) && old.offset === current.offset) return current;
+  return current.id === RAW_SIZE_ID ? current : UNKNOWN_SCALAR;
+}
+
+/**
+ * Makes loops without a bound converge: scalars that changed since the loop's head was last passed become unknown in
+ * `state`, which is going into the loop again.
+ */
+export function widenChanged(old: State, state: State): void {
+  state.frames.forEach((frame: Frame, index: number) => {
+    const before = old.frames[index];
+    if (before === undefined) return;
+    for (let r = 0; r < REGISTERS; r++) frame.registers[r] = widen(before.registers[r], frame.registers[r]!);
+    for (let i = 0; i < STACK_SLOTS; i++) {
+      const slot = frame.slots[i];
+      if (slot?.spilled === undefined) continue;
+      const spilled = widen(before.slots[i]?.spilled, slot.spilled);
+      if (spilled !== slot.spilled) frame.slots[i] = { bytes: slot.bytes, spilled };
+    }
+  });
+}

@@ -1,0 +1,147 @@
+/**
+ * What the verifier knows of one register.
+ *
+ * A `RegisterState` is immutable, so states share them and copying a state copies references. All kinds have the same
+ * fields (one hidden class, monomorphic access); which of them mean something depends on the kind:
+ *
+ * - `value`: a scalar's value; a pointer's variable offset (constant 0 where the whole offset is in `offset`).
+ * - `offset`: fixed byte offset of a pointer. For a scalar: what was added to the linked value `id` stands for.
+ * - `id`: equal ids mean the same unknown: the same or-null result, the same variable packet offset, or linked scalars.
+ *   0 means unlinked. `RAW_SIZE_ID` is the size of a raw program's memory.
+ * - `range`: bytes from (base + variable part) that were proved to be inside the packet or the raw memory.
+ */
+import type { MapSpec } from '../object/spec.ts';
+import { constant, type Scalar, UNKNOWN } from './scalar.ts';
+
+export type RegisterKind =
+  | 'uninitialized'
+  | 'scalar'
+  | 'context'
+  | 'stack'
+  | 'map'
+  | 'mapValue'
+  | 'packet'
+  | 'packetMeta'
+  | 'packetEnd'
+  /** Memory of a `raw` program, `offset` from its start. */
+  | 'raw'
+  /** End of the raw memory plus `offset`. */
+  | 'rawEnd'
+  /** Memory of `size` bytes: argument of a global function. */
+  | 'memory'
+  | 'callback';
+
+export interface RegisterState {
+  readonly kind: RegisterKind;
+  readonly value: Scalar;
+  readonly offset: number;
+  readonly id: number;
+  readonly nullable: boolean;
+  readonly range: number;
+  readonly map: MapSpec | undefined;
+  /** Tells inner maps of different lookups apart; 0 for maps known by name. */
+  readonly mapUid: number;
+  /** Stack: index of the frame it points into. */
+  readonly frame: number;
+  /** Memory: bytes. */
+  readonly size: number;
+  /** Callback: index of the subprogram. */
+  readonly subprogram: number;
+}
+
+/** In `raw` programs the id of the scalar that holds the memory's size; ids made during analysis start above it. */
+export const RAW_SIZE_ID = 1;
+
+const ZERO = constant(0n);
+
+/** Builds a state from the fields that matter; the rest get their neutral values. */
+export function register(kind: RegisterKind, fields: Partial<Omit<RegisterState, 'kind'>> = {}): RegisterState {
+  return {
+    kind,
+    value: fields.value ?? ZERO,
+    offset: fields.offset ?? 0,
+    id: fields.id ?? 0,
+    nullable: fields.nullable ?? false,
+    range: fields.range ?? 0,
+    map: fields.map,
+    mapUid: fields.mapUid ?? 0,
+    frame: fields.frame ?? 0,
+    size: fields.size ?? 0,
+    subprogram: fields.subprogram ?? 0,
+  };
+}
+
+export const UNINITIALIZED: RegisterState = register('uninitialized');
+export const UNKNOWN_SCALAR: RegisterState = register('scalar', { value: UNKNOWN });
+export const ZERO_SCALAR: RegisterState = register('scalar', { value: ZERO });
+
+export function scalarRegister(value: Scalar): RegisterState {
+  return register('scalar', { value });
+}
+
+/** A copy with some fields replaced. Written out so that every state keeps one hidden class. */
+export function withFields(r: RegisterState, fields: Partial<RegisterState>): RegisterState {
+  return {
+    kind: fields.kind ?? r.kind,
+    value: fields.value ?? r.value,
+    offset: fields.offset ?? r.offset,
+    id: fields.id ?? r.id,
+    nullable: fields.nullable ?? r.nullable,
+    range: fields.range ?? r.range,
+    map: fields.map ?? r.map,
+    mapUid: fields.mapUid ?? r.mapUid,
+    frame: fields.frame ?? r.frame,
+    size: fields.size ?? r.size,
+    subprogram: fields.subprogram ?? r.subprogram,
+  };
+}
+
+/** Same number, other meaning: `value` replaced and any link to other scalars dropped. */
+export function withValue(r: RegisterState, value: Scalar): RegisterState {
+  return withFields(r, { value });
+}
+
+export function isPointer(r: RegisterState): boolean {
+  return r.kind !== 'scalar' && r.kind !== 'uninitialized';
+}
+
+export function isPacketPointer(r: RegisterState): boolean {
+  return r.kind === 'packet' || r.kind === 'packetMeta';
+}
+
+/** A pointer that certainly is not null. The kernel's list: a map, a non-null value, stack, context, packet. */
+export function isNonNullPointer(r: RegisterState): boolean {
+  return isPointer(r) && !r.nullable;
+}
+
+/** The kernel's name of the type, as in its log. */
+export function kindName(r: RegisterState): string {
+  switch (r.kind) {
+    case 'uninitialized':
+      return '?';
+    case 'scalar':
+      return 'scalar';
+    case 'context':
+      return 'ctx';
+    case 'stack':
+      return 'fp';
+    case 'map':
+      return r.nullable ? 'map_ptr_or_null' : 'map_ptr';
+    case 'mapValue':
+      return r.nullable ? 'map_value_or_null' : 'map_value';
+    case 'packet':
+      return 'pkt';
+    case 'packetMeta':
+      return 'pkt_meta';
+    case 'packetEnd':
+      return 'pkt_end';
+    case 'raw':
+      return 'raw';
+    case 'rawEnd':
+      return 'raw_end';
+    case 'memory':
+      return r.nullable ? 'mem_or_null' : 'mem';
+    case 'callback':
+      return 'func';
+  }
+}

@@ -1,0 +1,245 @@
+/**
+ * Stack slots: what a store leaves behind and what a load finds.
+ *
+ * A store of a scalar at the start of a slot keeps the whole register state (also 4-, 2- and 1-byte stores, and
+ * constants), as does an 8-byte store of a pointer. Any other store makes its bytes `misc` or `zero` and degrades a
+ * spilled register whose slot it touches. A store whose offset is not known exactly may hit any byte of its range:
+ * spilled registers there are forgotten, and every byte counts as written (reads of what was really not
+ * written give what the memory holds, which is the program's own).
+ *
+ * Offsets are relative to the frame pointer of the frame in question: [-512, 0).
+ */
+import type { Size } from '../isa/instruction.ts';
+import type { Analysis } from './analysis.ts';
+import { markSlotRead } from './prune.ts';
+import {
+  isPointer,
+  type RegisterState,
+  scalarRegister,
+  UNKNOWN_SCALAR,
+  withFields,
+  ZERO_SCALAR,
+} from './registers.ts';
+import { constantValue, isConstant, type Scalar, truncate } from './scalar.ts';
+import { ByteState, type ByteStateValue, STACK_BYTES, type StackSlot } from './state.ts';
+
+/** Bytes that a spill covers, from byte 0 on. */
+function spillSize(slot: StackSlot): number {
+  let size = 0;
+  while (size < 8 && ((slot.bytes >> (2 * size)) & 3) === ByteState.spill) size++;
+  return size;
+}
+
+const slotOf = (offset: number): number => (-offset - 1) >> 3;
+/** Byte within the slot, 0 for the lowest address. */
+const byteOf = (offset: number): number => offset & 7;
+
+function byteState(slot: StackSlot | undefined, byte: number): ByteStateValue {
+  return slot === undefined ? ByteState.invalid : (((slot.bytes >> (2 * byte)) & 3) as ByteStateValue);
+}
+
+/** Spill bytes become misc: the register can no longer be got back. */
+function scrub(slot: StackSlot | undefined): number {
+  if (slot === undefined) return 0;
+  let bytes = slot.bytes;
+  for (let byte = 0; byte < 8; byte++)
+    if (((bytes >> (2 * byte)) & 3) === ByteState.spill)
+      bytes = (bytes & ~(3 << (2 * byte))) | (ByteState.misc << (2 * byte));
+  return bytes;
+}
+
+function setByte(bytes: number, byte: number, state: ByteStateValue): number {
+  return (bytes & ~(3 << (2 * byte))) | (state << (2 * byte));
+}
+
+/** Does every value of `s` fit in `size` bytes, unsigned? */
+function fits(s: Scalar, size: Size): boolean {
+  return size === 8 || s.umax < 1n << BigInt(8 * size);
+}
+
+const isZero = (r: RegisterState): boolean => r.kind === 'scalar' && isConstant(r.value) && constantValue(r.value) === 0n;
+
+/**
+ * Store at a known offset. `value` is what is stored; a constant for the immediate form.
+ * @returns the value the source register has afterwards: a stored scalar gets an id, so that what is learned of either copy holds for both.
+ */
+export function writeStack(a: Analysis, frameIndex: number, offset: number, size: Size, value: RegisterState): RegisterState {
+  const frame = a.state.frames[frameIndex]!;
+  const index = slotOf(offset);
+  const first = byteOf(offset);
+  const slot = frame.slots[index];
+  a.facts.useStack(frame.subprogram, -offset);
+  a.log.touchSlot(index);
+  if (isPointer(value)) {
+    if (size !== 8) a.fail('invalid_memory_access', 'invalid size of register spill');
+    if (value.kind === 'stack' && frameIndex !== a.state.frames.length - 1)
+      a.fail('invalid_memory_access', 'cannot spill pointers to stack into stack frame of the caller', 'EINVAL');
+    frame.slots[index] = { bytes: 0xffff, spilled: value };
+    frame.noteWritten(index);
+    return value;
+  }
+  if (first === 0) {
+    let source = value;
+    let stored = value;
+    if (fits(value.value, size)) {
+      if (value.id === 0 && !isConstant(value.value)) source = stored = withFields(value, { id: a.newId(), offset: 0 });
+    } else {
+      stored = scalarRegister(truncate(value.value, size));
+    }
+    let bytes = size === 8 ? 0 : scrub(slot);
+    for (let byte = 0; byte < size; byte++) bytes = setByte(bytes, byte, ByteState.spill);
+    frame.slots[index] = { bytes, spilled: stored };
+    if (size === 8) frame.noteWritten(index);
+    return source;
+  }
+  let bytes = scrub(slot);
+  const state = isZero(value) ? ByteState.zero : ByteState.misc;
+  for (let byte = first; byte < first + size; byte++) bytes = setByte(bytes, byte, state);
+  frame.slots[index] = { bytes, spilled: undefined };
+  return value;
+}
+
+/** Bytes [offset, offset + size) get written with unknown contents. */
+export function clobberStack(a: Analysis, frameIndex: number, offset: number, size: number): void {
+  const frame = a.state.frames[frameIndex]!;
+  a.facts.useStack(frame.subprogram, -offset);
+  for (let at = offset; at < offset + size; ) {
+    const index = slotOf(at);
+    const first = byteOf(at);
+    const end = Math.min(8, first + offset + size - at);
+    let bytes = scrub(frame.slots[index]);
+    for (let byte = first; byte < end; byte++) bytes = setByte(bytes, byte, ByteState.misc);
+    frame.slots[index] = { bytes, spilled: undefined };
+    if (end - first === 8) frame.noteWritten(index);
+    a.log.touchSlot(index);
+    at += end - first;
+  }
+}
+
+/** Store somewhere in [low, high + size). Both offsets inclusive starts. */
+export function writeStackRange(
+  a: Analysis,
+  frameIndex: number,
+  low: number,
+  high: number,
+  size: number,
+  value: RegisterState,
+): void {
+  const frame = a.state.frames[frameIndex]!;
+  const zero = isZero(value);
+  a.facts.useStack(frame.subprogram, -low);
+  for (let at = low; at < high + size; at++) {
+    const index = slotOf(at);
+    const byte = byteOf(at);
+    const slot = frame.slots[index];
+    const before = byteState(slot, byte);
+    if (zero && before === ByteState.spill && slot?.spilled !== undefined && isZero(slot.spilled)) continue;
+    const after = zero && before === ByteState.zero ? ByteState.zero : ByteState.misc;
+    frame.slots[index] = { bytes: setByte(scrub(slot), byte, after), spilled: undefined };
+    a.log.touchSlot(index);
+  }
+}
+
+/** One byte of what a read finds; `undefined` spilled: plain data. */
+function checkReadable(a: Analysis, state: ByteStateValue, offset: number, index: number, size: number): void {
+  if (state !== ByteState.invalid || a.uninitializedStackAllowed) return;
+  a.fail('uninitialized_stack', `invalid read from stack off ${offset}+${index} size ${size}`);
+}
+
+/** Load from a known offset. Sign extension is the caller's. */
+export function readStack(a: Analysis, frameIndex: number, offset: number, size: Size): RegisterState {
+  const frame = a.state.frames[frameIndex]!;
+  const index = slotOf(offset);
+  const first = byteOf(offset);
+  const slot = frame.slots[index];
+  a.facts.useStack(frame.subprogram, -offset);
+  markSlotRead(a.state, frameIndex, index);
+  a.log.touchSlot(index);
+  if (slot?.spilled !== undefined) {
+    const spilled = slot.spilled;
+    const covered = spillSize(slot);
+    if (size !== 8 || covered !== 8) {
+      if (spilled.kind !== 'scalar') a.fail('invalid_memory_access', 'invalid size of register fill');
+      if (first === 0 && size <= covered)
+        return fits(spilled.value, size) ? spilled : scalarRegister(truncate(spilled.value, size));
+    } else {
+      return spilled;
+    }
+  }
+  let zero = true;
+  for (let byte = first; byte < first + size; byte++) {
+    const state = byteState(slot, byte);
+    checkReadable(a, state, offset, byte - first, size);
+    if (state === ByteState.spill) zero &&= isZero(slot!.spilled!);
+    else if (state !== ByteState.zero) zero = false;
+  }
+  return zero ? ZERO_SCALAR : scalarRegister(truncate(UNKNOWN_SCALAR.value, size));
+}
+
+/** Load from anywhere in [low, high + size). */
+export function readStackRange(
+  a: Analysis,
+  frameIndex: number,
+  low: number,
+  high: number,
+  size: number,
+  register: number,
+  indirect: boolean,
+): RegisterState {
+  const frame = a.state.frames[frameIndex]!;
+  a.facts.useStack(frame.subprogram, -low);
+  let zero = true;
+  for (let at = low; at < high + size; at++) {
+    const index = slotOf(at);
+    const state = byteState(frame.slots[index], byteOf(at));
+    markSlotRead(a.state, frameIndex, index);
+    if (state === ByteState.invalid && !a.uninitializedStackAllowed) {
+      const place = low === high ? `off ${low}+${at - low}` : `var_off [${low},${high}]+${at - low}`;
+      a.fail(
+        'uninitialized_stack',
+        `invalid${indirect ? ' indirect' : ''} read from stack R${register} ${place} size ${size}`,
+      );
+    }
+    if (state !== ByteState.zero) zero = false;
+  }
+  return zero && size <= 8 ? ZERO_SCALAR : scalarRegister(truncate(UNKNOWN_SCALAR.value, size <= 8 ? (size as Size) : 8));
+}
+
+/** Largest and smallest offset that a stack pointer plus `offset` can have; refuses what may leave the frame. */
+export function stackBounds(
+  a: Analysis,
+  register: number,
+  pointer: RegisterState,
+  offset: number,
+  size: number,
+  purpose: 'read' | 'write' | 'helper',
+): [low: number, high: number] {
+  const how = purpose === 'read' ? ' read from' : purpose === 'write' ? ' write to' : ' indirect access to';
+  const fixed = isConstant(pointer.value);
+  const low = Number(pointer.value.smin) + pointer.offset + offset;
+  const high = Number(pointer.value.smax) + pointer.offset + offset;
+  if (!fixed && (pointer.value.smax >= 1n << 29n || pointer.value.smin <= -(1n << 29n)))
+    a.fail('stack_out_of_bounds', `invalid unbounded variable-offset${how} stack R${register}`);
+  if (low < -STACK_BYTES || high + size > 0) {
+    const place = fixed
+      ? `invalid${how} stack R${register} off=${low} size=${size}`
+      : `invalid variable-offset${how} stack R${register} off=[${low},${high}] size=${size}`;
+    a.fail('stack_out_of_bounds', place);
+  }
+  return [low, high];
+}
+
+/** The number that `size` bytes on the stack hold, where it is known: a spilled constant or zeros. */
+export function constantOnStack(a: Analysis, frameIndex: number, offset: number, size: number): number | undefined {
+  if (offset < -STACK_BYTES || offset + size > 0) return undefined;
+  const slot = a.state.frames[frameIndex]!.slots[slotOf(offset)];
+  if (slot === undefined || byteOf(offset) + size > 8) return undefined;
+  if (slot.spilled !== undefined && byteOf(offset) === 0) {
+    const { kind, value } = slot.spilled;
+    if (spillSize(slot) !== size || kind !== 'scalar' || !isConstant(value)) return undefined;
+    return Number(BigInt.asUintN(8 * size, constantValue(value)));
+  }
+  for (let byte = byteOf(offset); byte < byteOf(offset) + size; byte++)
+    if (byteState(slot, byte) !== ByteState.zero) return undefined;
+  return 0;
+}

@@ -1,0 +1,157 @@
+/**
+ * The abstract state of one path: call frames with registers and stack, and how it relates to the states stored
+ * before it on the same path.
+ *
+ * Registers and stack slots are immutable values; a copy of a state copies arrays of references.
+ */
+import { type RegisterState, register, UNINITIALIZED } from './registers.ts';
+
+export const REGISTERS = 11;
+export const STACK_BYTES = 512;
+export const STACK_SLOTS = STACK_BYTES / 8;
+export const MAX_FRAMES = 8;
+
+/** State of one stack byte. */
+export const ByteState = { invalid: 0, misc: 1, zero: 2, spill: 3 } as const;
+export type ByteStateValue = 0 | 1 | 2 | 3;
+
+/**
+ * Eight aligned stack bytes. `bytes` holds two bits per byte, byte 0 (lowest address) in the lowest bits. `spilled` is
+ * the register that was stored, defined exactly while byte 0 is in state `spill`; a 4-byte spill covers bytes 0 to 3.
+ */
+export interface StackSlot {
+  readonly bytes: number;
+  readonly spilled: RegisterState | undefined;
+}
+
+/** One instruction that a path processed since its last stored state, newest first. */
+export interface History {
+  readonly insn: number;
+  readonly previous: History | undefined;
+}
+
+export class Frame {
+  readonly registers: RegisterState[];
+  /** Slot i covers bytes [-8(i+1), -8i) from the frame pointer. Undefined: nothing written yet. */
+  readonly slots: (StackSlot | undefined)[];
+  /** Slot of the call that made this frame; -1 for the first. */
+  readonly callSite: number;
+  readonly subprogram: number;
+  /** Runs as callback of the helper called at `callSite`; exit goes back to that call. */
+  readonly isCallback: boolean;
+  /** Callback iterations begun from this frame so far on this path (bounds bpf_loop with a small constant count). */
+  callbackDepth: number;
+  /** Slots wholly written since the last stored state, as two 32-bit sets: a read of one is no read of what was there before. */
+  writtenLow: number;
+  writtenHigh: number;
+
+  constructor(
+    callSite: number,
+    subprogram: number,
+    isCallback: boolean,
+    registers: RegisterState[],
+    slots: (StackSlot | undefined)[],
+  ) {
+    this.callSite = callSite;
+    this.subprogram = subprogram;
+    this.isCallback = isCallback;
+    this.registers = registers;
+    this.slots = slots;
+    this.callbackDepth = 0;
+    this.writtenLow = -1;
+    this.writtenHigh = -1;
+  }
+
+  static enter(callSite: number, subprogram: number, isCallback: boolean, index: number): Frame {
+    const registers: RegisterState[] = new Array(REGISTERS).fill(UNINITIALIZED);
+    registers[10] = register('stack', { frame: index });
+    return new Frame(callSite, subprogram, isCallback, registers, new Array(STACK_SLOTS).fill(undefined));
+  }
+
+  copy(): Frame {
+    const copy = new Frame(this.callSite, this.subprogram, this.isCallback, this.registers.slice(), this.slots.slice());
+    copy.callbackDepth = this.callbackDepth;
+    copy.writtenLow = this.writtenLow;
+    copy.writtenHigh = this.writtenHigh;
+    return copy;
+  }
+
+  noteWritten(slot: number): void {
+    if (slot < 32) this.writtenLow |= 1 << slot;
+    else this.writtenHigh |= 1 << (slot - 32);
+  }
+}
+
+export class State {
+  readonly frames: Frame[];
+  /** Last state stored on this path. */
+  parent: Checkpoint | undefined = undefined;
+  /** What this path processed since `parent`. */
+  history: History | undefined = undefined;
+  /** Bytes of raw memory proved to exist. */
+  rawSize = 0;
+  mayGotoDepth = 0;
+  callbackUnrollDepth = 0;
+
+  constructor(frames: Frame[]) {
+    this.frames = frames;
+  }
+
+  get frame(): Frame {
+    return this.frames[this.frames.length - 1]!;
+  }
+
+  get registers(): RegisterState[] {
+    return this.frames[this.frames.length - 1]!.registers;
+  }
+
+  copy(): State {
+    const copy = new State(this.frames.map(frame => frame.copy()));
+    copy.parent = this.parent;
+    copy.history = this.history;
+    copy.rawSize = this.rawSize;
+    copy.mayGotoDepth = this.mayGotoDepth;
+    copy.callbackUnrollDepth = this.callbackUnrollDepth;
+    return copy;
+  }
+
+  /** Calls `change` for each register and spilled register of all frames; a returned state replaces it. */
+  mapRegisters(change: (r: RegisterState) => RegisterState): void {
+    for (const frame of this.frames) {
+      for (let i = 0; i < REGISTERS; i++) {
+        const old = frame.registers[i]!;
+        const next = change(old);
+        if (next !== old) frame.registers[i] = next;
+      }
+      for (let i = 0; i < STACK_SLOTS; i++) {
+        const slot = frame.slots[i];
+        if (slot?.spilled === undefined) continue;
+        const next = change(slot.spilled);
+        if (next !== slot.spilled) frame.slots[i] = { bytes: slot.bytes, spilled: next };
+      }
+    }
+  }
+}
+
+/** A stored state at an instruction, to compare later arrivals with. */
+export class Checkpoint {
+  readonly insn: number;
+  /** Never changed once stored, but for dropping what turned out to be dead. */
+  readonly state: State;
+  readonly parent: Checkpoint | undefined;
+  /** Paths from here that are not yet finished; 0: everything reachable from here was proved safe. */
+  pending = 1;
+  misses = 0;
+  hits = 0;
+  /** By frame: stack slots that some path from here reads before writing, as pairs of 32-bit sets. */
+  readonly readLow: Int32Array;
+  readonly readHigh: Int32Array;
+
+  constructor(insn: number, state: State) {
+    this.insn = insn;
+    this.state = state;
+    this.parent = state.parent;
+    this.readLow = new Int32Array(state.frames.length);
+    this.readHigh = new Int32Array(state.frames.length);
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * The verifier's entry: `verify` puts the passes in order and does nothing else.
+ *
+ * Problem: native code in the user's own process may do anything; so a program runs only when it was proved, for
+ * every input, to access only memory that is its own, to end, and to call helpers only as they allow.
+ *
+ * Strategy: abstract interpretation along every path, as the Linux kernel does it, so that what passes there passes
+ * here and refusals read the same. For each path a state says what is known of each register and stack byte: numbers as tnums
+ * and ranges (`scalar.ts`), pointers by what they point into and how far (`registers.ts`). Branches split the path and
+ * sharpen both halves (`branches.ts`); states that were proved before end paths early (`prune.ts`).
+ *
+ * Invariant: the abstract state always covers every concrete state that can reach the instruction. An access is allowed
+ * only if it is within bounds for everything the state covers.
+ *
+ * Order: control flow (`cfg.ts`), live registers (`liveness.ts`), the program itself and each global function that it
+ * reaches (`interpret.ts`), call depth (`stack-depth.ts`), facts for the rooms below.
+ */
+import type { Instruction } from '../isa/instruction.ts';
+import type { ProgramSpec } from '../object/spec.ts';
+import { Analysis, type VerifyOptions } from './analysis.ts';
+import { checkControlFlow } from './cfg.ts';
+import { type Errno, HINTS, VerifierError, type VerifierErrorCode } from './errors.ts';
+import type { Facts, Verified } from './facts.ts';
+import { initialArguments } from './global-functions.ts';
+import { runsCallback } from './helper-call.ts';
+import { interpret } from './interpret.ts';
+import { liveRegisters } from './liveness.ts';
+import { VerifierLog } from './log.ts';
+import { RAW_SIZE_ID, register, scalarRegister, ZERO_SCALAR } from './registers.ts';
+import { constant, range } from './scalar.ts';
+import { callGraph, checkStackDepth, closure } from './stack-depth.ts';
+import { Frame, State } from './state.ts';
+
+export type { VerifyOptions } from './analysis.ts';
+
+const MAX_USED_MAPS = 64;
+/** Largest program; the kernel's limit for privileged users. */
+const MAX_PROGRAM_SLOTS = 1_000_000;
+const MAX_MEMORY = 0xffff_ffff;
+
+/**
+ * Proves a program safe.
+ * @throws VerifierError where it cannot be proved, with the kernel's words, the place, the state and the log.
+ */
+export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
+  const { insns } = program;
+  const helperName = (helper: number): string | undefined => {
+    const signature = options.helpers.get(helper);
+    return signature === undefined ? undefined : `bpf_${signature.name}`;
+  };
+  const log = new VerifierLog(options.logLevel ?? 0, insns, program.lines, helperName);
+  const refuse = (code: VerifierErrorCode, text: string, errno: Errno, insn?: number, hint: string = HINTS[code]): never => {
+    log.write(text);
+    throw new VerifierError(code, {
+      program: program.name,
+      insn,
+      line: insn === undefined ? undefined : log.lineOf(insn),
+      state: '',
+      errno,
+      log: log.toString(),
+      insnsProcessed: 0,
+      text,
+      hint,
+    });
+  };
+  checkOptions(options, refuse);
+  if (insns.length === 0) refuse('bad_program', 'the program has no instructions', 'EINVAL');
+  if (insns.length > MAX_PROGRAM_SLOTS)
+    refuse('bad_program', `the program has ${insns.length} instructions, at most ${MAX_PROGRAM_SLOTS} are allowed`, 'E2BIG');
+  const usedMaps = findMaps(insns, options, refuse);
+  const cfg = checkControlFlow(insns, program.subprograms, helper => runsCallback(options.helpers.get(helper)), refuse);
+  const argumentCount = (helper: number): number => Math.min(options.helpers.get(helper)?.args.length ?? 5, 5);
+  const live = liveRegisters(insns, cfg, argumentCount);
+  const isTailCall = (helper: number): boolean => options.helpers.get(helper)?.name === 'tail_call';
+  const graph = callGraph(insns, cfg.subprogramOf, cfg.subprograms.length, isTailCall);
+
+  const movesPacket: boolean[] = new Array(cfg.subprograms.length).fill(false);
+  insns.forEach((i, insn) => {
+    if (i.kind === 'callHelper' && options.helpers.get(i.helper)?.changesPacket === true)
+      movesPacket[cfg.subprogramOf[insn]!] = true;
+  });
+  const packetChangers = new Set(closure(graph, movesPacket).flatMap((moves, index) => (moves ? [index] : [])));
+
+  const analysis = new Analysis(program, options, cfg, live, log, packetChangers);
+  interpret(analysis, 0, initialState(analysis));
+  verifyGlobals(analysis);
+  const stackDepth = checkStackDepth(analysis, graph);
+  const text = analysis.statistics();
+  if (log.level > 0) log.write(text);
+
+  const tailCallReachable = closure(graph, graph.hasTailCall);
+  const { facts } = analysis;
+  const result: Facts = {
+    reachable: facts.reachable,
+    usedMaps,
+    memoryKind: facts.memoryKind,
+    contextOffset: facts.contextOffset,
+    tailCalls: facts.tailCalls,
+    helperCalls: facts.helperCalls,
+    subprograms: cfg.subprograms.map((subprogram, index) => ({
+      name: subprogram.name,
+      start: subprogram.start,
+      end: subprogram.end,
+      stackDepth: Math.ceil(facts.stackDepth[index]! / 8) * 8,
+      hasTailCall: graph.hasTailCall[index]!,
+      tailCallReachable: tailCallReachable[index]!,
+      isCallback: facts.callbacks.has(index),
+    })),
+    stackDepth,
+    changesPacket: facts.changesPacket,
+  };
+  return {
+    program,
+    facts: result,
+    insnsProcessed: analysis.insnsProcessed,
+    statesExplored: analysis.totalStates,
+    peakStates: analysis.peakStates,
+    log: log.level > 0 ? log.toString() : '',
+  };
+}
+
+type RefuseWithHint = (code: VerifierErrorCode, text: string, errno: Errno, insn?: number, hint?: string) => never;
+
+function checkOptions(options: VerifyOptions, refuse: RefuseWithHint): void {
+  const { memorySize, maxInsns } = options;
+  if (memorySize !== undefined) {
+    const { min, max } = memorySize;
+    if (!Number.isInteger(min) || !Number.isInteger(max) || min < 0 || max < min || max > MAX_MEMORY)
+      refuse('bad_option', `memorySize must be whole numbers 0 <= min <= max <= ${MAX_MEMORY}, got ${min} and ${max}`, 'EINVAL');
+  }
+  if (maxInsns !== undefined && (!Number.isInteger(maxInsns) || maxInsns < 1))
+    refuse('bad_option', `maxInsns must be a positive whole number, got ${maxInsns}`, 'EINVAL');
+}
+
+/** Names of the maps in order of first use, dead code included, as the kernel counts them. */
+function findMaps(insns: readonly Instruction[], options: VerifyOptions, refuse: RefuseWithHint): string[] {
+  const names = new Set<string>();
+  insns.forEach((i, insn) => {
+    if (i.kind !== 'loadImm64' || i.reference === undefined) return;
+    if (i.reference.type !== 'map' && i.reference.type !== 'mapValue') return;
+    const name = i.reference.map;
+    if (!options.maps.has(name))
+      refuse('unknown_map', `map ${name} is not known`, 'EBADF', insn, `verify() was given no map named ${name}.`);
+    names.add(name);
+    if (names.size > MAX_USED_MAPS)
+      refuse('too_many_maps', `The total number of maps per program has reached the limit of ${MAX_USED_MAPS}`, 'E2BIG', insn);
+  });
+  return [...names];
+}
+
+/** What a program starts with: r1 and, for `raw`, r2. */
+function initialState(a: Analysis): State {
+  const state = new State([Frame.enter(-1, 0, false, 0)]);
+  if (a.program.type !== 'raw') {
+    state.registers[1] = register('context');
+    return state;
+  }
+  const { min, max } = a.options.memorySize ?? { min: 0, max: MAX_MEMORY };
+  state.rawSize = min;
+  state.registers[1] = max === 0 ? ZERO_SCALAR : register('raw');
+  state.registers[2] =
+    min === max
+      ? scalarRegister(constant(BigInt(min)))
+      : register('scalar', { value: range(BigInt(min), BigInt(max)), id: RAW_SIZE_ID });
+  return state;
+}
+
+/** Each global function that was called, and those that these call, once. */
+function verifyGlobals(a: Analysis): void {
+  for (const index of a.reachedGlobals) {
+    const { name, start } = a.cfg.subprograms[index]!;
+    a.root = index;
+    a.insn = start;
+    const state = new State([Frame.enter(-1, index, false, 0)]);
+    a.state = state;
+    if (a.log.level > 0) a.log.write(`Validating ${name}() func#${index}...`);
+    initialArguments(a, index).forEach((argument, position) => {
+      state.registers[position + 1] = argument;
+    });
+    state.rawSize = a.options.memorySize?.min ?? 0;
+    interpret(a, start, state);
+    if (a.log.level > 0) a.log.write(`Func#${index} ('${name}') is safe for any args that match its prototype`);
+  }
+  a.root = 0;
+}
