@@ -208,15 +208,15 @@ export const HashLayout = {
 } as const;
 
 export const HashBucket = {
-  /** u64: address of the first element; 0 or an odd end marker where there is none. */
+  /** u64: address of the first element; 0 where there is none. */
   first: 0,
-  /** u32: spin lock of the writers. */
-  lock: 8,
+  /** u32: the writers' spin lock (odd: taken) and the readers' sequence number: one up when taken and when released. */
+  sequence: 8,
   size: 16,
 } as const;
 
 export const HashElement = {
-  /** u64: address of the next element, or at the end (bucket number << 1) | 1. Must be at 0, as HashBucket.first is. */
+  /** u64: address of the next element, 0 at the end. Must be at 0, as HashBucket.first is. */
   next: 0,
   /** u32 */
   hash: 8,

@@ -4,7 +4,7 @@ import { createMap } from '../../src/maps/create.ts';
 import type { BpfMap } from '../../src/maps/map.ts';
 import { MAP_ROUTINES } from '../../src/maps/routines/index.ts';
 import type { MapSpec } from '../../src/object/spec.ts';
-import { createPlatform, type Platform } from './platform.ts';
+import { createPlatform as createInterpreter, PLATFORMS, type Platform } from './platform.ts';
 import { failure, key32, spec, stageBytes } from './tools.ts';
 
 const make = (platform: Platform, overrides: Partial<MapSpec> = {}): BpfMap =>
@@ -12,244 +12,287 @@ const make = (platform: Platform, overrides: Partial<MapSpec> = {}): BpfMap =>
 
 const bytes = (length: number, seed: number): Uint8Array => Uint8Array.from({ length }, (_, i) => seed + i * 7);
 
-describe('hash', () => {
-  test('semantics of the flags, present and absent', () => {
-    const map = make(createPlatform());
-    const [one, two] = [bytes(8, 1), bytes(8, 2)];
-    expect(failure(() => map.update(key32(1), one, 2))).toBe('ENOENT');
-    expect(failure(() => map.update(key32(1), one, 1))).toBeUndefined();
-    expect(failure(() => map.update(key32(1), two, 1))).toBe('EEXIST');
-    expect(map.lookup(key32(1))).toEqual(one);
-    map.update(key32(1), two, 2);
-    expect(map.lookup(key32(1))).toEqual(two);
-    for (const flags of [3, 4, 5, 8, 2 ** 32]) {
-      expect(failure(() => map.update(key32(1), one, flags))).toBe('EINVAL');
-    }
-    expect(failure(() => map.delete(key32(2)))).toBe('ENOENT');
-    map.delete(key32(1));
-    expect(map.lookup(key32(1))).toBeUndefined();
-    expect(map.nextKey(undefined)).toBeUndefined();
-  });
-
-  test.each(['hash', 'percpu_hash'] as const)('%s: a full map takes updates but no new keys', type => {
-    const map = make(createPlatform(), { type });
-    const value = (seed: number) => bytes(type === 'hash' ? 8 : 16, seed);
-    for (let round = 0; round < 3; round++) {
-      for (let key = 0; key < 4; key++) map.update(key32(key), value(key), 1);
-      expect(failure(() => map.update(key32(9), value(9)))).toBe('E2BIG');
-      expect(failure(() => map.update(key32(9), value(9), 2))).toBe('ENOENT');
-      for (let key = 0; key < 40; key++) map.update(key32(key % 4), value(key + 1));
-      expect([...map.entries()].map(([key]) => key[0]).sort()).toEqual([0, 1, 2, 3]);
-      for (let key = 0; key < 4; key++) {
-        expect(map.lookup(key32(key))).toEqual(value(37 + key));
-        map.delete(key32(key));
+describe.each(PLATFORMS)('%s', (_backend, createPlatform) => {
+  describe('hash', () => {
+    test('semantics of the flags, present and absent', () => {
+      const map = make(createPlatform());
+      const [one, two] = [bytes(8, 1), bytes(8, 2)];
+      expect(failure(() => map.update(key32(1), one, 2))).toBe('ENOENT');
+      expect(failure(() => map.update(key32(1), one, 1))).toBeUndefined();
+      expect(failure(() => map.update(key32(1), two, 1))).toBe('EEXIST');
+      expect(map.lookup(key32(1))).toEqual(one);
+      map.update(key32(1), two, 2);
+      expect(map.lookup(key32(1))).toEqual(two);
+      for (const flags of [3, 4, 5, 8, 2 ** 32]) {
+        expect(failure(() => map.update(key32(1), one, flags))).toBe('EINVAL');
       }
-    }
-    map.dispose();
-  });
+      expect(failure(() => map.delete(key32(2)))).toBe('ENOENT');
+      map.delete(key32(1));
+      expect(map.lookup(key32(1))).toBeUndefined();
+      expect(map.nextKey(undefined)).toBeUndefined();
+    });
 
-  test.each([1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 20, 33, 64, 100])('keys of %i bytes count whole', keySize => {
-    const platform = createPlatform();
-    const map = make(platform, { keySize, maxEntries: 300 });
-    const keys = [new Uint8Array(keySize)];
-    for (let i = 0; i < keySize; i++) {
-      const key = new Uint8Array(keySize);
-      key[i] = 0x80;
-      keys.push(key);
-    }
-    for (const [index, key] of keys.entries()) map.update(key, bytes(8, index), 1);
-    for (const [index, key] of keys.entries()) expect(map.lookup(key)).toEqual(bytes(8, index));
-    for (const key of keys) map.delete(key);
-    expect([...map.entries()]).toEqual([]);
-  });
-
-  test('iteration visits each key once; an unknown key starts over', () => {
-    const map = make(createPlatform(), { maxEntries: 64 });
-    for (let key = 0; key < 64; key++) map.update(key32(key * 1000), bytes(8, key));
-    const keys: Uint8Array[] = [];
-    for (let key = map.nextKey(undefined); key !== undefined; key = map.nextKey(key)) keys.push(key);
-    expect(new Set(keys.map(key => key.join())).size).toBe(64);
-    expect(map.nextKey(key32(5))).toEqual(keys[0]);
-    map.delete(keys[10]!);
-    expect(map.nextKey(keys[10]!)).toEqual(keys[0]);
-    expect([...map.entries()].length).toBe(63);
-  });
-
-  test('entries() ends although its keys vanish under it', () => {
-    const map = make(createPlatform(), { maxEntries: 64 });
-    for (let key = 0; key < 64; key++) map.update(key32(key), bytes(8, key));
-    const seen = new Set<string>();
-    for (const [key] of map.entries()) {
-      expect(seen.has(key.join())).toBe(false);
-      seen.add(key.join());
-      map.delete(key);
-    }
-    expect(map.nextKey(undefined)).toBeUndefined();
-  });
-
-  test('buckets are used evenly by keys that differ in few bits', () => {
-    const platform = createPlatform();
-    for (const keySize of [4, 8, 16, 64]) {
-      const map = make(platform, { keySize, maxEntries: 1024 });
-      for (let index = 0; index < 1024; index++) {
-        const key = new Uint8Array(keySize);
-        key[keySize - 1] = index;
-        key[keySize >> 1] = (index >> 8) << 6;
-        map.update(key, bytes(8, index), 1);
-      }
-      const object = platform.arena.offset(map.address, map.memoryUsage);
-      const buckets = platform.arena.offset(platform.arena.view.getBigUint64(object + 64, true), 1024 * 16);
-      let empty = 0;
-      for (let bucket = 0; bucket < 1024; bucket++) {
-        if (platform.arena.view.getBigUint64(buckets + bucket * 16, true) === 0n) empty++;
-      }
-      // Random hashing leaves 1024 / e = 377 empty, standard deviation about 16.
-      expect(empty).toBeGreaterThan(277);
-      expect(empty).toBeLessThan(477);
-      map.dispose();
-    }
-  });
-
-  test('a reader on a recycled element starts again', () => {
-    // Zero seed: where keys land is known. Find two keys of one bucket and one of another.
-    const platform = createPlatform();
-    const map = make(platform, { flags: 1 << 6, maxEntries: 4 });
-    const { view } = platform.arena;
-    const object = platform.arena.offset(map.address, map.memoryUsage);
-    const buckets = platform.arena.offset(view.getBigUint64(object + 64, true), 64);
-    const bucketOf = (key: number): number => {
-      map.update(key32(key), bytes(8, 0));
-      const heads = [0, 1, 2, 3].map(bucket => view.getBigUint64(buckets + bucket * 16, true));
-      map.delete(key32(key));
-      return heads.findIndex(head => head !== 0n && (head & 1n) === 0n);
-    };
-    const here = bucketOf(0);
-    const elsewhere = Array.from({ length: 50 }, (_, key) => key).find(key => bucketOf(key) !== here)!;
-    map.update(key32(0), bytes(8, 5));
-    map.update(key32(elsewhere), bytes(8, 6));
-    // Point this bucket into the other's chain, as a reader carried away sees it, and mend it after some instructions.
-    const cell = buckets + here * 16;
-    const mine = view.getBigUint64(cell, true);
-    const foreign = view.getBigUint64(buckets + bucketOf_(elsewhere) * 16, true);
-    function bucketOf_(key: number): number {
-      return [0, 1, 2, 3].find(bucket => {
-        const head = view.getBigUint64(buckets + bucket * 16, true);
-        if (head === 0n || (head & 1n) === 1n) return false;
-        return view.getUint32(platform.arena.offset(head, 32) + 24, true) === key;
-      })!;
-    }
-    view.setBigUint64(cell, foreign, true);
-    let steps = 0;
-    const found = platform.watch(
-      () => map.lookup(key32(0)),
-      () => {
-        if (++steps === 200) view.setBigUint64(cell, mine, true);
-      },
-    );
-    expect(found).toEqual(bytes(8, 5));
-    expect(steps).toBeGreaterThan(200);
-  });
-
-  test('gives all its memory back, and its size is what it says', () => {
-    const platform = createPlatform();
-    for (const type of ['hash', 'percpu_hash'] as const) {
-      const map = make(platform, { type });
-      expect(platform.arena.allocated - platform.idle).toBe(map.memoryUsage);
-      map.update(key32(1), bytes(type === 'hash' ? 8 : 16, 1));
-      map.dispose();
-      expect(platform.arena.allocated).toBe(platform.idle);
-      expect(() => map.lookup(key32(1))).toThrow(expect.objectContaining({ code: 'disposed' }));
-    }
-  });
-});
-
-describe('per-CPU hash', () => {
-  test('programs see their own CPU; a new key is zero on the others', () => {
-    const platform = createPlatform(1 << 20, 3);
-    const map = make(platform, { type: 'percpu_hash', valueSize: 12 });
-    const key = stageBytes(platform, key32(77));
-    const value = stageBytes(platform, bytes(12, 1));
-    const call = (operation: string, ...args: bigint[]) => platform.routines.call(operation, map.address, key, ...args);
-    map.update(key32(77), new Uint8Array(48).fill(0xff));
-    expect(map.lookup(key32(77))!.filter(byte => byte === 0xff).length).toBe(36);
-    map.delete(key32(77));
-    platform.setCpu(1);
-    expect(call('percpu_hash_update', value, 2n)).toBe(BigInt.asUintN(64, -2n));
-    expect(call('percpu_hash_update', value, 0n)).toBe(0n);
-    const expected = new Uint8Array(48);
-    expected.set(bytes(12, 1), 16);
-    expect(map.lookup(key32(77))).toEqual(expected);
-    platform.setCpu(2);
-    expect(call('bpf_map_update_elem', value, 2n)).toBe(0n);
-    expected.set(bytes(12, 1), 32);
-    expect(map.lookup(key32(77))).toEqual(expected);
-    const mine = call('bpf_map_lookup_elem');
-    expect(mine).toBe(call('bpf_map_lookup_percpu_elem', 2n));
-    expect(call('bpf_map_lookup_percpu_elem', 3n)).toBe(0n);
-    expect(mine - call('percpu_hash_lookup_percpu', 1n)).toBe(64n);
-    expect(call('bpf_map_delete_elem')).toBe(0n);
-    expect(call('percpu_hash_lookup')).toBe(0n);
-    expect(call('percpu_hash_lookup_percpu', 0n)).toBe(0n);
-  });
-});
-
-const step = fc.record({
-  kind: fc.constantFrom('update', 'update', 'update', 'delete', 'lookup', 'next' as const),
-  key: fc.nat(12),
-  value: fc.nat(255),
-  flags: fc.nat(3),
-});
-
-test('a hash agrees with a Map, whatever the sequence', () => {
-  fc.assert(
-    fc.property(
-      fc.constantFrom('hash' as const, 'percpu_hash' as const),
-      fc.integer({ min: 1, max: 20 }),
-      fc.integer({ min: 1, max: 20 }),
-      fc.integer({ min: 1, max: 10 }),
-      fc.array(step, { maxLength: 60 }),
-      (type, keySize, valueSize, maxEntries, steps) => {
-        const platform = createPlatform(1 << 20);
-        const map = make(platform, { type, keySize, valueSize, maxEntries });
-        const model = new Map<number, Uint8Array>();
-        const padded = Math.ceil(valueSize / 8) * 8;
-        const value = (seed: number): Uint8Array => {
-          const all = bytes(type === 'hash' ? valueSize : 2 * padded, seed);
-          return type === 'hash' ? all : all.map((byte, i) => (i % padded < valueSize ? byte : 0));
-        };
-        const key = (n: number): Uint8Array => new Uint8Array(keySize).fill(n);
-        for (const { kind, key: k, value: v, flags } of steps) {
-          const present = model.has(k);
-          if (kind === 'update') {
-            const expected =
-              flags === 3
-                ? 'EINVAL'
-                : present && flags === 1
-                  ? 'EEXIST'
-                  : !present && flags === 2
-                    ? 'ENOENT'
-                    : !present && model.size === maxEntries
-                      ? 'E2BIG'
-                      : undefined;
-            expect(failure(() => map.update(key(k), value(v), flags))).toBe(expected);
-            if (expected === undefined) model.set(k, value(v));
-          } else if (kind === 'delete') {
-            expect(failure(() => map.delete(key(k)))).toBe(present ? undefined : 'ENOENT');
-            model.delete(k);
-          } else if (kind === 'lookup') {
-            expect(map.lookup(key(k))).toEqual(model.get(k));
-          } else {
-            const next = map.nextKey(key(k));
-            if (next !== undefined) expect(model.has(next[0]!)).toBe(true);
-            else expect(present || model.size === 0).toBe(true);
-          }
+    test.each(['hash', 'percpu_hash'] as const)('%s: a full map takes updates but no new keys', type => {
+      const map = make(createPlatform(), { type });
+      const value = (seed: number) => bytes(type === 'hash' ? 8 : 16, seed);
+      for (let round = 0; round < 3; round++) {
+        for (let key = 0; key < 4; key++) map.update(key32(key), value(key), 1);
+        expect(failure(() => map.update(key32(9), value(9)))).toBe('E2BIG');
+        expect(failure(() => map.update(key32(9), value(9), 2))).toBe('ENOENT');
+        for (let key = 0; key < 40; key++) map.update(key32(key % 4), value(key + 1));
+        expect([...map.entries()].map(([key]) => key[0]).sort()).toEqual([0, 1, 2, 3]);
+        for (let key = 0; key < 4; key++) {
+          expect(map.lookup(key32(key))).toEqual(value(37 + key));
+          map.delete(key32(key));
         }
-        const all = new Map([...map.entries()].map(([k, v]) => [k[0]!, v]));
-        expect(all).toEqual(new Map([...model].sort(([a], [b]) => a - b).map(([k, v]) => [k, v])));
-      },
-    ),
-    { numRuns: 80 },
-  );
+      }
+      map.dispose();
+    });
+
+    test.each([1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 20, 33, 64, 100])('keys of %i bytes count whole', keySize => {
+      const platform = createPlatform();
+      const map = make(platform, { keySize, maxEntries: 300 });
+      const keys = [new Uint8Array(keySize)];
+      for (let i = 0; i < keySize; i++) {
+        const key = new Uint8Array(keySize);
+        key[i] = 0x80;
+        keys.push(key);
+      }
+      for (const [index, key] of keys.entries()) map.update(key, bytes(8, index), 1);
+      for (const [index, key] of keys.entries()) expect(map.lookup(key)).toEqual(bytes(8, index));
+      for (const key of keys) map.delete(key);
+      expect([...map.entries()]).toEqual([]);
+    });
+
+    test('iteration visits each key once; an unknown key starts over', () => {
+      const map = make(createPlatform(), { maxEntries: 64 });
+      for (let key = 0; key < 64; key++) map.update(key32(key * 1000), bytes(8, key));
+      const keys: Uint8Array[] = [];
+      for (let key = map.nextKey(undefined); key !== undefined; key = map.nextKey(key)) keys.push(key);
+      expect(new Set(keys.map(key => key.join())).size).toBe(64);
+      expect(map.nextKey(key32(5))).toEqual(keys[0]);
+      map.delete(keys[10]!);
+      expect(map.nextKey(keys[10]!)).toEqual(keys[0]);
+      expect([...map.entries()].length).toBe(63);
+    });
+
+    test('entries() ends although its keys vanish under it', () => {
+      const map = make(createPlatform(), { maxEntries: 64 });
+      for (let key = 0; key < 64; key++) map.update(key32(key), bytes(8, key));
+      const seen = new Set<string>();
+      for (const [key] of map.entries()) {
+        expect(seen.has(key.join())).toBe(false);
+        seen.add(key.join());
+        map.delete(key);
+      }
+      expect(map.nextKey(undefined)).toBeUndefined();
+    });
+
+    test('buckets are used evenly by keys that differ in few bits', () => {
+      const platform = createPlatform();
+      for (const keySize of [4, 8, 16, 64]) {
+        const map = make(platform, { keySize, maxEntries: 1024 });
+        for (let index = 0; index < 1024; index++) {
+          const key = new Uint8Array(keySize);
+          key[keySize - 1] = index;
+          key[keySize >> 1] = (index >> 8) << 6;
+          map.update(key, bytes(8, index), 1);
+        }
+        const object = platform.arena.offset(map.address, map.memoryUsage);
+        const buckets = platform.arena.offset(platform.arena.view.getBigUint64(object + 64, true), 1024 * 16);
+        let empty = 0;
+        for (let bucket = 0; bucket < 1024; bucket++) {
+          if (platform.arena.view.getBigUint64(buckets + bucket * 16, true) === 0n) empty++;
+        }
+        // Random hashing leaves 1024 / e = 377 empty, standard deviation about 16.
+        expect(empty).toBeGreaterThan(277);
+        expect(empty).toBeLessThan(477);
+        map.dispose();
+      }
+    });
+
+    test('gives all its memory back, and its size is what it says', () => {
+      const platform = createPlatform();
+      for (const type of ['hash', 'percpu_hash'] as const) {
+        const map = make(platform, { type });
+        expect(platform.arena.allocated - platform.idle).toBe(map.memoryUsage);
+        map.update(key32(1), bytes(type === 'hash' ? 8 : 16, 1));
+        map.dispose();
+        expect(platform.arena.allocated).toBe(platform.idle);
+        expect(() => map.lookup(key32(1))).toThrow(expect.objectContaining({ code: 'disposed' }));
+      }
+    });
+  });
+
+  describe('per-CPU hash', () => {
+    test('programs see their own CPU; a new key is zero on the others', () => {
+      const platform = createPlatform(1 << 20, 3);
+      const map = make(platform, { type: 'percpu_hash', valueSize: 12 });
+      const key = stageBytes(platform, key32(77));
+      const value = stageBytes(platform, bytes(12, 1));
+      const call = (operation: string, ...args: bigint[]) =>
+        platform.routines.call(operation, map.address, key, ...args);
+      map.update(key32(77), new Uint8Array(48).fill(0xff));
+      expect(map.lookup(key32(77))!.filter(byte => byte === 0xff).length).toBe(36);
+      map.delete(key32(77));
+      platform.setCpu(1);
+      expect(call('percpu_hash_update', value, 2n)).toBe(BigInt.asUintN(64, -2n));
+      expect(call('percpu_hash_update', value, 0n)).toBe(0n);
+      const expected = new Uint8Array(48);
+      expected.set(bytes(12, 1), 16);
+      expect(map.lookup(key32(77))).toEqual(expected);
+      platform.setCpu(2);
+      expect(call('bpf_map_update_elem', value, 2n)).toBe(0n);
+      expected.set(bytes(12, 1), 32);
+      expect(map.lookup(key32(77))).toEqual(expected);
+      const mine = call('bpf_map_lookup_elem');
+      expect(mine).toBe(call('bpf_map_lookup_percpu_elem', 2n));
+      expect(call('bpf_map_lookup_percpu_elem', 3n)).toBe(0n);
+      expect(mine - call('percpu_hash_lookup_percpu', 1n)).toBe(64n);
+      expect(call('bpf_map_delete_elem')).toBe(0n);
+      expect(call('percpu_hash_lookup')).toBe(0n);
+      expect(call('percpu_hash_lookup_percpu', 0n)).toBe(0n);
+    });
+  });
+
+  const step = fc.record({
+    kind: fc.constantFrom('update', 'update', 'update', 'delete', 'lookup', 'next' as const),
+    key: fc.nat(12),
+    value: fc.nat(255),
+    flags: fc.nat(3),
+  });
+
+  test('a hash agrees with a Map, whatever the sequence', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom('hash' as const, 'percpu_hash' as const),
+        fc.integer({ min: 1, max: 20 }),
+        fc.integer({ min: 1, max: 20 }),
+        fc.integer({ min: 1, max: 10 }),
+        fc.array(step, { maxLength: 60 }),
+        (type, keySize, valueSize, maxEntries, steps) => {
+          const platform = createPlatform(1 << 20);
+          const map = make(platform, { type, keySize, valueSize, maxEntries });
+          const model = new Map<number, Uint8Array>();
+          const padded = Math.ceil(valueSize / 8) * 8;
+          const value = (seed: number): Uint8Array => {
+            const all = bytes(type === 'hash' ? valueSize : 2 * padded, seed);
+            return type === 'hash' ? all : all.map((byte, i) => (i % padded < valueSize ? byte : 0));
+          };
+          const key = (n: number): Uint8Array => new Uint8Array(keySize).fill(n);
+          for (const { kind, key: k, value: v, flags } of steps) {
+            const present = model.has(k);
+            if (kind === 'update') {
+              const expected =
+                flags === 3
+                  ? 'EINVAL'
+                  : present && flags === 1
+                    ? 'EEXIST'
+                    : !present && flags === 2
+                      ? 'ENOENT'
+                      : !present && model.size === maxEntries
+                        ? 'E2BIG'
+                        : undefined;
+              expect(failure(() => map.update(key(k), value(v), flags))).toBe(expected);
+              if (expected === undefined) model.set(k, value(v));
+            } else if (kind === 'delete') {
+              expect(failure(() => map.delete(key(k)))).toBe(present ? undefined : 'ENOENT');
+              model.delete(k);
+            } else if (kind === 'lookup') {
+              expect(map.lookup(key(k))).toEqual(model.get(k));
+            } else {
+              const next = map.nextKey(key(k));
+              if (next !== undefined) expect(model.has(next[0]!)).toBe(true);
+              else expect(present || model.size === 0).toBe(true);
+            }
+          }
+          const all = new Map([...map.entries()].map(([k, v]) => [k[0]!, v]));
+          expect(all).toEqual(new Map([...model].sort(([a], [b]) => a - b).map(([k, v]) => [k, v])));
+        },
+      ),
+      { numRuns: 80 },
+    );
+  });
+});
+
+/** Offset of the buckets' address in a hash map's object, as in memory/layout.ts. */
+const BUCKETS = 64;
+
+/** `count` keys that fall into the first bucket of `map`, which is empty before and after. */
+function colliding(platform: Platform, map: BpfMap, count: number): number[] {
+  const { view } = platform.arena;
+  const object = platform.arena.offset(map.address, map.memoryUsage);
+  const bucket = platform.arena.offset(view.getBigUint64(object + BUCKETS, true), 16);
+  const found: number[] = [];
+  for (let key = 0; found.length < count; key++) {
+    map.update(key32(key), bytes(8, 0));
+    if (view.getBigUint64(bucket, true) !== 0n) found.push(key);
+    map.delete(key32(key));
+  }
+  return found;
+}
+
+describe('a lookup that is overtaken by writers', () => {
+  // Zero seed, so that it is always the same keys that collide.
+  const setUp = () => {
+    const platform = createInterpreter(1 << 17);
+    const map = make(platform, { flags: 1 << 6, maxEntries: 8 });
+    const keys = colliding(platform, map, 5);
+    for (const key of keys) map.update(key32(key), bytes(8, key));
+    const staged = keys.map(key => stageBytes(platform, key32(key)));
+    const value = stageBytes(platform, bytes(8, 77));
+    const update = (index: number) => platform.routines.call('hash_update', map.address, staged[index]!, value, 0n);
+    const remove = (index: number) => platform.routines.call('hash_delete', map.address, staged[index]!);
+    return { platform, map, keys, staged, update, remove };
+  };
+
+  test.each([
+    ['its own key is replaced', [2], []],
+    ['its own key is replaced twice', [2, 2], []],
+    ['the spare of its replacement comes back behind it', [2, 1], []],
+    ['the element it stands on is deleted, and the next ones are recycled', [2, 1, 0], [3]],
+    ['elements before it are deleted and come back at the head', [4, 3, 1], [4, 3]],
+    ['everything is replaced', [0, 1, 2, 3, 4, 4, 3, 2, 1, 0], []],
+  ] as [string, number[], number[]][])('finds its key whenever it happens: %s', (_, updates, removals) => {
+    let at = 0;
+    for (let interrupted = true; interrupted; at++) {
+      const { platform, map, staged, update, remove } = setUp();
+      let steps = 0;
+      interrupted = false;
+      const found = platform.watch(
+        () => platform.routines.call('hash_lookup', map.address, staged[2]!),
+        () => {
+          if (steps++ !== at) return;
+          interrupted = true;
+          for (const index of removals) expect(remove(index)).toBe(0n);
+          for (const index of updates) expect(update(index)).toBe(0n);
+        },
+      );
+      expect([at, found !== 0n]).toEqual([at, true]);
+    }
+    expect(at).toBeGreaterThan(50);
+  });
+
+  test('iteration gives whole keys that were there', () => {
+    let at = 0;
+    for (let interrupted = true; interrupted; at++) {
+      const { platform, map, keys, staged, update, remove } = setUp();
+      const out = stageBytes(platform, new Uint8Array(4));
+      let steps = 0;
+      interrupted = false;
+      const result = platform.watch(
+        () => platform.routines.call('hash_next_key', map.address, staged[3]!, out),
+        () => {
+          if (steps++ !== at) return;
+          interrupted = true;
+          remove(2);
+          for (const index of [1, 0, 1, 4, 0]) update(index);
+        },
+      );
+      const next = platform.arena.view.getUint32(platform.arena.offset(out, 4), true);
+      expect([at, result, keys.includes(next)]).toEqual([at, 0n, true]);
+    }
+  });
 });
 
 test('routine names are what routines may be called', () => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { createMap } from '../../src/maps/create.ts';
 import type { OwnerTraits, ProgArrayEntry } from '../../src/maps/prog-array.ts';
 import { ProgArray } from '../../src/maps/prog-array.ts';
-import { createPlatform, type Platform } from './platform.ts';
+import { PLATFORMS, type Platform } from './platform.ts';
 import { failure, key32, spec, stageBytes } from './tools.ts';
 
 const TRAITS: OwnerTraits = { type: 'xdp', backend: 'x64', attachType: 'xdp', xdpFrags: false };
@@ -25,7 +25,7 @@ function words(platform: Platform, map: ProgArray): bigint[] {
   return [...platform.arena.u64.slice(from + 8, from + map.memoryUsage / 8)];
 }
 
-describe('prog array', () => {
+describe.each(PLATFORMS)('prog array, %s', (_backend, createPlatform) => {
   test('programs in the first half, cached targets in the second', () => {
     const platform = createPlatform();
     const map = make(platform);

@@ -3,22 +3,23 @@
  *
  * Problem: lookups run on all CPUs at once and must be fast, so they take no lock, while other threads insert, replace and
  * delete. Elements come from a fixed pool (nobody allocates here), so one that a reader stands on may be freed and
- * come back with another key in another bucket.
+ * come back with another key, in another bucket or elsewhere in the same one.
  *
- * Strategy: chained buckets. Writers hold the bucket's spin lock. A reader walks the chain by `next`. The chain of bucket b
- * ends in the odd marker (b << 1) | 1, so a reader that was carried to another chain by a recycled element notices at its end
- * and starts again (the kernel's hlist_nulls). An empty bucket may also hold 0, so fresh memory is a valid table.
+ * Strategy: chained buckets, each with a word that is lock and sequence number in one: odd while a writer is in, one up at
+ * each entry and exit. A reader notes the word, walks the chain, and believes that a key is absent only if the word has not
+ * changed; else it walks again. It never waits for a writer. (The kernel recognises readers that were carried to another
+ * bucket by end markers. That leaves a gap: a reader past the head misses a key that is replaced by a new head.)
  *
- * What readers rely on, whatever writers do (stores reach other CPUs in order, as on x86-64; a port to a weaker memory
- * model needs a barrier after the poison of (2)):
- * 1. An element's `next` stays as it was when it is unlinked: a reader on it goes on in the old chain.
- * 2. Before an element is filled again its `next` is poisoned with -1, an end marker of no bucket: a reader that saw any of
- *    the new contents can't follow the old `next` past elements it should have seen. It starts again.
- * 3. An element is linked in only when it is complete, by one store.
- * 4. An update of an existing key fills a spare element and puts it where the old one was, by one store to the cell that
- *    pointed to the old one. So each reader meets the old element or the new, never neither. The old one becomes the spare
- *    of this CPU: a full map can be updated, and the free list is left alone. (A CPU's spare is touched by its thread only.)
+ * Why that is enough. Invariants of writers, who hold the lock of the bucket:
+ * 1. Between entry and exit a writer changes the chain by one store: it links a complete element in at the head, cuts one
+ *    out, or puts a new one where the old one of the same key was. Each reader meets the old element or the new.
+ * 2. An element that was cut out keeps its `next`, and is filled again only after the exit of the writer that cut it out.
+ * So a walk between two equal words overlapped at most one such store and met no recycled element. (Stores reach other
+ * CPUs in order, as on x86-64; a port to a weaker memory model needs acquiring loads of the word and of `next`.)
  * A value whose address a lookup gave may be recycled while the program uses it, as in the kernel.
+ *
+ * An update of an existing key fills the spare element of its CPU, and the old one becomes the spare: a full map can be
+ * updated, and the free list is left alone. Only the thread of a CPU touches its spare.
  *
  * Free elements form a stack threaded by number. Its head carries a tag that changes with every push and pop, so that a
  * compare-and-swap can't mistake a head that went and came back. Elements that were never used come from a counter, so that a
@@ -34,8 +35,12 @@ import { HashBucket, HashElement, HashLayout, MapHeader, RunContext } from '../.
 import { UpdateFlag } from '../map.ts';
 import { copyBytes, fail } from './text.ts';
 
-/** Odd, with bits all over: 2^64 divided by the golden ratio. */
+/**
+ * Odd, with bits all over. The first is 2^64 divided by the golden ratio. A second one at the end, with a shift between two
+ * products, is what keeps keys that differ in few high bits from sharing buckets.
+ */
 const MULTIPLIER = '0x9e3779b97f4a7c15';
+const FINAL_MULTIPLIER = '0xd6e8feb86659fd93';
 
 /** Mixes the word of `type` at `cursor` into r0. Multiplier in r5; changes ax. */
 const mix = (type: string, cursor: string): string => `
@@ -67,8 +72,10 @@ const HASH = `
   ${mixTail(2, 'u16', 'hash_2', 'hash_1')}
   ${mixTail(1, 'u8', 'hash_1', 'hash_end')}
 hash_end:
+  r5 = ${FINAL_MULTIPLIER} ll
+  r0 *= r5
   ax = r0
-  ax >>= 29
+  ax >>= 32
   r0 ^= ax
   r0 *= r5
   r0 >>= 32`;
@@ -116,40 +123,44 @@ compare_differ:
 compare_same:
   ${COMPARE_RESTORE}`;
 
-/** Without a lock: r3 = element with the key at r2, or to `absent`. Keeps r0 (hash), r1, r2. */
+/** Without a lock: r3 = element with the key at r2, or to `absent`. Keeps r0 (hash), r1, r2. Uses 16 bytes of stack from r10-16. */
 const find = (absent: string): string => `
-find:
   ${bucketOf('r3')}
+  *(u64 *)(r10 - 8) = r3
+find:
+  w4 = *(u32 *)(r3 + ${HashBucket.sequence})
+  *(u32 *)(r10 - 16) = w4
 find_next:
   r3 = *(u64 *)(r3 + ${HashElement.next})
-  if r3 & 1 goto find_end
-  if r3 == 0 goto ${absent}
+  if r3 == 0 goto find_end
   ${compare('find_next')}
   goto found
 find_end:
-  r3 >>= 1
-  ax = *(u32 *)(r1 + ${MapHeader.mask})
-  ax &= r0
-  if r3 == ax goto ${absent}
+  r3 = *(u64 *)(r10 - 8)
+  w4 = *(u32 *)(r3 + ${HashBucket.sequence})
+  w5 = *(u32 *)(r10 - 16)
+  if w4 == w5 goto ${absent}
   goto find
 found:`;
 
-/** Takes the lock of bucket r9. Changes r3. */
+/** Takes the lock of bucket r9. Keeps r0; changes r3-r5. */
 const LOCK = `
+  r4 = r0
 lock:
-  w3 = 1
-  w3 = xchg32_32(r9 + ${HashBucket.lock}, w3)
-  if w3 == 0 goto locked
-spin:
-  w3 = *(u32 *)(r9 + ${HashBucket.lock})
-  if w3 != 0 goto spin
-  goto lock
-locked:`;
+  w0 = *(u32 *)(r9 + ${HashBucket.sequence})
+  if w0 & 1 goto lock
+  w5 = w0
+  w3 = w0
+  w3 += 1
+  w0 = cmpxchg32_32(r9 + ${HashBucket.sequence}, w0, w3)
+  if w0 != w5 goto lock
+  r0 = r4`;
 
 /** Changes r5. */
 const UNLOCK = `
-  w5 = 0
-  store_release((u32 *)(r9 + ${HashBucket.lock}), w5)`;
+  w5 = *(u32 *)(r9 + ${HashBucket.sequence})
+  w5 += 1
+  store_release((u32 *)(r9 + ${HashBucket.sequence}), w5)`;
 
 /** Under the lock of bucket r9: r3 = element, r8 = address of the cell that points to it; or to `absent`. */
 const findLocked = (absent: string): string => `
@@ -157,7 +168,6 @@ const findLocked = (absent: string): string => `
 find_next:
   r8 = r3
   r3 = *(u64 *)(r3 + ${HashElement.next})
-  if r3 & 1 goto ${absent}
   if r3 == 0 goto ${absent}
   ${compare('find_next')}`;
 
@@ -239,7 +249,6 @@ give:
 
 /** Gives element r3 the hash on the stack and the key at r2 (changed). Changes r0, r4, r5, ax. */
 const FILL_KEY = `
-  *(u64 *)(r3 + ${HashElement.next}) = -1
   r4 = *(u64 *)(r10 - 8)
   *(u32 *)(r3 + ${HashElement.hash}) = w4
   r0 = r3
@@ -247,16 +256,9 @@ const FILL_KEY = `
   r4 = *(u32 *)(r1 + ${MapHeader.keySize})
   ${copyBytes('key', 'r0', 'r2', 'r4', 'r5')}`;
 
-/** Links element r3 in at the head of bucket r9. Changes r4, r5. */
+/** Links element r3 in at the head of bucket r9. Changes r4. */
 const LINK_FIRST = `
   r4 = *(u64 *)(r9 + ${HashBucket.first})
-  if r4 != 0 goto link
-  r4 = *(u64 *)(r10 - 8)
-  r5 = *(u32 *)(r1 + ${MapHeader.mask})
-  r4 &= r5
-  r4 <<= 1
-  r4 |= 1
-link:
   *(u64 *)(r3 + ${HashElement.next}) = r4
   store_release((u64 *)(r9 + ${HashBucket.first}), r3)`;
 
@@ -426,41 +428,60 @@ const DELETE = `
   exit
   ${unlockAndFail('missing', 'ENOENT')}`;
 
-/** Bucket by bucket; the first key where r2 is null or has no element. */
+/** Goes to `changed` where bucket r9's word is no longer as it was when it went to r8. Changes r4. */
+const unchanged = (changed: string): string => `
+  w4 = *(u32 *)(r9 + ${HashBucket.sequence})
+  if w4 != w8 goto ${changed}`;
+
+/** Copies the key of element r3 to r6, keeping r6. Changes r0, r3-r5. */
+const copyKeyOut = (name: string): string => `
+  r0 = r6
+  r3 += ${HashElement.key}
+  r4 = *(u32 *)(r1 + ${MapHeader.keySize})
+  ${copyBytes(name, 'r0', 'r3', 'r4', 'r5')}`;
+
+/** Bucket by bucket; the first key where r2 is null or has no element. A key is given only if its bucket did not change meanwhile. */
 const NEXT_KEY = `
   r6 = r3
   r7 = 0
   if r2 == 0 goto scan
 again:
   ${HASH}
-  ${find('scan')}
+  ${bucketOf('r9')}
+  w8 = *(u32 *)(r9 + ${HashBucket.sequence})
+  r3 = r9
+find_next:
   r3 = *(u64 *)(r3 + ${HashElement.next})
+  if r3 == 0 goto unknown
+  ${compare('find_next')}
+  r3 = *(u64 *)(r3 + ${HashElement.next})
+  if r3 == 0 goto last
+  ${copyKeyOut('sibling')}
+  ${unchanged('again')}
+  r0 = 0
+  exit
+unknown:
+  ${unchanged('again')}
+  goto scan
+last:
+  ${unchanged('again')}
   r7 = *(u32 *)(r1 + ${MapHeader.mask})
   r7 &= r0
-  if r3 & 1 goto last
-  goto have
-last:
-  r3 >>= 1
-  r4 = r7
-  r7 = 0
-  if r3 != r4 goto again
-  r7 = r4
   r7 += 1
 scan:
   r4 = *(u32 *)(r1 + ${MapHeader.mask})
   if r7 > r4 goto end
-  r3 = r7
-  r3 <<= ${Math.log2(HashBucket.size)}
+  r9 = r7
+  r9 <<= ${Math.log2(HashBucket.size)}
   r4 = *(u64 *)(r1 + ${HashLayout.buckets})
-  r3 += r4
-  r3 = *(u64 *)(r3 + ${HashBucket.first})
+  r9 += r4
   r7 += 1
+first:
+  w8 = *(u32 *)(r9 + ${HashBucket.sequence})
+  r3 = *(u64 *)(r9 + ${HashBucket.first})
   if r3 == 0 goto scan
-  if r3 & 1 goto scan
-have:
-  r3 += ${HashElement.key}
-  r4 = *(u32 *)(r1 + ${MapHeader.keySize})
-  ${copyBytes('key', 'r6', 'r3', 'r4', 'r5')}
+  ${copyKeyOut('first_key')}
+  ${unchanged('first')}
   r0 = 0
   exit
   ${fail('end', 'ENOENT')}`;
