@@ -20,9 +20,11 @@ interface Flags {
   readonly width: number;
 }
 
-const SPACE = /[\t\n\v\f\r ]/;
+/** The kernel's character classes: Latin-1, though text passes through as UTF-8. */
+const SPACE = /[\t\n\v\f\r \xa0]/;
 const PRINTABLE = /[\x20-\x7e\x80-\xff]/;
-const PUNCTUATION = /[!-/:-@[-`{-~]/;
+const PUNCTUATION = /[!-/:-@[-`{-~\xa1-\xbf\xd7\xf7]/;
+const ALPHANUMERIC = /[0-9A-Za-z\xc0-\xd6\xd8-\xf6\xf8-\xff]/;
 /** Kernel's buffer for strings and numbers of one call. */
 const ARGUMENT_BYTES = 512;
 const POINTER_DIGITS = 16;
@@ -162,7 +164,7 @@ class Formatter {
       return false;
     }
     // What the kernel's printer takes as part of the conversion, and then ignores.
-    while (/[0-9A-Za-z]/.test(this.#format[this.#at] ?? '')) this.#at++;
+    while (ALPHANUMERIC.test(this.#format[this.#at] ?? '')) this.#at++;
     return true;
   }
 }

@@ -81,7 +81,9 @@ function tracePrintk(memory: Memory, onTrace: (line: string) => void): Service {
     const end = text.indexOf('\0');
     const line = end < 0 ? undefined : formatTrace(text.slice(0, end), values, memory);
     if (line === undefined) return EINVAL;
-    onTrace(decodeUtf8(line.slice(0, TRACE_BYTES - 1)).replace(/\n$/, ''));
+    // A NUL that %c printed ends the line, but counts.
+    const [shown] = line.slice(0, TRACE_BYTES - 1).split('\0', 1);
+    onTrace(decodeUtf8(shown!).replace(/\n$/, ''));
     return BigInt(line.length);
   };
 }

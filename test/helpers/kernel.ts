@@ -4,8 +4,9 @@ import { assemble } from '../../src/isa/assembler.ts';
 import { encode } from '../../src/isa/codec.ts';
 
 const SYS_BPF = 321;
-const Command = { mapCreate: 0, mapLookup: 1, mapUpdate: 2, progLoad: 5, testRun: 10 } as const;
-const ProgType = { sched_cls: 3, xdp: 6 } as const;
+const Command = { mapCreate: 0, mapLookup: 1, mapUpdate: 2, progLoad: 5, testRun: 10, mapFreeze: 22 } as const;
+const ProgType = { socket_filter: 1, sched_cls: 3, sched_act: 4, xdp: 6, cgroup_skb: 8 } as const;
+const BPF_F_RDONLY_PROG = 1 << 7;
 const ARRAY = 2;
 const ATTR_BYTES = 128;
 const LOG_BYTES = 1 << 18;
@@ -22,6 +23,10 @@ export interface Kernel {
   /** @param text program that may use map_fd[FD] where FD is `mapFd`. */
   run(type: keyof typeof ProgType, text: string, packet: Uint8Array): TestRun;
   readonly mapFd: number;
+  /** The verifier's log for a program that it refuses, undefined for one that it takes. */
+  refusal(type: keyof typeof ProgType, text: string, license?: string): string | undefined;
+  /** A read-only array map of one value, as the kernel wants constant strings. @returns its descriptor. */
+  constant(value: Uint8Array): number;
   dispose(): void;
 }
 
@@ -62,22 +67,49 @@ export function openKernel(valueBytes: number): Kernel | undefined {
     if (fd < 0) throw new Error(`map access failed with errno ${koffi.errno()}`);
   };
 
+  const load = (type: keyof typeof ProgType, text: string, gpl: Buffer): number => {
+    const code = Buffer.from(encode(assemble(text)));
+    log.fill(0, 0, 1);
+    return bpf(Command.progLoad, attr => {
+      attr.writeUInt32LE(ProgType[type], 0);
+      attr.writeUInt32LE(code.length / 8, 4);
+      pointer(attr, 8, code);
+      pointer(attr, 16, gpl);
+      attr.writeUInt32LE(1, 24);
+      attr.writeUInt32LE(LOG_BYTES, 28);
+      pointer(attr, 32, log);
+    }).fd;
+  };
+  const logText = (): string => log.toString('latin1', 0, log.indexOf(0));
+  const constants: number[] = [];
+
   return {
     mapFd,
-    run(type, text, packet) {
-      const code = Buffer.from(encode(assemble(text)));
-      log.fill(0, 0, 1);
-      const { fd } = bpf(Command.progLoad, attr => {
-        attr.writeUInt32LE(ProgType[type], 0);
-        attr.writeUInt32LE(code.length / 8, 4);
-        pointer(attr, 8, code);
-        pointer(attr, 16, license);
-        attr.writeUInt32LE(1, 24);
-        attr.writeUInt32LE(LOG_BYTES, 28);
-        pointer(attr, 32, log);
+    refusal(type, text, as = 'GPL') {
+      const fd = load(type, text, Buffer.from(`${as}\0`));
+      if (fd < 0) return logText();
+      close(fd);
+      return undefined;
+    },
+    constant(value) {
+      const { fd } = bpf(Command.mapCreate, attr => {
+        for (const [i, word] of [ARRAY, 4, value.length, 1, BPF_F_RDONLY_PROG].entries())
+          attr.writeUInt32LE(word, 4 * i);
       });
-      if (fd < 0)
-        throw new Error(`the kernel refuses the program:\n${log.toString('latin1', 0, log.indexOf(0))}\n${text}`);
+      const content = Buffer.from(value);
+      const written = bpf(Command.mapUpdate, attr => {
+        attr.writeUInt32LE(fd, 0);
+        pointer(attr, 8, key);
+        pointer(attr, 16, content);
+      });
+      const frozen = bpf(Command.mapFreeze, attr => attr.writeUInt32LE(fd, 0));
+      if (fd < 0 || written.fd < 0 || frozen.fd < 0) throw new Error(`no constant map, errno ${koffi.errno()}`);
+      constants.push(fd);
+      return fd;
+    },
+    run(type, text, packet) {
+      const fd = load(type, text, license);
+      if (fd < 0) throw new Error(`the kernel refuses the program:\n${logText()}\n${text}`);
       try {
         access(Command.mapUpdate, Buffer.alloc(valueBytes));
         const input = Buffer.from(packet);
@@ -101,6 +133,8 @@ export function openKernel(valueBytes: number): Kernel | undefined {
         close(fd);
       }
     },
-    dispose: () => close(mapFd),
+    dispose() {
+      for (const fd of [mapFd, ...constants.splice(0)]) close(fd);
+    },
   };
 }

@@ -1,0 +1,75 @@
+import { afterAll, describe, expect, test } from 'vitest';
+import { helperName, LAST_HELPER } from '../../src/helpers/names.ts';
+import { HELPER_ROUTINES } from '../../src/helpers/routines.ts';
+import { HELPERS, helperRoutine } from '../../src/helpers/table.ts';
+import { lowerRoutine } from '../../src/lowering/routine.ts';
+import { openKernel } from './kernel.ts';
+
+const kernel = openKernel(8);
+afterAll(() => kernel?.dispose());
+const TYPES = ['socket_filter', 'sched_cls', 'sched_act', 'xdp', 'cgroup_skb'] as const;
+const NOT_FOR_TYPE = /cannot use helper|unknown func|invalid func/;
+
+describe('helper table', () => {
+  test('numbers and names are those of the uapi', () => {
+    for (const [id, { id: own, name }] of HELPERS) expect([own, name]).toEqual([id, helperName(id)]);
+    expect(LAST_HELPER).toBe(211);
+    expect([helperName(0), helperName(1), helperName(211), helperName(212), helperName(-1)]).toEqual([
+      undefined,
+      'map_lookup_elem',
+      'cgrp_storage_delete',
+      undefined,
+      undefined,
+    ]);
+  });
+
+  test.skipIf(kernel === undefined)('program types and GPL are as in the running kernel', () => {
+    const differences: string[] = [];
+    for (const { id, name, programTypes, gplOnly } of HELPERS.values()) {
+      for (const type of TYPES) {
+        const probe = `call ${id}\nr0 = 0\nexit`;
+        const log = kernel!.refusal(type, probe);
+        const allowed = log === undefined || !NOT_FOR_TYPE.test(log);
+        if (allowed !== programTypes.includes(type)) differences.push(`${name} in ${type}: kernel says ${allowed}`);
+        const gpl = allowed && /GPL/.test(kernel!.refusal(type, probe, 'Proprietary') ?? '');
+        if (allowed && gpl !== (gplOnly ?? false)) differences.push(`${name}: gplOnly is ${gpl}`);
+      }
+    }
+    expect(differences).toEqual([]);
+  });
+
+  test('each helper is a routine, but for tail_call', () => {
+    const names = new Set(HELPER_ROUTINES.map(routine => routine.name));
+    const missing: string[] = [];
+    for (const { id, programTypes } of HELPERS.values()) {
+      for (const type of programTypes) {
+        const routine = helperRoutine(id, undefined, type);
+        if (routine === undefined || !names.has(routine)) missing.push(`${id} ${routine}`);
+      }
+    }
+    // The map operations' bodies are the maps' own.
+    expect([...new Set(missing)]).toEqual([
+      '1 bpf_map_lookup_elem',
+      '2 bpf_map_update_elem',
+      '3 bpf_map_delete_elem',
+      '12 undefined',
+    ]);
+    expect(helperRoutine(1, 'percpu_hash', 'xdp')).toBe('percpu_hash_lookup');
+    expect(helperRoutine(2, 'lpm_trie', 'xdp')).toBe('bpf_map_update_elem');
+    expect([helperRoutine(23, undefined, 'xdp'), helperRoutine(23, undefined, 'sched_cls')]).toEqual([
+      'bpf_xdp_redirect',
+      'bpf_redirect',
+    ]);
+    expect(helperRoutine(4, undefined, 'xdp')).toBeUndefined();
+  });
+
+  test('routines have distinct names, assemble, and call only what exists', () => {
+    const names = HELPER_ROUTINES.map(routine => routine.name);
+    expect(new Set(names).size).toBe(names.length);
+    const called = new Set<string>();
+    for (const routine of HELPER_ROUTINES) {
+      for (const insn of lowerRoutine(routine).insns) if (insn.kind === 'callRoutine') called.add(insn.routine);
+    }
+    expect([...called].filter(name => !names.includes(name))).toEqual(['bpf_map_lookup_elem']);
+  });
+});
