@@ -4,11 +4,11 @@
  * shows.
  */
 import fc from 'fast-check';
-import { Decoder, DecoderOptions, Formatter, FormatterSyntax, MemorySizeOptions } from 'iced-x86';
 import { describe, expect, test } from 'vitest';
 import { CodeBuffer } from '../../src/jit/shared/code-buffer.ts';
 import { ENCODINGS, encode, type Form, type Memory, type Operand } from '../../src/jit/x64/encodings.ts';
 import { type MachineRegister, RSP } from '../../src/jit/x64/registers.ts';
+import { disassemble } from './disassemble.ts';
 
 const LEGACY = ['ax', 'cx', 'dx', 'bx', 'sp', 'bp', 'si', 'di'];
 function registerName(register: number, bits: number): string {
@@ -19,27 +19,6 @@ function registerName(register: number, bits: number): string {
 }
 
 const SIZE_NAMES: Readonly<Record<number, string>> = { 8: 'byte', 16: 'word', 32: 'dword', 64: 'qword' };
-
-function disassemble(bytes: Uint8Array): string[] {
-  const decoder = new Decoder(64, bytes, DecoderOptions.None);
-  const formatter = new Formatter(FormatterSyntax.Nasm);
-  formatter.hexPrefix = '0x';
-  formatter.hexSuffix = '';
-  formatter.spaceAfterOperandSeparator = true;
-  formatter.signedImmediateOperands = true;
-  formatter.smallHexNumbersInDecimal = false;
-  formatter.uppercaseHex = false;
-  formatter.memorySizeOptions = MemorySizeOptions.Always;
-  const lines: string[] = [];
-  while (decoder.canDecode) {
-    const instruction = decoder.decode();
-    lines.push(formatter.format(instruction));
-    instruction.free();
-  }
-  decoder.free();
-  formatter.free();
-  return lines;
-}
 
 const hex = (value: number | bigint): string => (value < 0 ? `-0x${(-value).toString(16)}` : `0x${value.toString(16)}`);
 
@@ -129,7 +108,7 @@ describe('encodings against iced-x86', () => {
             const buffer = new CodeBuffer(64);
             encode(buffer, form, width, rm, reg, imm);
             const { bytes } = buffer.finish();
-            const lines = disassemble(bytes);
+            const lines = disassemble(bytes).map(line => line.text);
             expect(lines).toEqual([expected(form, width, rm, reg, imm)]);
           },
         ),

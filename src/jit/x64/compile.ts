@@ -141,6 +141,7 @@ class Compilation {
     const { kind } = this.options;
     if (insns.length === 0) throw new CompileError('bad_input', `${name} has no instructions`);
     const facts = subprograms.length > 0 ? subprograms : [wholeProgram(insns, name)];
+    const callbacks = referencedFunctions(insns);
     let expected = 0;
     const result = facts.map((fact, index): Subprogram => {
       if (fact.start !== expected || fact.end <= fact.start) {
@@ -154,7 +155,12 @@ class Compilation {
       return {
         start: fact.start,
         end: fact.end,
-        frame: frameOf(fact, insns, kind === 'routine' ? 'routine' : index === 0 ? 'main' : 'subprogram'),
+        frame: frameOf(
+          fact,
+          insns,
+          kind === 'routine' ? 'routine' : index === 0 ? 'main' : 'subprogram',
+          callbacks.has(fact.start),
+        ),
         entry: this.buffer.label(),
       };
     });
@@ -202,8 +208,7 @@ class Compilation {
         if (insn.offset !== 0) jump(buffer, this.jumpTarget(slot, insn.offset, subprogram));
         break;
       case 'callSubprogram':
-        if (subprogram.frame.counts) emitLoadCounterPointer(buffer, subprogram.frame);
-        near(buffer, 0xe8, this.subprogramAt(slot, insn.offset).entry);
+        this.emitCallSubprogram(insn.offset, slot, subprogram.frame);
         break;
       case 'callRoutine':
         this.emitCall({ kind: 'routine', name: insn.routine });
@@ -265,6 +270,20 @@ class Compilation {
     }
     encode(this.buffer, 'mov r64, imm64', 64, dst, 0, 0n);
     this.relocate(8, 'absolute64', target, addend);
+  }
+
+  private emitCallSubprogram(offset: number, slot: number, frame: Frame): void {
+    const callee = this.subprogramAt(slot, offset);
+    if (frame.counts) {
+      emitLoadCounterPointer(this.buffer, frame);
+    } else if (callee.frame.counts) {
+      throw new CompileError(
+        'bad_input',
+        `${this.lowered.name}: slot ${slot} calls the function at slot ${callee.start}, which can reach a tail call, from one that is said not to`,
+        { insn: slot, callee: callee.start },
+      );
+    }
+    near(this.buffer, 0xe8, callee.entry);
   }
 
   private emitCall(target: RelocationTarget): void {
@@ -372,7 +391,21 @@ class Compilation {
   }
 }
 
-function frameOf(fact: SubprogramFacts, insns: readonly Instruction[], kind: Frame['kind']): Frame {
+/** First slots of the functions whose address is taken. */
+function referencedFunctions(insns: readonly Instruction[]): Set<number> {
+  const starts = new Set<number>();
+  insns.forEach((insn, slot) => {
+    if (insn.kind === 'loadImm64' && insn.reference?.type === 'function') starts.add(slot + 1 + insn.reference.offset);
+  });
+  return starts;
+}
+
+function frameOf(
+  fact: SubprogramFacts,
+  insns: readonly Instruction[],
+  kind: Frame['kind'],
+  addressTaken: boolean,
+): Frame {
   const used = new Set<Register>();
   for (let slot = fact.start; slot < fact.end; slot++) {
     const insn = insns[slot]!;
@@ -387,7 +420,7 @@ function frameOf(fact: SubprogramFacts, insns: readonly Instruction[], kind: Fra
     depth: linked ? (fact.stackDepth + 7) & ~7 : 0,
     saved: CALLEE_SAVED.filter(register => used.has(register)),
     counts,
-    maybeEntry: kind === 'main' || fact.isCallback,
+    maybeEntry: kind === 'main' || addressTaken || fact.isCallback,
     linked,
   };
 }
