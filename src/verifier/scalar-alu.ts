@@ -21,6 +21,10 @@ export function alu(op: AluOp, width: Width, a: Scalar, b: Scalar): Scalar {
   if (op === 'mov') return width === 64 ? b : truncate(b, 4);
   if (op === 'neg') return alu('sub', width, ZERO, a);
   if (a.tnum.mask === 0n && b.tnum.mask === 0n) return constant(compute(op, width, a.tnum.value, b.tnum.value));
+  // There is one object for the constant 0. A quotient or product with it is 0, everything else leaves `a`.
+  if (b === ZERO) {
+    return op === 'mul' || op === 'and' || op === 'div' || op === 'sdiv' ? ZERO : width === 64 ? a : truncate(a, 4);
+  }
   if (width === 32) return alu32(op, a, b);
   const aLow = a.umax <= LOW32;
   const bLow = b.umax <= LOW32;

@@ -252,12 +252,15 @@ function refineSet(width: Width, a: Scalar, b: Scalar, taken: boolean): Pair | u
   if (common === 0n) return undefined;
   // With one candidate left, that is the bit both have.
   if ((common & (common - 1n)) === 0n) return pair(withBits(a, common, 0n), withBits(b, common, 0n));
-  // A number that shares a bit with another isn't zero.
-  return refineNonzero(width, a, b);
+  // A number with one of these bits is at least the lowest of them.
+  const least = common & -common;
+  return pair(atLeast(width, a, least), atLeast(width, b, least));
 }
 
-function refineNonzero(width: Width, a: Scalar, b: Scalar): Pair | undefined {
-  return width === 64 ? pair(without(a, 0n), without(b, 0n)) : pair(withoutLow(a, 0), withoutLow(b, 0));
+/** The values of `s` (its low half, for width 32) that are at least `least`, a u64 (u32). */
+function atLeast(width: Width, s: Scalar, least: bigint): Scalar | undefined {
+  if (width === 64) return s.umin >= least ? s : bounded(s, least, s.umax, s.smin, s.smax);
+  return s.u32min >= Number(least) ? s : boundedLow(s, Number(least), s.u32max, s.s32min, s.s32max);
 }
 
 /** The values of `s` with all of `set` at 1 and all of `clear` at 0. */
