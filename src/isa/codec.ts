@@ -23,13 +23,14 @@
  * writer leaves it zero, and these hold by construction:
  *
  *   - encode(decode(bytes)) equals bytes, for all bytes that decode accepts;
- *   - encode accepts an instruction only if decode accepts its encoding.
+ *   - encode accepts an instruction only if decode gives it back.
  *
  * What needs a look at more than one instruction (jump targets, shift amounts against types, helper numbers) is the
  * verifier's business. Source: RFC 9669 sections 3-5; reserved fields and their messages as Linux 6.18 has them.
  */
 import { IsaError, type IsaErrorCode } from './errors.ts';
 import {
+  type Alu,
   type AluOp,
   type Atomic,
   type AtomicOp,
@@ -158,6 +159,11 @@ const ATOMICS: readonly (readonly [AtomicOp, boolean, number, readonly Size[]])[
 const ALU_BITS = new Map(ALU_OPS.map(([op, bits, offset]) => [op, { bits, offset }]));
 const JUMP_BITS = new Map(JUMP_OPS);
 const SIZE_BITS = new Map(SIZES);
+const SWAP_OPCODES = new Map([
+  ['le', ALU | OP_END],
+  ['be', ALU | OP_END | X],
+  ['swap', ALU64 | OP_END],
+]);
 
 const register = (bits: number): Register => bits as Register;
 const hex = (value: number, digits = 2): string => value.toString(16).padStart(digits, '0');
@@ -353,12 +359,13 @@ function readReference(src: number, low: number, high: number): Reference | unde
 
 const ZERO = { dst: 0, src: 0, offset: 0, imm: 0 };
 
-function aluSlot(insn: Extract<Instruction, { kind: 'alu' }>): Slot {
+function aluSlot(insn: Alu): Slot | undefined {
   const group = insn.width === 64 ? ALU64 : ALU;
   if (insn.op === 'neg') return { ...ZERO, opcode: group | OP_NEG, dst: insn.dst, imm: insn.imm, src: insn.src ?? 0 };
-  const { bits, offset } = ALU_BITS.get(insn.op)!;
+  const row = ALU_BITS.get(insn.op);
+  if (row === undefined) return undefined;
   const form = insn.src === undefined ? 0 : X;
-  return { opcode: group | bits | form, dst: insn.dst, src: insn.src ?? 0, offset, imm: insn.imm };
+  return { opcode: group | row.bits | form, dst: insn.dst, src: insn.src ?? 0, offset: row.offset, imm: insn.imm };
 }
 
 function atomicSlot(insn: Atomic): Slot | undefined {
@@ -387,8 +394,8 @@ function slotOf(insn: Instruction): Slot | undefined {
       return { opcode: ALU64 | OP_MOV | X, dst: insn.dst, src: insn.src, offset: OFFSET_ADDR_SPACE_CAST, imm };
     }
     case 'byteswap': {
-      const opcode = { le: ALU | OP_END, be: ALU | OP_END | X, swap: ALU64 | OP_END }[insn.order];
-      return { ...ZERO, opcode, dst: insn.dst, imm: insn.size };
+      const opcode = SWAP_OPCODES.get(insn.order);
+      return opcode === undefined ? undefined : { ...ZERO, opcode, dst: insn.dst, imm: insn.size };
     }
     case 'load': {
       const mode = insn.signed ? MODE_MEMSX : MODE_MEM;
@@ -609,7 +616,7 @@ export function opcodeOf(insn: Instruction): number | undefined {
 }
 
 function checkValue(insn: number, value: bigint): void {
-  if (BigInt.asUintN(64, value) === value || BigInt.asIntN(64, value) === value) return;
+  if (typeof value === 'bigint' && (BigInt.asUintN(64, value) === value || BigInt.asIntN(64, value) === value)) return;
   const message = `instruction ${insn}: the value of a loadImm64 must fit 64 bits, which ${value} does not`;
   throw new IsaError('out_of_range', message, { insn, field: 'value', value });
 }
@@ -628,8 +635,8 @@ export function encode(insns: readonly Instruction[]): Uint8Array {
   for (let at = 0; at < insns.length; at++) {
     const insn = insns[at]!;
     if (insn.kind === 'loadImm64') {
-      const fields = loadImm64Fields(insn);
       checkValue(at, insn.value);
+      const fields = loadImm64Fields(insn);
       if (fields === undefined) {
         notEncodable(at, insn.kind, `a reference of type ${insn.reference!.type} must be resolved first`);
       }
@@ -650,7 +657,10 @@ export function encode(insns: readonly Instruction[]): Uint8Array {
     const slot = slotOf(insn);
     if (slot === undefined) notEncodable(at, insn.kind, 'it exists only inside Switchyard');
     checkRange(at, slot);
-    interpret(slot, at);
+    const meaning = Object.entries(interpret(slot, at));
+    if (meaning.some(([field, value]) => insn[field as keyof Instruction] !== value)) {
+      notEncodable(at, insn.kind, 'its fields contradict each other');
+    }
     writeSlot(view, at * SLOT_BYTES, slot);
   }
   return bytes;

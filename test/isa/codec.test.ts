@@ -354,6 +354,45 @@ describe('encode refuses', () => {
       code: 'out_of_range',
     },
   ];
+  const untyped: { name: string; have: unknown; code: string }[] = [
+    { name: 'an unknown kind', have: { kind: 'nop' }, code: 'not_encodable' },
+    {
+      name: 'a load of 3 bytes',
+      have: { kind: 'load', size: 3, signed: false, dst: 1, src: 2, offset: 0 },
+      code: 'not_encodable',
+    },
+    {
+      name: 'an unknown operation',
+      have: { kind: 'alu', op: 'pow', width: 64, dst: 1, src: 2, imm: 0 },
+      code: 'not_encodable',
+    },
+    {
+      name: 'a width of 16',
+      have: { kind: 'alu', op: 'add', width: 16, dst: 1, src: 2, imm: 0 },
+      code: 'not_encodable',
+    },
+    {
+      name: 'an unknown byte order',
+      have: { kind: 'byteswap', order: 'pdp', size: 16, dst: 1 },
+      code: 'not_encodable',
+    },
+    {
+      name: 'an unknown comparison',
+      have: { kind: 'jump', op: 'near', width: 64, dst: 0, src: undefined, imm: 0, offset: 0 },
+      code: 'not_encodable',
+    },
+    { name: 'a negative register', have: { kind: 'byteswap', order: 'le', size: 16, dst: -1 }, code: 'out_of_range' },
+    { name: 'a missing field', have: { kind: 'goto', long: false }, code: 'out_of_range' },
+    {
+      name: 'a value that is no bigint',
+      have: { kind: 'loadImm64', dst: 1, value: 5, reference: undefined },
+      code: 'out_of_range',
+    },
+  ];
+  test.each(untyped)('$name (from untyped code)', ({ have, code }) => {
+    expect(refusal(() => encode([have as Instruction]))?.code).toBe(code);
+  });
+
   test.each(refused)('$name', ({ have, code }) => {
     expect(refusal(() => encode(have))?.code).toBe(code);
   });
