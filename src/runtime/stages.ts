@@ -26,7 +26,13 @@ export function verifyProgram(
   maps: ReadonlyMap<string, MapSpec>,
   options: VerifyProgramOptions = {},
 ): Verified {
-  return verify(spec, { maps, helpers: HELPERS, ...options });
+  const { logLevel, memorySize } = options;
+  return verify(spec, {
+    maps,
+    helpers: HELPERS,
+    ...(logLevel === undefined ? {} : { logLevel }),
+    ...(memorySize === undefined ? {} : { memorySize }),
+  });
 }
 
 /**

@@ -10,7 +10,10 @@ import { collection, type Parts, PLATFORMS, withRuntime } from './build.ts';
 
 const LIMIT = 33;
 
-/** Leaves r6 = context, r7 = packet (32 bytes checked); adds `amount` to the word at 0. */
+/**
+ * Leaves r6 = context, r7 = packet (32 bytes checked); adds `amount` to the word at 0; keeps the words at 4 and 8, which
+ * hold 0, on the stack for the call sites (a tail call that falls through has made packet pointers invalid).
+ */
 const count = (amount = 1) => `
   r6 = r1
   r7 = *(u32 *)(r1 + 0)
@@ -21,6 +24,10 @@ const count = (amount = 1) => `
   r2 = *(u32 *)(r7 + 0)
   r2 += ${amount}
   *(u32 *)(r7 + 0) = r2
+  r2 = *(u32 *)(r7 + 4)
+  *(u64 *)(r10 - 40) = r2
+  r2 = *(u32 *)(r7 + 8)
+  *(u64 *)(r10 - 48) = r2
 `;
 const END = `
 short:
@@ -28,7 +35,7 @@ short:
   exit
 `;
 
-/** A tail call to slot `index`, by kind of site; the packet's word at 4 holds 0. */
+/** A tail call to slot `index`, by kind of site. */
 const SITES: Record<string, (index: number) => string> = {
   direct: index => `
   r1 = r6
@@ -36,17 +43,17 @@ const SITES: Record<string, (index: number) => string> = {
   r3 = ${index}
   call 12`,
   static: index => `
-  r3 = *(u32 *)(r7 + 4)
+  r3 = *(u64 *)(r10 - 40)
   r3 += ${index}
   r1 = r6
   r2 = map[jmp] ll
   call 12`,
   dynamic: index => `
-  r3 = *(u32 *)(r7 + 4)
+  r3 = *(u64 *)(r10 - 40)
   r3 += ${index}
   r1 = r6
   r2 = map[jmp] ll
-  r4 = *(u32 *)(r7 + 8)
+  r4 = *(u64 *)(r10 - 48)
   if r4 == 0 goto +2
   r2 = map[other] ll
   call 12`,
@@ -202,15 +209,19 @@ for (const [platform, options] of Object.entries(PLATFORMS)) {
             *(u64 *)(r10 - 24) = r9
             r2 = *(u32 *)(r7 + 0)
             if r2 != 1 goto chain
-            ${Array.from({ length: 40 }, () => site(5).replaceAll('+2', '+2')).join('\n')}
+            ${Array.from({ length: 40 }, () => site(5)).join('\n')}
           chain: ${site(0)}
             r0 = *(u64 *)(r10 - 8)
             if r0 != 0x5678 goto bad
             if r9 != 0x1234 goto bad
             r0 = *(u64 *)(r10 - 24)
             if r0 != r9 goto bad
+            r7 = *(u32 *)(r6 + 0)
+            r8 = *(u32 *)(r6 + 4)
+            r2 = r7
+            r2 += 32
+            if r2 > r8 goto short
             r0 = *(u32 *)(r7 + 0)
-            r1 = *(u32 *)(r6 + 0)
             exit
           bad:
             r0 = 1000
@@ -282,15 +293,11 @@ for (const [platform, options] of Object.entries(PLATFORMS)) {
             exit ${END}
           sub:
             r6 = r1
-            r7 = *(u32 *)(r1 + 0)
-            r8 = *(u32 *)(r1 + 4)
-            r2 = r7
-            r2 += 32
-            if r2 > r8 goto short2 ${site(0)}
+            r2 = *(u32 *)(r1 + 12)
+            r2 &= 0
+            *(u64 *)(r10 - 40) = r2
+            *(u64 *)(r10 - 48) = r2 ${site(0)}
             r0 = 0
-            exit
-          short2:
-            r0 = 77
             exit`,
         },
         ({ object, run }) => {

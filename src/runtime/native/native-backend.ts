@@ -24,6 +24,12 @@ interface NativeCall {
   async(done: (error: Error | null) => void): void;
 }
 
+/** koffi keeps every type for the life of the process: one of each. */
+const ENTRY = koffi.proto('void switchyard_entry()');
+const SERVICE = koffi.pointer(
+  koffi.proto('int64_t switchyard_service(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e)'),
+);
+
 /** Services that are libc functions of the same signature: called directly, without going through JS. */
 const LIBC_SERVICES: ReadonlySet<string> = new Set(['clock_gettime']);
 
@@ -57,7 +63,7 @@ export class NativeBackend implements Backend {
     this.tailCallPrologueOffset = machine.tailCallPrologueOffset;
     this.#entries = contexts.blocks.map(block => {
       const address = this.#place(machine.entryTrampoline(arena.address(block.offset)));
-      return koffi.decode(address, koffi.proto(`void switchyard_entry_${address.toString(16)}()`)) as NativeCall;
+      return koffi.decode(address, ENTRY) as NativeCall;
     });
     for (const [name, service] of Object.entries(services)) if (service) this.#addService(name, service);
     this.#addRoutines(routines);
@@ -181,7 +187,6 @@ export class NativeBackend implements Backend {
     let address: bigint;
     if (LIBC_SERVICES.has(name)) address = libcSymbol(name);
     else {
-      const prototype = koffi.pointer(koffi.proto('int64_t (int64_t a, int64_t b, int64_t c, int64_t d, int64_t e)'));
       const callback = koffi.register((...args: (number | bigint)[]) => {
         try {
           const [a, b, c, d, e] = args.map(arg => BigInt.asUintN(64, BigInt(arg)));
@@ -190,7 +195,7 @@ export class NativeBackend implements Backend {
           this.#failure ??= error;
           return -14n;
         }
-      }, prototype);
+      }, SERVICE);
       this.#callbacks.push(callback as unknown as bigint);
       address = BigInt(koffi.address(callback));
     }

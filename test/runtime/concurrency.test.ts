@@ -1,0 +1,202 @@
+/**
+ * Slots change while native threads run. Set SOAK_SECONDS for a longer soak than the default 5 (CI: 60).
+ *
+ * Freed code is filled with trap instructions, so a thread that reached it would kill the test's process.
+ */
+import koffi from 'koffi';
+import { describe, expect, test } from 'vitest';
+import type { LoadedObject, Runtime } from '../../src/index.ts';
+import { collection, withRuntime } from './build.ts';
+
+const SECONDS = Number(process.env.SOAK_SECONDS ?? (process.env.CI ? 60 : 5));
+const SLOTS = 4;
+const JMP = { name: 'jmp', type: 'prog_array', maxEntries: SLOTS } as const;
+
+const HEAD = `
+  r6 = r1
+  r7 = *(u32 *)(r1 + 0)
+  r8 = *(u32 *)(r1 + 4)
+  r2 = r7
+  r2 += 32
+  if r2 > r8 goto short
+  r9 = *(u32 *)(r7 + 0)
+`;
+/** A tail call that falls through has made packet pointers invalid: r9 keeps the word. */
+const TAIL = `
+  r0 = r9
+  exit
+short:
+  r0 = 0
+  exit
+`;
+
+/** Calls to slot `index`; in `static` sites the index comes from the packet, in `dynamic` ones the map too. */
+function site(kind: string, index: number): string {
+  if (index >= SLOTS) return '';
+  if (kind === 'direct') return `\n r1 = r6\n r2 = map[jmp] ll\n r3 = ${index}\n call 12`;
+  const choose = kind === 'dynamic' ? '\n r4 = *(u32 *)(r7 + 8)\n if r4 == 0 goto +2\n r2 = map[other] ll' : '';
+  return `\n r3 = *(u32 *)(r7 + 4)\n r3 += ${index}\n r1 = r6\n r2 = map[jmp] ll${choose}\n call 12`;
+}
+
+/** The program of slot `index`: sets its bit in the packet's first word and goes on to the next slot. */
+function stage(kind: string, index: number): string {
+  const bit = 1 << index;
+  return `${HEAD}\n r9 |= ${bit}\n *(u32 *)(r7 + 0) = r9 ${site(kind, index + 1)} ${TAIL}`;
+}
+
+function loadChain(runtime: Runtime, kind: string): LoadedObject {
+  const programs: Record<string, string> = { main: `${HEAD} ${site(kind, 0)} ${TAIL}` };
+  for (let index = 0; index < SLOTS; index++) programs[`stage${index}`] = stage(kind, index);
+  return runtime.load(collection({ programs, maps: [JMP, { ...JMP, name: 'other' }] }));
+}
+
+function codeBytes(address: bigint, length: number): number[] {
+  return [...(koffi.decode(address, koffi.array('uint8_t', length)) as Uint8Array)];
+}
+
+describe('slots that change while other threads run', () => {
+  for (const kind of ['direct', 'static', 'dynamic']) {
+    test(
+      `${kind} sites: swap, delete, restore and reload for ${(SECONDS / 3).toFixed(1)} s`,
+      { timeout: 30_000 + SECONDS * 1000 },
+      () =>
+        withRuntime(async runtime => {
+          const chain = loadChain(runtime, kind);
+          const slots = chain.progArray('jmp');
+          const stages = Array.from({ length: SLOTS }, (_, index) => chain.program(`stage${index}`));
+          for (const [index, program] of stages.entries()) slots.set(index, program);
+          const abort = new AbortController();
+          const packets = Array.from({ length: 64 }, () => new Uint8Array(64));
+          const replays = [1, 2].map(() =>
+            chain.program('main').replayAsync(packets, { repeat: 0xffff_ffff, signal: abort.signal }),
+          );
+          const fresh = new Map<number, LoadedObject>();
+          const reload = (index: number) => {
+            const object = runtime.load(
+              collection({ programs: { fresh: stage(kind, index) }, maps: [JMP, { ...JMP, name: 'other' }] }),
+              {
+                maps: new Map([
+                  ['jmp', chain.map('jmp')],
+                  ['other', chain.map('other')],
+                ]),
+              },
+            );
+            slots.set(index, object.program('fresh'));
+            fresh.get(index)?.dispose();
+            fresh.set(index, object);
+          };
+          let changes = 0;
+          let random = 12345;
+          const memory: number[] = [];
+          const end = performance.now() + (SECONDS * 1000) / 3;
+          while (performance.now() < end) {
+            for (let i = 0; i < 200; i++) {
+              random = (Math.imul(random, 1103515245) + 12345) >>> 0;
+              const index = (random >>> 16) % SLOTS;
+              const choice = (random >>> 20) % 16;
+              if (choice === 0) reload(index);
+              else if (choice < 7 && slots.get(index)) slots.delete(index);
+              else slots.set(index, fresh.get(index)?.program('fresh') ?? stages[index]!);
+              changes++;
+            }
+            await new Promise(resolve => setImmediate(resolve));
+            memory.push(runtime.codeUsage);
+          }
+          abort.abort();
+          const results = await Promise.all(replays);
+          await runtime.settled();
+          const runs = results.reduce((sum, { packets: done }) => sum + done, 0);
+          // Every run saw a chain that was cut at some slot: the low bits up to there, and nothing else.
+          const seen = new Set(results.flatMap(({ verdicts }) => Object.keys(verdicts)));
+          const possible = ['XDP_ABORTED', 'XDP_DROP', 'XDP_TX', '7', '15'];
+          expect([...seen].filter(name => !possible.includes(name))).toEqual([]);
+          expect(seen).toContain('15');
+          expect(seen.size).toBeGreaterThan(2);
+          expect(runs).toBeGreaterThan(10_000);
+          expect(changes).toBeGreaterThan(1000);
+          // Code in use does not grow: the second half of the soak peaks where the first did.
+          const half = memory.length >> 1;
+          expect(Math.max(...memory.slice(half))).toBeLessThan(2 * Math.max(...memory.slice(0, half)) + 65536);
+          for (const object of fresh.values()) object.dispose();
+          chain.dispose();
+          await runtime.settled();
+        }),
+    );
+  }
+
+  test('everything is given back: memory and code are as before the objects were loaded', () =>
+    withRuntime(async runtime => {
+      loadChain(runtime, 'direct').dispose();
+      await runtime.settled();
+      const before = [runtime.memoryUsage, runtime.codeUsage];
+      for (let i = 0; i < 20; i++) {
+        const chain = loadChain(runtime, 'direct');
+        const slots = chain.progArray('jmp');
+        for (let index = 0; index < SLOTS; index++) slots.set(index, chain.program(`stage${index}`));
+        expect(chain.program('main').run(new Uint8Array(64)).verdict).toBe('15');
+        chain.dispose();
+      }
+      await runtime.settled();
+      expect([runtime.memoryUsage, runtime.codeUsage]).toEqual(before);
+    }));
+
+  test('replaced code stays while a run that could see it goes on, and is poisoned after it', () =>
+    withRuntime(async runtime => {
+      // The stage loops for a long time; it is replaced, and disposed of, while a thread is inside.
+      const slow = `${HEAD}
+        r1 = 8000000
+        r2 = func[step] ll
+        r3 = 0
+        r4 = 0
+        call 181
+        r0 = 5
+        exit
+      short:
+        r0 = 0
+        exit
+      step:
+        r0 = 0
+        exit`;
+      const object = runtime.load(
+        collection({
+          programs: { main: `${HEAD} ${site('static', 0)} ${TAIL}`, slow, quick: 'r0 = 6\n exit' },
+          maps: [JMP],
+        }),
+      );
+      const slots = object.progArray('jmp');
+      slots.set(0, object.program('slow'));
+      const { address, length } = object.program('slow').code!;
+      const replay = object.program('main').replayAsync([new Uint8Array(64), new Uint8Array(64)]);
+      // The thread is inside once it has announced its epoch; the loop takes tens of milliseconds.
+      await new Promise(resolve => setTimeout(resolve, 5));
+      slots.set(0, object.program('quick'));
+      object.program('slow').dispose();
+      const during = codeBytes(address, length);
+      let settled = false;
+      const settling = runtime.settled().then(() => {
+        settled = true;
+      });
+      await new Promise(resolve => setImmediate(resolve));
+      expect(settled).toBe(false);
+      expect(during.every(byte => byte === 0xcc)).toBe(false);
+      const { verdicts } = await replay;
+      expect(verdicts).toEqual({ 5: 1, 6: 1 });
+      await settling;
+      expect(codeBytes(address, length).every(byte => byte === 0xcc)).toBe(true);
+    }));
+
+  test('a replay is stopped by its signal, and by the end of the runtime', async () => {
+    await withRuntime(async runtime => {
+      const chain = loadChain(runtime, 'direct');
+      const abort = new AbortController();
+      const endless = chain
+        .program('main')
+        .replayAsync([new Uint8Array(64)], { repeat: 0xffff_ffff, signal: abort.signal });
+      setTimeout(() => abort.abort(), 20);
+      expect((await endless).stopped).toBe(true);
+      const other = chain.program('main').replayAsync([new Uint8Array(64)], { repeat: 0xffff_ffff });
+      await runtime.dispose();
+      expect((await other).stopped).toBe(true);
+    });
+  });
+});
