@@ -67,7 +67,10 @@ export function patch(code: Uint8Array, slot: number, change: CorePatch): void {
       if (!isWide || view.getUint8(at + 1) >> 4 !== 0) throw bad('the instruction has no field for it');
       const low = BigInt(view.getUint32(at + 4, true));
       const found = (BigInt(view.getUint32(at + SLOT_BYTES + 4, true)) << 32n) | low;
-      if (validate && found !== before) throw bad(`the instruction should hold ${before}, but holds ${found}`);
+      // An enum value that was taken as signed, in an object whose compiler knew better.
+      const unsigned = BigInt.asIntN(64, before) >= -0x80000000n ? before & 0xffffffffn : before;
+      if (validate && found !== before && found !== unsigned)
+        throw bad(`the instruction should hold ${before}, but holds ${found}`);
       view.setUint32(at + 4, Number(after & 0xffffffffn), true);
       view.setUint32(at + SLOT_BYTES + 4, Number(after >> 32n), true);
     }

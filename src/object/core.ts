@@ -180,7 +180,9 @@ function resolveEnumValue(relocation: CoreRelocation, spec: AccessSpec | undefin
   if (spec === undefined || accessor === undefined) return undefined;
   const type = spec.btf.type(accessor.type);
   const value = type.kind === 'enum' || type.kind === 'enum64' ? type.values[accessor.index] : undefined;
-  return value === undefined ? undefined : plain(value.value);
+  if (value === undefined) return undefined;
+  // Older compilers do not say that an enum is signed; libbpf takes all 32-bit values as signed, so that -1 stays -1.
+  return plain(type.kind === 'enum' ? BigInt.asIntN(32, value.value) : value.value);
 }
 
 function resolveField({ kind }: CoreRelocation, spec: AccessSpec | undefined): Resolved | undefined {
