@@ -69,6 +69,7 @@ export interface AddrSpaceCast {
   readonly toSpace: number;
   readonly fromSpace: number;
 }
+/** `value` unsigned, 0 to 2^64-1; 0n beside a reference until lowering resolves it. */
 export interface LoadImm64 {
   readonly kind: 'loadImm64';
   readonly dst: Register;
