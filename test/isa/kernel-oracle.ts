@@ -4,7 +4,7 @@
  */
 import koffi from 'koffi';
 
-export interface Verdict {
+interface Verdict {
   readonly accepted: boolean;
   readonly log: string;
 }
