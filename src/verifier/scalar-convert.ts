@@ -6,9 +6,15 @@ import { tnumSignExtend } from './tnum.ts';
 
 const LOW32 = 0xffffffffn;
 
+// What loads of unknown memory give.
+const ANY_BYTE = settleLow(0, 0xff, 0, 0xff, S32_MIN, S32_MAX)!;
+const ANY_HALF = settleLow(0, 0xffff, 0, 0xffff, S32_MIN, S32_MAX)!;
+const ANY_WORD = settleLow(0, U32_MAX, 0, U32_MAX, S32_MIN, S32_MAX)!;
+
 /** The low `bytes` bytes, zero-extended to 64 bits. */
 export function truncate(a: Scalar, bytes: Size): Scalar {
   if (bytes === 8) return a;
+  if (a === UNKNOWN) return bytes === 1 ? ANY_BYTE : bytes === 2 ? ANY_HALF : ANY_WORD;
   const limit = bytes === 4 ? U32_MAX : 2 ** (8 * bytes) - 1;
   if (a.umax <= LOW32 && a.u32max <= limit) return a;
   const value = Number(a.tnum.value & LOW32);
