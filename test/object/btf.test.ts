@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type Btf, type BtfType, parseBtf } from '../../src/object/btf.ts';
+import { type Btf, type BtfComposite, parseBtf } from '../../src/object/btf.ts';
 import { decodeValue, typeName } from '../../src/object/btf-value.ts';
 import { elfSection } from '../../src/object/elf.ts';
 import { ObjectError } from '../../src/object/errors.ts';
@@ -173,7 +173,7 @@ describe('values', () => {
   });
 
   test('types in C notation', () => {
-    const struct = btf!.type(btf!.find('sample', 'struct')!) as Extract<BtfType, { kind: 'struct' }>;
+    const struct = btf!.type(btf!.find('sample', 'struct')!) as BtfComposite;
     const names = Object.fromEntries(struct.members.map(member => [member.name, typeName(btf!, member.type)]));
     expect(names).toMatchObject({
       byte: 'unsigned char',
@@ -188,8 +188,8 @@ describe('values', () => {
       grid: 'int[2][3]',
       rows: 'int (*)[4]',
     });
-    const handler = btf!.type(btf!.find('handler', 'typedef')!) as Extract<BtfType, { kind: 'typedef' }>;
-    expect(typeName(btf!, handler.type)).toBe('int (*)(void *, const char *, ...)');
+    const handler = btf!.resolve(btf!.find('handler', 'typedef')!);
+    expect(typeName(btf!, handler)).toBe('int (*)(void *, const char *, ...)');
     expect(typeName(btf!, btf!.find('read', 'func')!)).toBe('int read(void *)');
     expect(typeName(btf!, btf!.find('sample', 'var')!)).toBe('struct sample sample');
     expect(typeName(btf!, 0)).toBe('void');
