@@ -50,8 +50,7 @@ export function emitAlu(buffer: CodeBuffer, insn: Alu): void {
     case 'and':
     case 'xor':
       if (src !== undefined) encode(buffer, `${op} rm, r`, width, dst, src);
-      else if (fitsInt8(imm)) encode(buffer, `${op} rm, imm8`, width, dst, 0, imm);
-      else encode(buffer, `${op} rm, imm32`, width, dst, 0, imm);
+      else operateImmediate(buffer, op, width, dst, imm);
       break;
     case 'mul':
       if (src !== undefined) encode(buffer, 'imul r, rm', width, src, dst);
@@ -72,6 +71,18 @@ export function emitAlu(buffer: CodeBuffer, insn: Alu): void {
       else divideByConstant(buffer, op, width, dst, imm);
       break;
   }
+}
+
+function operateImmediate(
+  buffer: CodeBuffer,
+  op: 'add' | 'sub' | 'or' | 'and' | 'xor',
+  width: Width,
+  dst: MachineRegister,
+  imm: number,
+): void {
+  // A mask that is not negative clears the upper half, as the shorter 32-bit form does.
+  const effective = op === 'and' && imm >= 0 ? 32 : width;
+  encode(buffer, fitsInt8(imm) ? `${op} rm, imm8` : `${op} rm, imm32`, effective, dst, 0, imm);
 }
 
 const SHIFT = { lsh: 'shl', rsh: 'shr', arsh: 'sar' } as const;
@@ -155,8 +166,7 @@ function divideByConstant(buffer: CodeBuffer, op: DivideOp, width: Width, dst: M
     if (unsigned > 0 && Number.isInteger(Math.log2(unsigned))) {
       if (op === 'div') shiftImmediate(buffer, 'rsh', width, dst, Math.log2(unsigned));
       else if (unsigned === 1) moveImmediate(buffer, 32, dst, 0);
-      else if (unsigned - 1 <= 127) encode(buffer, 'and rm, imm8', width, dst, 0, unsigned - 1);
-      else encode(buffer, 'and rm, imm32', width, dst, 0, unsigned - 1);
+      else operateImmediate(buffer, 'and', width, dst, unsigned - 1);
       return;
     }
   }
@@ -210,7 +220,8 @@ function divide(
 export function emitMovSx(buffer: CodeBuffer, insn: MovSx): void {
   const dst = machineRegister(insn.dst);
   const src = machineRegister(insn.src);
-  if (insn.from === 32) encode(buffer, 'movsxd r, rm32', 64, src, dst);
+  if (insn.from === insn.width) move(buffer, insn.width, dst, src);
+  else if (insn.from === 32) encode(buffer, 'movsxd r, rm32', 64, src, dst);
   else encode(buffer, insn.from === 8 ? 'movsx r, rm8' : 'movsx r, rm16', insn.width, src, dst);
 }
 
