@@ -4,7 +4,7 @@ import type { AluOp, Instruction, JumpOp, Width } from '../../src/isa/instructio
 const u = (width: number, value: bigint): bigint => BigInt.asUintN(width, value);
 const s = (width: number, value: bigint): bigint => BigInt.asIntN(width, value);
 
-export function alu(op: AluOp, width: Width, dst: bigint, src: bigint): bigint {
+function alu(op: AluOp, width: Width, dst: bigint, src: bigint): bigint {
   const [x, y] = [u(width, dst), u(width, src)];
   const [sx, sy] = [s(width, dst), s(width, src)];
   const amount = y & BigInt(width - 1);

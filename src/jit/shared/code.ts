@@ -70,7 +70,7 @@ export interface Code {
 }
 
 /** A machine's compiler. */
-export interface Compiler {
+interface Compiler {
   readonly arch: 'x64' | 'arm64';
   compile(lowered: Lowered, options: CompileOptions): Code;
 }

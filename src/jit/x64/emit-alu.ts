@@ -17,7 +17,7 @@ export function move(buffer: CodeBuffer, width: Width, dst: MachineRegister, src
 }
 
 /** dst = the int32 `value`, sign-extended where `width` is 64. */
-export function moveImmediate(buffer: CodeBuffer, width: Width, dst: MachineRegister, value: number): void {
+function moveImmediate(buffer: CodeBuffer, width: Width, dst: MachineRegister, value: number): void {
   if (value === 0) encode(buffer, 'xor rm, r', 32, dst, dst);
   else if (width === 32 || value > 0) encode(buffer, 'mov r32, imm32', 32, dst, 0, value);
   else encode(buffer, 'mov rm, imm32', 64, dst, 0, value);

@@ -12,25 +12,23 @@ export const RBP = 5;
 export const RSI = 6;
 export const RDI = 7;
 export const R8 = 8;
-export const R9 = 9;
-export const R10 = 10;
-export const R11 = 11;
-export const R12 = 12;
 export const R13 = 13;
 export const R14 = 14;
 export const R15 = 15;
 
-/** Free to the emitter within one BPF instruction. */
-export const SCRATCH_A: MachineRegister = R9;
-export const SCRATCH_B: MachineRegister = R11;
-/** Holds the address of the RunContext during the whole run; compiled code never writes it. */
-export const RUN_CONTEXT: MachineRegister = R12;
+/** r9 and r11: free to the emitter within one BPF instruction. */
+export const SCRATCH_A = 9;
+export const SCRATCH_B = 11;
+/** r12: holds the address of the RunContext during the whole run; compiled code never writes it. */
+export const RUN_CONTEXT = 12;
+/** r10: BPF's scratch register of lowering and trusted routines. */
+const AX = 10;
 
 /**
  * BPF r1-r5 are the first five argument registers of the System V ABI, r6-r9 and r10 are callee-saved in it, so a
  * call from BPF to C and back moves no register.
  */
-const BPF_TO_MACHINE: readonly MachineRegister[] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP, R10];
+const BPF_TO_MACHINE: readonly MachineRegister[] = [RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP, AX];
 
 export function machineRegister(register: Register): MachineRegister {
   return BPF_TO_MACHINE[register]!;

@@ -18,8 +18,6 @@ import { encode, type Memory } from './encodings.ts';
 import {
   type MachineRegister,
   R8,
-  R11,
-  R12,
   R13,
   R14,
   R15,
@@ -32,6 +30,7 @@ import {
   RSI,
   RSP,
   RUN_CONTEXT,
+  SCRATCH_B,
 } from './registers.ts';
 
 const MAX_BYTES = 4096;
@@ -39,7 +38,7 @@ const MAX_BYTES = 4096;
 const NESTING_GAP = 128;
 
 /** System V: rbx, rbp, r12-r15 belong to the caller. */
-const HOST_CALLEE_SAVED: readonly MachineRegister[] = [RBP, RBX, R12, R13, R14, R15];
+const HOST_CALLEE_SAVED: readonly MachineRegister[] = [RBP, RBX, RUN_CONTEXT, R13, R14, R15];
 const BPF_ARGUMENTS: readonly MachineRegister[] = [RDI, RSI, RDX, RCX, R8];
 
 const context = (displacement: number): Memory => ({ base: RUN_CONTEXT, displacement });
@@ -82,15 +81,15 @@ export function serviceThunk(target: bigint): Uint8Array {
   encode(buffer, 'lea r, m', 64, { base: RSP, displacement: -NESTING_GAP }, RAX);
   encode(buffer, 'and rm, imm8', 64, RAX, 0, -16);
   encode(buffer, 'mov rm, r', 64, context(RunContext.stackTop), RAX);
-  encode(buffer, 'mov rm, r', 64, R11, RSP);
+  encode(buffer, 'mov rm, r', 64, SCRATCH_B, RSP);
   encode(buffer, 'mov r, rm', 64, context(RunContext.hostStack), RSP);
   // Twice, to keep the host stack a multiple of 16.
-  encode(buffer, 'push r64', 32, R11);
-  encode(buffer, 'push r64', 32, R11);
-  moveImmediate64(buffer, R11, target);
+  encode(buffer, 'push r64', 32, SCRATCH_B);
+  encode(buffer, 'push r64', 32, SCRATCH_B);
+  moveImmediate64(buffer, SCRATCH_B, target);
   // Variadic functions (printf) take the number of vector registers in AL.
   encode(buffer, 'xor rm, r', 32, RAX, RAX);
-  encode(buffer, 'call rm64', 32, R11);
+  encode(buffer, 'call rm64', 32, SCRATCH_B);
   encode(buffer, 'pop r64', 32, RSP);
   encode(buffer, 'pop m64', 32, context(RunContext.stackTop));
   encode(buffer, 'ret', 32);
