@@ -14,6 +14,9 @@ const HASH_ELEMENT_HEAD = 48;
 /** Most entries of a hash: its buckets of 16 bytes, a power of two of them, must stay below 4 GiB. */
 const HASH_ENTRIES_MAX = 1 << 27;
 
+/** The kernel's NR_CPUS as distributions configure it. */
+const CPUS_MAX = 8192;
+
 const ACCESS = MapFlag.rdonly | MapFlag.wronly | MapFlag.rdonlyProg | MapFlag.wronlyProg;
 const ARRAY_FLAGS = MapFlag.numaNode | MapFlag.mmapable | ACCESS | MapFlag.preserveElems | MapFlag.innerMap;
 const HASH_FLAGS = MapFlag.noPrealloc | MapFlag.noCommonLru | MapFlag.numaNode | ACCESS | MapFlag.zeroSeed;
@@ -31,17 +34,18 @@ const array: Check = (spec, refuse) => {
   if (spec.type !== 'array' && (spec.flags & (MapFlag.mmapable | MapFlag.innerMap)) !== 0) {
     refuse('EINVAL', 'BPF_F_MMAPABLE and BPF_F_INNER_MAP are for plain arrays only');
   }
-  if ((spec.flags & MapFlag.preserveElems) !== 0) {
+  if (spec.type !== 'perf_event_array' && (spec.flags & MapFlag.preserveElems) !== 0) {
     refuse('EINVAL', 'BPF_F_PRESERVE_ELEMS is for perf event arrays only');
   }
   if (spec.valueSize > 0x7fffffff) refuse('E2BIG', `value_size ${spec.valueSize} is beyond 2^31 - 1`);
   if (perCpu) checkPerCpuSize(spec, refuse);
 };
 
-const progArray: Check = (spec, refuse) => {
-  if (spec.valueSize !== 4) refuse('EINVAL', `values of a prog array have 4 bytes, not ${spec.valueSize}`);
+/** Arrays of file descriptors, as the kernel sees them: prog array and perf event array. */
+const descriptors: Check = (spec, refuse) => {
+  if (spec.valueSize !== 4) refuse('EINVAL', `values have 4 bytes, not ${spec.valueSize}`);
   if ((spec.flags & (MapFlag.rdonlyProg | MapFlag.wronlyProg)) !== 0) {
-    refuse('EINVAL', 'BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG do not go with prog arrays');
+    refuse('EINVAL', 'BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG do not go with this type');
   }
   array(spec, refuse);
 };
@@ -62,12 +66,32 @@ const hash: Check = (spec, refuse) => {
   if (spec.maxEntries > HASH_ENTRIES_MAX) refuse('E2BIG', `a hash has at most ${HASH_ENTRIES_MAX} entries`);
 };
 
+/** Arrays of targets: 4-byte keys, values of 4 or (but for sockets) 8 bytes, no access flags for programs. */
+const targets: Check = (spec, refuse) => {
+  if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0');
+  if (spec.keySize !== 4) refuse('EINVAL', `keys have 4 bytes, not ${spec.keySize}`);
+  if (spec.valueSize !== 4 && (spec.valueSize !== 8 || spec.type === 'xskmap')) {
+    refuse('EINVAL', `values have 4 bytes${spec.type === 'xskmap' ? '' : ' or 8'}, not ${spec.valueSize}`);
+  }
+  const known = MapFlag.numaNode | (spec.type === 'cpumap' ? 0 : MapFlag.rdonly | MapFlag.wronly);
+  checkFlags(spec, known, refuse);
+  if (spec.type === 'cpumap' && spec.maxEntries > CPUS_MAX) refuse('E2BIG', `there are at most ${CPUS_MAX} CPUs`);
+  if (spec.type === 'devmap_hash' && spec.maxEntries > HASH_ENTRIES_MAX) {
+    refuse('EINVAL', `a hash has at most ${HASH_ENTRIES_MAX} entries`);
+  }
+};
+
 const CHECKS: Partial<Record<MapType, Check>> = {
   array,
   percpu_array: array,
-  prog_array: progArray,
+  prog_array: descriptors,
   hash,
   percpu_hash: hash,
+  devmap: targets,
+  devmap_hash: targets,
+  cpumap: targets,
+  xskmap: targets,
+  perf_event_array: descriptors,
 };
 
 function checkFlags(spec: MapSpec, known: number, refuse: (errno: Errno, why: string) => never): void {

@@ -7,6 +7,7 @@ import { MapError } from './errors.ts';
 import type { BpfMap } from './map.ts';
 import { ProgArray } from './prog-array.ts';
 import { type MapObject, RoutineMap } from './routine-map.ts';
+import { TargetArray } from './target-array.ts';
 import { MapFlag } from './uapi.ts';
 
 /**
@@ -16,9 +17,7 @@ import { MapFlag } from './uapi.ts';
  */
 export function createMap(spec: MapSpec, env: MapEnv): BpfMap {
   checkSpec(spec);
-  if (spec.type === 'prog_array') return new ProgArray(spec, env);
-  const layOut = spec.type === 'hash' || spec.type === 'percpu_hash' ? layOutHash : layOutArray;
-  const map = new RoutineMap(spec, env, layOut(spec, env));
+  const map = make(spec, env);
   try {
     for (const entry of spec.contents) {
       if ('value' in entry) map.update(keyBytes(spec, entry.key), entry.value);
@@ -29,6 +28,24 @@ export function createMap(spec: MapSpec, env: MapEnv): BpfMap {
   }
   if (spec.frozen === true) map.freeze();
   return map;
+}
+
+function make(spec: MapSpec, env: MapEnv): BpfMap {
+  switch (spec.type) {
+    case 'prog_array':
+      return new ProgArray(spec, env);
+    case 'devmap':
+    case 'cpumap':
+    case 'xskmap':
+    case 'perf_event_array':
+      return new TargetArray(spec, env);
+    case 'hash':
+    case 'percpu_hash':
+    case 'devmap_hash':
+      return new RoutineMap(spec, env, layOutHash(spec, env));
+    default:
+      return new RoutineMap(spec, env, layOutArray(spec, env));
+  }
 }
 
 function layOutArray(spec: MapSpec, env: MapEnv): MapObject {

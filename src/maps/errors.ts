@@ -39,6 +39,7 @@ export type Errno =
   | 'EBUSY'
   | 'EEXIST'
   | 'EINVAL'
+  | 'EOVERFLOW'
   | 'EOPNOTSUPP'
   | 'ENOTSUPP';
 
@@ -52,6 +53,7 @@ export const ERRNO: Readonly<Record<Errno, number>> = {
   EBUSY: 16,
   EEXIST: 17,
   EINVAL: 22,
+  EOVERFLOW: 75,
   EOPNOTSUPP: 95,
   ENOTSUPP: 524,
 };

@@ -6,7 +6,9 @@ import { MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { Access, checkKey, type MapEnv, roundUp } from './env.ts';
 import { ERRNO, type Errno, MapError, type MapErrorCode } from './errors.ts';
-import type { BpfMap } from './map.ts';
+import { familyOf } from './families.ts';
+import { type BpfMap, UpdateFlag } from './map.ts';
+import { checkDevice } from './target-array.ts';
 import { UPDATE_LOCK } from './uapi.ts';
 
 /** A map object in the arena, as the functions that lay out each type return it. */
@@ -32,6 +34,7 @@ export class RoutineMap implements BpfMap {
   readonly #env: MapEnv;
   readonly #object: MapObject;
   readonly #access: Access;
+  readonly #family: string;
   readonly #perCpu: boolean;
   /** All entries exist from the start. */
   readonly #fixed: boolean;
@@ -49,6 +52,7 @@ export class RoutineMap implements BpfMap {
     this.address = env.arena.address(object.offset);
     this.valuesAddress = object.valuesAddress;
     this.memoryUsage = object.bytes;
+    this.#family = familyOf(spec.type);
     this.#perCpu = spec.type.startsWith('percpu_');
     this.#fixed = spec.type.endsWith('array');
     this.#valueBytes = this.#perCpu ? env.cpus * roundUp(spec.valueSize, 8) : spec.valueSize;
@@ -90,6 +94,7 @@ export class RoutineMap implements BpfMap {
         { map: this.spec.name, flags },
       );
     }
+    if (this.spec.type === 'devmap_hash') this.#checkDevice(value, flags);
     const { arena } = this.#env;
     const staged = this.#staging + 2 * roundUp(this.spec.keySize, 8);
     arena.bytes.set(value, staged);
@@ -99,7 +104,8 @@ export class RoutineMap implements BpfMap {
         this.address,
         keyAddress,
         arena.address(staged),
-        BigInt(flags),
+        // The kernel's devmap_hash makes a new entry even where BPF_EXIST asks for an old one.
+        this.spec.type === 'devmap_hash' && flags === UpdateFlag.exist ? 0n : BigInt(flags),
       ),
       `update with flags ${flags}`,
     );
@@ -156,8 +162,17 @@ export class RoutineMap implements BpfMap {
     if (this.#staging !== 0) arena.free(this.#staging);
   }
 
+  #checkDevice(value: Uint8Array, flags: number): void {
+    checkDevice(this.spec, value);
+    if (flags <= UpdateFlag.exist && value[0] === 0 && value[1] === 0 && value[2] === 0 && value[3] === 0) {
+      throw new MapError('invalid_operation', 'EINVAL', `map ${this.spec.name}: no interface has the number 0`, {
+        map: this.spec.name,
+      });
+    }
+  }
+
   #call(operation: string, ...args: bigint[]): bigint {
-    return this.#env.routines.call(`${this.spec.type}_${operation}`, ...args);
+    return this.#env.routines.call(`${this.#family}_${operation}`, ...args);
   }
 
   #stage(): number {

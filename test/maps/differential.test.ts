@@ -23,6 +23,11 @@ function generator(seed: number): (below: number) => number {
   };
 }
 
+const CREATED = [
+  ...(['array', 'percpu_array', 'hash', 'percpu_hash', 'prog_array'] as const),
+  ...(['devmap', 'devmap_hash', 'cpumap', 'xskmap', 'perf_event_array'] as const),
+];
+
 const SHAPES: readonly Partial<MapSpec>[] = [
   { keySize: 4, valueSize: 4, maxEntries: 7 },
   { keySize: 4, valueSize: 13, maxEntries: 1 },
@@ -106,7 +111,7 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
       flags: [0, 0, 1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 384, 512, 1024, 1 << 11, 1 << 12, 1 << 13, 1 << 30, 2 ** 31],
     };
     const outcomes = new Map<string, number>();
-    for (const type of ['array', 'percpu_array', 'hash', 'percpu_hash', 'prog_array'] as const) {
+    for (const type of CREATED) {
       for (const keySize of sizes.keySize) {
         for (const valueSize of sizes.valueSize) {
           for (const maxEntries of sizes.maxEntries) {
@@ -126,7 +131,50 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
       }
     }
     expect(Object.fromEntries(outcomes)).toMatchObject({ 'percpu_hash E2BIG': expect.any(Number) });
-    expect([...outcomes.keys()].filter(name => name.endsWith('undefined')).length).toBe(5);
+    expect([...outcomes.keys()].filter(name => name.endsWith('undefined')).length).toBe(CREATED.length);
+  });
+
+  test.each([
+    ['devmap', 4, 2000],
+    ['devmap', 8, 2000],
+    ['devmap_hash', 8, 2000],
+    // Each entry the kernel makes is a thread.
+    ['cpumap', 4, 150],
+  ] as const)('%s with values of %i bytes', (type, valueSize, operations) => {
+    const platform = createPlatform(1 << 20, cpus);
+    const given = spec({ type, valueSize, maxEntries: type === 'cpumap' ? cpus : 3 });
+    const theirs = new KernelMap(given, valueSize);
+    const ours = createMap(given, { ...platform, id: 1 });
+    const next = generator(7);
+    const seen = new Set<string>();
+    for (let step = 0; step < operations; step++) {
+      const key = key32(next(given.maxEntries + 2));
+      const at = [step, key];
+      switch (next(4)) {
+        case 0: {
+          // Interface 1 is the loopback device of every network namespace.
+          const value = new Uint8Array(valueSize);
+          value[0] = next(3) === 0 ? 0 : 1;
+          if (type === 'cpumap') value[2] = next(3) === 0 ? 1 : 0;
+          const flags = next(5);
+          const expected = theirs.update(key, value, flags);
+          seen.add(`update ${expected}`);
+          expect([at, flags, failure(() => ours.update(key, value, flags))]).toEqual([at, flags, expected]);
+          break;
+        }
+        case 1:
+          expect([at, failure(() => ours.delete(key))]).toEqual([at, theirs.delete(key)]);
+          break;
+        case 2:
+          expect([at, ours.lookup(key) ?? 'ENOENT']).toEqual([at, theirs.lookup(key)]);
+          break;
+        default:
+          if (type !== 'devmap_hash') expect(ours.nextKey(key) ?? 'ENOENT').toEqual(theirs.nextKey(key));
+          else compareKeys(ours, theirs);
+      }
+    }
+    expect(seen.size).toBeGreaterThan(3);
+    theirs.close();
   });
 
   test('limits of size', () => {

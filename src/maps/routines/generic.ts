@@ -3,14 +3,17 @@ import type { Routine } from '../../isa/routine.ts';
 import { MapHeader } from '../../memory/layout.ts';
 import type { MapType } from '../../object/spec.ts';
 import { ERRNO } from '../errors.ts';
+import { familyOf } from '../families.ts';
 import { MAP_TYPE } from '../uapi.ts';
 
-const ALL: readonly MapType[] = ['hash', 'array', 'percpu_hash', 'percpu_array', 'prog_array'];
+const STORES: readonly MapType[] = ['hash', 'array', 'percpu_hash', 'percpu_array', 'prog_array'];
+/** Programs read these, but can't change them. */
+const TARGETS: readonly MapType[] = ['devmap', 'devmap_hash', 'cpumap', 'xskmap', 'perf_event_array'];
 const PER_CPU: readonly MapType[] = ['percpu_hash', 'percpu_array'];
 
 function dispatch(name: string, types: readonly MapType[], operation: string, otherwise: number): Routine {
   const cases = types.map(type => `  if r0 == ${MAP_TYPE[type]} goto ${type}`);
-  const calls = types.map(type => `${type}:\n  call routine ${type}_${operation}\n  exit`);
+  const calls = types.map(type => `${type}:\n  call routine ${familyOf(type)}_${operation}\n  exit`);
   return {
     name,
     text: `
@@ -23,8 +26,8 @@ ${calls.join('\n')}`,
 }
 
 export const GENERIC_ROUTINES: readonly Routine[] = [
-  dispatch('bpf_map_lookup_elem', ALL, 'lookup', 0),
-  dispatch('bpf_map_update_elem', ALL, 'update', -ERRNO.EOPNOTSUPP),
-  dispatch('bpf_map_delete_elem', ALL, 'delete', -ERRNO.EOPNOTSUPP),
+  dispatch('bpf_map_lookup_elem', [...STORES, ...TARGETS], 'lookup', 0),
+  dispatch('bpf_map_update_elem', STORES, 'update', -ERRNO.EOPNOTSUPP),
+  dispatch('bpf_map_delete_elem', STORES, 'delete', -ERRNO.EOPNOTSUPP),
   dispatch('bpf_map_lookup_percpu_elem', PER_CPU, 'lookup_percpu', 0),
 ];

@@ -1,0 +1,15 @@
+/** Types that share their routines: the name before the underscore in a routine's name. */
+import type { MapType } from '../object/spec.ts';
+
+const FAMILIES: Partial<Record<MapType, string>> = {
+  devmap: 'target',
+  cpumap: 'target',
+  xskmap: 'target',
+  perf_event_array: 'target',
+  devmap_hash: 'hash',
+};
+
+/** The family of a type; most types are their own. */
+export function familyOf(type: MapType): string {
+  return FAMILIES[type] ?? type;
+}
