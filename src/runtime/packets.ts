@@ -11,7 +11,7 @@ import { RuntimeError } from './errors.ts';
 
 /** A packet as a program receives it. */
 export interface Packet {
-  /** From the first byte of the Ethernet header (raw programs: the memory). 0 to 65535 bytes, raw: up to 16 MiB. */
+  /** From the first byte of the Ethernet header (raw programs: the memory). 0 to 262144 bytes, raw: up to 16 MiB. */
   readonly data: Uint8Array;
   /** Interface it came in on, u32; default 1. */
   readonly ifindex?: number;
@@ -43,7 +43,8 @@ const HEADROOM = 256;
 /** The kernel's room for skb_shared_info behind an XDP frame. */
 const TAILROOM = 320;
 const PAGE = 4096;
-const MAX_PACKET = 65535;
+/** The largest frame that capture tools write; larger than any wire's, as captures of segmentation offload are. */
+const MAX_PACKET = 262_144;
 const MAX_RAW = 16 << 20;
 const SPILL = 64;
 

@@ -41,6 +41,7 @@ export class NativeBackend implements Backend {
   readonly #arena: Arena;
   readonly #memory: CodeMemory;
   readonly #machine: Machine;
+  readonly #routines: ReadonlyMap<string, Routine>;
   readonly #control: ContextBlock;
   readonly #entries: NativeCall[];
   /** Code address by routine or service name. */
@@ -59,6 +60,7 @@ export class NativeBackend implements Backend {
     this.#arena = arena;
     this.#memory = memory;
     this.#machine = machine;
+    this.#routines = new Map(routines.map(routine => [routine.name, routine]));
     this.#control = contexts.blocks[0]!;
     this.tailCallPrologueOffset = machine.tailCallPrologueOffset;
     this.#entries = contexts.blocks.map(block => {
@@ -66,7 +68,6 @@ export class NativeBackend implements Backend {
       return koffi.decode(address, ENTRY) as NativeCall;
     });
     for (const [name, service] of Object.entries(services)) if (service) this.#addService(name, service);
-    this.#addRoutines(routines);
   }
 
   get codeUsage(): number {
@@ -202,15 +203,17 @@ export class NativeBackend implements Backend {
     this.#symbols.set(`service ${name}`, this.#place(this.#machine.serviceThunk(address)));
   }
 
-  /** Compiles all routines, then links them: they may call each other. */
-  #addRoutines(routines: readonly Routine[]): void {
-    const placed = routines.map(routine => {
-      const code = this.#machine.compile(lowerRoutine(routine), { kind: 'routine', tailCallMode: 'cached' });
-      const offset = this.#memory.allocate(code.bytes.length);
-      this.#symbols.set(`routine ${routine.name}`, this.#memory.address(offset));
-      return { code, offset };
-    });
-    for (const { code, offset } of placed) this.#memory.write(offset, this.#relocate(code, offset, []));
+  /** Compiles a routine when something first refers to it, with those it refers to itself. */
+  #addRoutine(name: string): bigint | undefined {
+    const routine = this.#routines.get(name);
+    if (routine === undefined) return undefined;
+    const code = this.#machine.compile(lowerRoutine(routine), { kind: 'routine', tailCallMode: 'cached' });
+    const offset = this.#memory.allocate(code.bytes.length);
+    const address = this.#memory.address(offset);
+    // Before its relocations are resolved: routines may call each other in circles.
+    this.#symbols.set(`routine ${name}`, address);
+    this.#memory.write(offset, this.#relocate(code, offset, []));
+    return address;
   }
 
   #place(bytes: Uint8Array): bigint {
@@ -220,7 +223,7 @@ export class NativeBackend implements Backend {
   }
 
   #symbol(kind: 'routine' | 'service', name: string): bigint {
-    const address = this.#symbols.get(`${kind} ${name}`);
+    const address = this.#symbols.get(`${kind} ${name}`) ?? (kind === 'routine' ? this.#addRoutine(name) : undefined);
     if (address === undefined) {
       throw new RuntimeError('missing_symbol', `no ${kind} is named ${name}`, { kind, name });
     }
