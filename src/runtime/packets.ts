@@ -24,7 +24,8 @@ export interface Packet {
 /** Where a packet was sent by bpf_redirect() or bpf_redirect_map(). */
 export type RedirectRecord =
   | { readonly kind: 'interface'; readonly ifindex: number; readonly flags: bigint }
-  | { readonly kind: 'map'; readonly mapAddress: bigint; readonly key: number; readonly flags: bigint };
+  /** `map`: name of the map (devmap, cpumap, xskmap). */
+  | { readonly kind: 'map'; readonly map: string; readonly key: number; readonly flags: bigint };
 
 export interface PacketOutcome {
   /** r0; the low 32 bits unless the program is raw. */
@@ -47,6 +48,7 @@ const PAGE = 4096;
 const MAX_PACKET = 262_144;
 const MAX_RAW = 16 << 20;
 const SPILL = 64;
+const NO_BYTES = new Uint8Array(0);
 
 export interface LoadedPackets {
   /** Address of the first descriptor. */
@@ -174,8 +176,11 @@ export class PacketMemory {
     return { descriptors: this.#arena.address(descriptors), count: packets.length, bytes };
   }
 
-  /** What became of packet `index` of the last `loadFrames`. */
-  outcome(index: number): PacketOutcome {
+  /**
+   * What became of packet `index` of the last `loadFrames`.
+   * @param mapName of the map object at an address
+   */
+  outcome(index: number, mapName: (address: bigint) => string): PacketOutcome {
     const { view, bytes } = this.#arena;
     const at = this.#descriptors.offset + index * Descriptor.size;
     const frame = this.#arena.offset(view.getBigUint64(at + Descriptor.frame, true), 1);
@@ -187,13 +192,13 @@ export class PacketMemory {
     if (kind === 1)
       redirect = { kind: 'interface', ifindex: view.getUint32(at + Descriptor.redirectIfindex, true), flags };
     if (kind === 2) {
-      const mapAddress = view.getBigUint64(at + Descriptor.redirectMap, true);
-      redirect = { kind: 'map', mapAddress, key: view.getUint32(at + Descriptor.redirectKey, true), flags };
+      const map = mapName(view.getBigUint64(at + Descriptor.redirectMap, true));
+      redirect = { kind: 'map', map, key: view.getUint32(at + Descriptor.redirectKey, true), flags };
     }
     return {
       returnValue: view.getBigUint64(at + Descriptor.result, true),
       data: bytes.slice(start, start + view.getUint32(at + Descriptor.outLength, true)),
-      metadata: bytes.slice(start - metaLength, start),
+      metadata: metaLength === 0 ? NO_BYTES : bytes.slice(start - metaLength, start),
       mark: view.getUint32(at + Descriptor.mark, true),
       redirect,
       clones: view.getUint32(at + Descriptor.cloneCount, true),

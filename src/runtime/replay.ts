@@ -294,7 +294,7 @@ function collect(target: RunTarget, context: ContextBlock, step: Step, memory: P
 }
 
 function outcome(target: RunTarget, memory: PacketMemory, index: number): RunResult {
-  const result = memory.outcome(index);
+  const result = memory.outcome(index, target.services.mapName);
   return { ...result, verdict: verdictName(target.type, result.returnValue) };
 }
 

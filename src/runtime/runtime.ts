@@ -57,6 +57,8 @@ export interface RuntimeServices {
   readonly gracePeriods: GracePeriods;
   /** Monotonic, ns. */
   now(): number;
+  /** Name of the map whose object lies at an address; "" where it is gone. */
+  readonly mapName: (address: bigint) => string;
   /** @throws RuntimeError `busy` when the control thread is inside a run already. */
   withControlContext<T>(use: (context: ContextBlock) => T): T;
   leaseContexts(count: number): readonly ContextBlock[];
@@ -187,6 +189,7 @@ export class Runtime {
       arena,
       gracePeriods,
       now: () => host.now(),
+      mapName: address => [...this.#maps.keys()].find(map => map.address === address)?.spec.name ?? '',
       withControlContext: use => this.#withControlContext(use),
       leaseContexts: count => this.#lease(count),
       returnContexts: contexts => {
