@@ -133,6 +133,13 @@ describe('context access', () => {
       want: '*(u32 *)(r1 + 72) = r2\n*(u64 *)(r1 + 112) = 7\n*(u64 *)(r1 + 216) = r3\nexit',
     },
     {
+      name: 'stores to fields that the kernel keeps in 16 bits',
+      type: 'sched_cls',
+      context: { 0: 44, 1: 72, 2: 12, 3: 12, 4: 12 },
+      have: '*(u32 *)(r1 + 44) = r2\n*(u32 *)(r1 + 72) = 65537\n*(u32 *)(r1 + 12) = r3\n*(u32 *)(r1 + 12) = 7\n*(u32 *)(r1 + 12) = 65535\nexit',
+      want: '*(u16 *)(r1 + 108) = r2\n*(u16 *)(r1 + 136) = 65537\nif r3 >= 65535 goto +1\n*(u16 *)(r1 + 76) = r3\n*(u16 *)(r1 + 76) = 7\nexit',
+    },
+    {
       name: 'a base register that points into the context moves by the difference',
       type: 'sched_cls',
       context: { 1: 60 },

@@ -9,11 +9,14 @@
  *
  * Programs are compiled against the uapi structures (`xdp_md`, `__sk_buff`), in which the packet pointers are
  * 32-bit fields. Behind the pointer lies XdpContext or SkbContext of memory/layout.ts. Loads of the pointers become 8-byte loads;
- * every other skb field lies in a copy of `__sk_buff`, so that narrow and wide accesses only move.
+ * every other skb field lies in a copy of `__sk_buff`, so that narrow and wide accesses only move. Some fields are 16
+ * bits wide in the kernel's `sk_buff` though 32 in `__sk_buff`: what is stored there loses its upper half. (A 16-bit load
+ * of such a field's upper half gives 0 here, as the uapi has it; Linux 6.18 gives the lower half.)
  */
 import type { Instruction, Load, Size, Store } from '../../isa/instruction.ts';
 import { SkBuff, SkbContext, XdpContext, XdpMd } from '../../memory/layout.ts';
 import type { ProgramType } from '../../object/spec.ts';
+import { jumpIf } from '../build.ts';
 import type { Draft, LoweringInput } from '../draft.ts';
 import { LoweringError } from '../errors.ts';
 import { type Edit, rewrite } from '../rewrite.ts';
@@ -38,12 +41,26 @@ export function rewriteContextAccess(draft: Draft, input: LoweringInput): Draft 
         { program: input.name, insn: origin },
       );
     }
-    edits.set(slot, { code: [moveAccess(insn, field, origin, input)] });
+    edits.set(slot, { code: codeOf(moveAccess(insn, field, origin, input), field, input.type) });
   });
   return rewrite(draft, edits);
 }
 
-function moveAccess(insn: Load | Store, field: number, origin: number, input: LoweringInput): Instruction {
+/** A store of this or more to queue_mapping is ignored: it would mean "no queue". */
+const NO_QUEUE_MAPPING = 0xffff;
+const HALFWORD_FIELDS: readonly number[] = [SkBuff.tcIndex, SkBuff.tcClassid, SkBuff.queueMapping];
+
+/** The access, already moved, with what its field asks for besides. */
+function codeOf(insn: Load | Store, field: number, type: ProgramType): readonly Instruction[] {
+  if (type === 'xdp' || insn.kind === 'load' || !HALFWORD_FIELDS.includes(field)) return [insn];
+  const half: Store = { ...insn, size: 2 };
+  if (field !== SkBuff.queueMapping) return [half];
+  // As the kernel has it: the immediate is compared as signed, the register as unsigned.
+  if (insn.src === undefined) return insn.imm >= NO_QUEUE_MAPPING ? [] : [half];
+  return [jumpIf('ge', insn.src, NO_QUEUE_MAPPING, 1), half];
+}
+
+function moveAccess(insn: Load | Store, field: number, origin: number, input: LoweringInput): Load | Store {
   const place = placeOf(input.type, field, insn);
   if (place === undefined) {
     throw new LoweringError(
