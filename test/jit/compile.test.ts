@@ -163,6 +163,8 @@ describe('what is refused', () => {
       { ...base, subprograms: [main!, { ...f!, start: 3 }] },
       { ...base, subprograms: [{ ...main!, end: 3 }, f!] },
       { ...base, subprograms: [main!, { ...f!, tailCallReachable: true }] },
+      { ...base, subprograms: [{ ...main!, stackDepth: -8 }, f!] },
+      { ...base, subprograms: [{ ...main!, stackDepth: 1e9 }, f!] },
     ];
     for (const program of broken) expect(() => compile(program, PROGRAM)).toThrow(CompileError);
     const tail = lowered('tail_call 0\nexit', { usedMaps: [{ name: 'm', maxEntries: 1 }] });

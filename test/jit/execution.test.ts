@@ -230,6 +230,80 @@ describe.skipIf(!nativeAvailable)('arithmetic, native against reference', () => 
   }
 });
 
+describe.skipIf(!nativeAvailable)('whole functions, native against reference', () => {
+  const machine = new RegisterMachine();
+
+  test('random arithmetic with forward jumps', () => {
+    const source = fc.option(register, { nil: undefined });
+    const step: fc.Arbitrary<Instruction> = fc.oneof(
+      {
+        weight: 5,
+        arbitrary: fc.record({
+          kind: fc.constant('alu' as const),
+          op: fc.constantFrom(...BINARY),
+          width,
+          dst: register,
+          src: source,
+          imm,
+        }),
+      },
+      {
+        weight: 1,
+        arbitrary: fc.record({
+          kind: fc.constant('movsx' as const),
+          width,
+          from: fc.constantFrom(8 as const, 16 as const),
+          dst: register,
+          src: register,
+        }),
+      },
+      {
+        weight: 1,
+        arbitrary: fc.record({
+          kind: fc.constant('byteswap' as const),
+          order: fc.constantFrom('le' as const, 'be' as const, 'swap' as const),
+          size: fc.constantFrom(16 as const, 32 as const, 64 as const),
+          dst: register,
+        }),
+      },
+      {
+        weight: 2,
+        arbitrary: fc.record({
+          kind: fc.constant('jump' as const),
+          op: fc.constantFrom(...JUMPS),
+          width,
+          dst: register,
+          src: source,
+          imm,
+          offset: fc.nat({ max: 30 }),
+        }),
+      },
+    );
+    fc.assert(
+      fc.property(
+        fc.array(step, { minLength: 1, maxLength: 60 }),
+        fc.array(word, { minLength: 10, maxLength: 10 }),
+        (steps, registers) => {
+          const body = steps.map((insn, i) =>
+            insn.kind === 'jump' ? { ...insn, offset: Math.min(insn.offset, steps.length - 1 - i) } : insn,
+          );
+          const expected = [...registers];
+          for (let slot = 0; slot < body.length; slot++) {
+            const insn = body[slot]!;
+            if (insn.kind !== 'jump') apply(insn, expected);
+            else {
+              const operand = insn.src === undefined ? BigInt(insn.imm) : expected[insn.src]!;
+              if (jumps(insn.op, insn.width, expected[insn.dst]!, operand)) slot += insn.offset;
+            }
+          }
+          expect(machine.prepare(body)(registers)).toEqual(expected);
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+});
+
 describe.skipIf(!nativeAvailable)('memory, native against reference', () => {
   const machine = new RegisterMachine();
   const { block } = machine;

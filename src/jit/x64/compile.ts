@@ -38,6 +38,8 @@ import { CALLEE_SAVED, machineRegister, RAX, RUN_CONTEXT, SCRATCH_B } from './re
 
 /** Far below what 32-bit displacements reach, far above what a million instructions need. */
 const MAX_CODE_BYTES = 1 << 26;
+/** Largest frame that one function may ask for; verified programs stay below 512. */
+const MAX_STACK_BYTES = 1 << 16;
 /** BPF stack of a function whose use nobody states (trusted routines). */
 const DEFAULT_STACK_BYTES = 512;
 
@@ -64,7 +66,8 @@ interface PendingTailCall {
 
 /**
  * @throws CompileError for instructions that lowering must not leave, targets outside the program, and programs whose
- *   code would be too large.
+ *   code would be too large
+ * @throws LoweringError for a tail call whose immediate `packTailCall` cannot have made
  */
 export function compile(lowered: Lowered, options: CompileOptions): Code {
   return new Compilation(lowered, options).run();
@@ -149,6 +152,13 @@ class Compilation {
           'bad_input',
           `${name}: subprogram ${fact.name} spans slots ${fact.start}..${fact.end}; expected it to start at ${expected} and not to be empty`,
           { subprogram: fact.name, start: fact.start, end: fact.end, expected },
+        );
+      }
+      if (!Number.isInteger(fact.stackDepth) || fact.stackDepth < 0 || fact.stackDepth > MAX_STACK_BYTES) {
+        throw new CompileError(
+          'bad_input',
+          `${name}: subprogram ${fact.name} states a stack of ${fact.stackDepth} bytes; expected 0 to ${MAX_STACK_BYTES}`,
+          { subprogram: fact.name, stackDepth: fact.stackDepth },
         );
       }
       expected = fact.end;
