@@ -29,12 +29,6 @@ export function tnumConstant(value: bigint): Tnum {
   return { value, mask: 0n };
 }
 
-/** The smallest tnum that holds all of `min..max` (u64, min <= max): the common leading bits are known. */
-export function tnumRange(min: bigint, max: bigint): Tnum {
-  const mask = lowMask(bitLength(min ^ max));
-  return { value: min & ~mask & U64_MAX, mask };
-}
-
 /** Every member of `inner` is one of `outer`. */
 export function tnumContains(outer: Tnum, inner: Tnum): boolean {
   return (inner.mask & ~outer.mask) === 0n && (inner.value & ~outer.mask) === outer.value;
@@ -128,11 +122,6 @@ function longMul(multiplier: Tnum, multiplicand: Tnum): Tnum {
     sum = (known & 1n) === 1n ? withBit : tnumUnion(sum, withBit);
   }
   return sum;
-}
-
-/** The low `bits` bits, zero-extended. */
-export function tnumTruncate(a: Tnum, bits: number): Tnum {
-  return { value: BigInt.asUintN(bits, a.value), mask: BigInt.asUintN(bits, a.mask) };
 }
 
 /** The low `bits` bits, sign-extended to 64: an unknown sign bit makes all upper bits unknown. */

@@ -117,6 +117,9 @@ describe('what programs rely on', () => {
     expect(alu('mod', 64, UNKNOWN, c(16)).tnum).toEqual({ value: 0n, mask: 15n });
     expect(alu('mod', 32, UNKNOWN, c(10))).toEqual(range(0n, 9n));
     expect(alu('mod', 64, byte, range(256n, 300n))).toEqual(byte);
+    const large = range(1n << 40n, (1n << 40n) + 5n);
+    expect(alu('mod', 64, large, range(1n << 41n, 1n << 42n))).toEqual(large);
+    expect(alu('mod', 64, range(0n, 1n << 50n), range(3n, 1n << 42n))).toEqual(range(0n, (1n << 42n) - 1n));
     expect(alu('sdiv', 64, signedRange(-100n, 50n), c(-7))).toMatchObject({ smin: -7n, smax: 14n });
     expect(alu('smod', 64, signedRange(-100n, 50n), c(7))).toMatchObject({ smin: -6n, smax: 6n });
     expect(alu('div', 64, UNKNOWN, c(0))).toEqual(c(0));

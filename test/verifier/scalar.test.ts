@@ -114,6 +114,24 @@ describe('soundness on random sets', () => {
     }
   });
 
+  test('shifts by amounts around the widths', () => {
+    const values: Sample[] = [1n, 2n, 3n, 1n << 31n, 1n << 32n, 1n << 63n, (1n << 64n) - 1n].flatMap(x => [
+      { scalar: constant(x), members: [x] },
+      { scalar: join(constant(x), constant(x >> 1n)), members: [x, x >> 1n] },
+    ]);
+    for (const edge of [0n, 31n, 32n, 63n, 64n, (1n << 32n) + 31n]) {
+      for (let first = edge > 2n ? edge - 2n : 0n; first <= edge + 2n; first++) {
+        for (let length = 1n; length <= 4n; length++) {
+          const members = Array.from({ length: Number(length) }, (_, i) => first + BigInt(i));
+          const amount = { scalar: range(first, first + length - 1n), members };
+          for (const op of ['lsh', 'rsh', 'arsh'] as const) {
+            for (const width of WIDTHS) for (const value of values) checkAlu(op, width, value, amount);
+          }
+        }
+      }
+    }
+  });
+
   test('an operand with itself', () => {
     fc.assert(
       fc.property(sample, a => {

@@ -13,7 +13,6 @@ import {
   tnumLsh,
   tnumMul,
   tnumOr,
-  tnumRange,
   tnumRsh,
   tnumSignExtend,
   tnumSub,
@@ -152,18 +151,6 @@ describe('all 3-bit tnums', () => {
       }
     }
   });
-});
-
-test('tnumRange is the smallest tnum around a range', () => {
-  for (const min of numbers(32n)) {
-    for (const max of numbers(32n)) {
-      if (min > max) continue;
-      const values = [...numbers(32n)].filter(x => x >= min && x <= max);
-      expect(tnumRange(min, max)).toEqual(hull(values));
-    }
-  }
-  expect(tnumRange(0n, TOP)).toEqual({ value: 0n, mask: TOP });
-  expect(tnumRange(TOP - 1n, TOP)).toEqual({ value: TOP - 1n, mask: 1n });
 });
 
 test('bitLength and lowMask', () => {
