@@ -37,7 +37,7 @@ export interface CaptureInterface {
   readonly options?: readonly CaptureOption[];
 }
 
-export interface CapturedPacket {
+export interface CapturePacket {
   /** Since 1970-01-01 UTC; what the file has beyond nanoseconds is cut off. 0 where the file has no time (simple packet block). */
   readonly timestampNs: bigint;
   /** The bytes captured, a view of the input. */
@@ -75,7 +75,7 @@ export interface Capture {
   readonly byteOrder: ByteOrder;
   readonly interfaces: readonly CaptureInterface[];
   /** In the order of the file. */
-  readonly packets: readonly CapturedPacket[];
+  readonly packets: readonly CapturePacket[];
   /** pcap; default: version 2.4, the rest 0. */
   readonly pcapHeader?: PcapHeader;
   /** pcapng; default: one section without options. Packets are written section by section. */

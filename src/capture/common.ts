@@ -1,5 +1,5 @@
 /** What both formats check and convert. */
-import type { CaptureInterface, CapturedPacket } from './capture.ts';
+import type { CaptureInterface, CapturePacket } from './capture.ts';
 import { CaptureError } from './errors.ts';
 
 /** No link layer makes larger packets (the largest, USB and D-Bus, stop at 128 MiB). */
@@ -8,7 +8,7 @@ export const PACKET_BYTES_LIMIT = 128 * 1024 * 1024;
 const NS_PER_SECOND = 1_000_000_000n;
 
 /** What a file can't hold is refused before it is written. */
-export function checkPacket(packet: CapturedPacket, index: number, interfaces: number): void {
+export function checkPacket(packet: CapturePacket, index: number, interfaces: number): void {
   const { interfaceIndex, originalLength, data } = packet;
   if (!Number.isInteger(interfaceIndex) || interfaceIndex < 0 || interfaceIndex >= interfaces) {
     throw new CaptureError(
@@ -43,7 +43,7 @@ export function nanosecondsOf(ticks: bigint, ticksPerSecond: bigint, timestampOf
  *
  * @throws CaptureError (unrepresentable) outside u64.
  */
-export function ticksOf(packet: CapturedPacket, index: number, iface: CaptureInterface): bigint {
+export function ticksOf(packet: CapturePacket, index: number, iface: CaptureInterface): bigint {
   const since = packet.timestampNs - (iface.timestampOffset ?? 0n) * NS_PER_SECOND;
   // Coarser times than the file's are exact; finer ones would be rounded into the future, so those are cut.
   const exact = since * iface.ticksPerSecond;

@@ -1,5 +1,5 @@
 /** The classic format: a 24-byte file header, then records of a 16-byte header and the packet. */
-import type { Capture, CapturedPacket } from './capture.ts';
+import type { Capture, CapturePacket } from './capture.ts';
 import { checkPacket, PACKET_BYTES_LIMIT, ticksOf } from './common.ts';
 import { CaptureError } from './errors.ts';
 
@@ -46,7 +46,7 @@ export function readPcap(bytes: Uint8Array): Capture {
     );
   }
   const link = view.getUint32(20, little);
-  const packets: CapturedPacket[] = [];
+  const packets: CapturePacket[] = [];
   let offset = FILE_HEADER_BYTES;
   while (offset < bytes.length) {
     if (offset + RECORD_HEADER_BYTES > bytes.length)

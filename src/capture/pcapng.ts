@@ -4,7 +4,7 @@
  * A section header fixes the byte order; interfaces are numbered anew in each section. Here interfaces are numbered
  * over the whole file, and an interface knows its section, so that a packet needs one index only.
  */
-import type { ByteOrder, Capture, CaptureInterface, CaptureOption, CapturedPacket, CaptureSection } from './capture.ts';
+import type { ByteOrder, Capture, CaptureInterface, CaptureOption, CapturePacket, CaptureSection } from './capture.ts';
 import { checkPacket, nanosecondsOf, PACKET_BYTES_LIMIT, ticksOf } from './common.ts';
 import { CaptureError } from './errors.ts';
 
@@ -45,7 +45,7 @@ class Reader {
   readonly #view: DataView;
   readonly #sections: CaptureSection[] = [];
   readonly #interfaces: CaptureInterface[] = [];
-  readonly #packets: CapturedPacket[] = [];
+  readonly #packets: CapturePacket[] = [];
   /** Number of interfaces before this section. */
   #firstInterface = 0;
   #little = true;
@@ -228,7 +228,7 @@ class Reader {
     });
   }
 
-  #push(block: Block, packet: CapturedPacket): void {
+  #push(block: Block, packet: CapturePacket): void {
     if (packet.data.length > PACKET_BYTES_LIMIT) throw this.#packetTooLong(block, packet.data.length);
     this.#packets.push(packet);
   }
@@ -372,7 +372,7 @@ function resolutionCode(ticksPerSecond: bigint): number {
 
 function writePacket(
   blocks: BlockWriter,
-  packet: CapturedPacket,
+  packet: CapturePacket,
   index: number,
   iface: CaptureInterface,
   number: number,
