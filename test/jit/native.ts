@@ -44,6 +44,7 @@ export class Native {
     const mmap = libc.func(
       'int64_t mmap(int64_t address, int64_t length, int prot, int flags, int fd, int64_t offset)',
     );
+    const close = libc.func('int close(int fd)');
     const map = (fd: number, bytes: number, prot: number): bigint => {
       const address = BigInt(mmap(0, bytes, prot, MAP_SHARED, fd, 0));
       if (address === -1n) throw new Error('mmap failed');
@@ -58,10 +59,12 @@ export class Native {
     this.dataAddress = map(dataFd, dataBytes, PROT.read | PROT.write);
     this.data = new Uint8Array(koffi.view(this.dataAddress, dataBytes));
     this.view = new DataView(this.data.buffer);
+    close(dataFd);
     const codeFd = file(codeBytes);
     this.codeAddress = map(codeFd, codeBytes, PROT.read | PROT.execute);
     this.code = new Uint8Array(koffi.view(map(codeFd, codeBytes, PROT.read | PROT.write), codeBytes));
     this.codeView = new DataView(this.code.buffer);
+    close(codeFd);
     // RunContext at 0, BPF stack of 64 KiB behind it.
     this.dataUsed = 1 << 16;
     this.view.setBigUint64(RunContext.stackTop, this.dataAddress + BigInt(this.dataUsed), true);
