@@ -8,7 +8,7 @@ import type { Btf } from './btf.ts';
 import { ObjectError } from './errors.ts';
 import type { LineInfo } from './spec.ts';
 
-export interface FunctionInfo {
+interface FunctionInfo {
   readonly insn: number;
   /** BTF id of the FUNC. */
   readonly btfId: number;
@@ -40,7 +40,7 @@ export interface CoreRelocation {
   readonly kind: CoreRelocationKind;
 }
 
-export interface SectionInfo {
+interface SectionInfo {
   /** Each sorted by insn, but for CO-RE relocations, which keep the order of the file. */
   readonly functions: readonly FunctionInfo[];
   readonly lines: readonly LineInfo[];

@@ -58,7 +58,7 @@ export type BtfType =
   /** `component` is a member or parameter index, -1 for the whole type. */
   | { readonly kind: 'decl_tag'; readonly name: string; readonly type: number; readonly component: number };
 
-export type BtfLinkage = 'static' | 'global' | 'extern';
+type BtfLinkage = 'static' | 'global' | 'extern';
 
 export interface BtfComposite {
   readonly kind: 'struct' | 'union';

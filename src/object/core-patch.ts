@@ -3,7 +3,7 @@ import type { CorePatch } from './core.ts';
 import { ObjectError } from './errors.ts';
 
 /** Helper number of poisoned instructions; 0xbad2310 reads "bad relo". libbpf uses the same, and tools know it. */
-export const POISON_HELPER = 0xbad2310;
+const POISON_HELPER = 0xbad2310;
 
 const SLOT_BYTES = 8;
 const CALL = 0x85;

@@ -10,7 +10,7 @@ import { ObjectError } from './errors.ts';
 
 const MAX_PATH = 64;
 
-export interface Accessor {
+interface Accessor {
   /** The composite that has the member, or the type of the array's elements. */
   readonly type: number;
   /** Index of the member, value or element. */

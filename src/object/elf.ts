@@ -358,7 +358,7 @@ function readRelocations(table: Section, target: Section, symbols: readonly ElfS
 }
 
 /** NUL-terminated string in a string table. */
-export function readString(table: Uint8Array, offset: number, what: string): string {
+function readString(table: Uint8Array, offset: number, what: string): string {
   const end = offset < table.length ? table.indexOf(0, offset) : -1;
   if (end < 0)
     throw bad(`${what} is at ${offset} of a string table of ${table.length} bytes, or is not terminated`, { offset });

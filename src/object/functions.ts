@@ -102,8 +102,14 @@ function functionSymbols(section: Section, symbols: readonly ElfSymbol[]): { sym
   }
   let end = 0;
   let begin = -1;
+  // Where the next function starts, for symbols without a size.
+  const nexts: number[] = [];
+  for (let i = sorted.length - 1; i >= 0; i--) {
+    const after = sorted[i + 1];
+    nexts[i] = after === undefined ? section.size : after.value > sorted[i]!.value ? after.value : nexts[i + 1]!;
+  }
   return sorted.map((symbol, i) => {
-    const next = sorted.slice(i + 1).find(other => other.value > symbol.value)?.value ?? section.size;
+    const next = nexts[i]!;
     const size = symbol.size === 0 ? next - symbol.value : symbol.size;
     const details = { section: section.name, symbol: symbol.name, offset: symbol.value };
     if (symbol.name === '') throw new ObjectError('bad_symbol', `a function of ${section.name} has no name`, details);

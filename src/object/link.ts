@@ -288,8 +288,15 @@ export class Linker {
     if (section === undefined || place === undefined) {
       throw bad(fn, relocation, `${section?.name ?? 'an absolute symbol'} holds neither maps, data nor functions`);
     }
-    setImm(0);
     const { name } = place.spec;
+    if (place.address !== undefined) {
+      throw new ObjectError(
+        'unsupported_relocation',
+        `function ${fn.name} uses section ${name}, where ${name}+${place.address.offset} should hold the address of ${place.address.symbol.name}; data maps cannot hold addresses`,
+        { section: name, symbol: place.address.symbol.name, offset: place.address.offset },
+      );
+    }
+    setImm(0);
     if (!maps.isDataSection(section.index)) return { kind: 'reference', reference: { type: 'map', map: name } };
     if (offset < 0 || offset > section.size) {
       throw bad(fn, relocation, `offset ${offset} is outside the ${section.size} bytes of ${section.name}`);

@@ -55,36 +55,53 @@ const MAX_VALUE_BYTES = 0x7fffffff;
 const MAX_STATIC_ENTRIES = 1 << 20;
 
 /** Where maps lie in the object, so that relocations find them. */
-export interface MapPlace {
+interface MapPlace {
   readonly section: number;
   readonly offset: number;
   readonly size: number;
   readonly spec: MapSpec;
+  /**
+   * Data that should hold an address, which no loader can give it: the first such place. Programs must not use the
+   * section; it is no map of the collection.
+   */
+  readonly address?: ElfRelocation;
 }
 
 export interface MapTable {
   readonly maps: ReadonlyMap<string, MapSpec>;
   /** The map whose definition covers that byte of a `.maps` or `maps` section, or the data map of the section. */
   at(section: number, offset: number): MapPlace | undefined;
-  isDefinitionSection(section: number): boolean;
   isDataSection(section: number): boolean;
 }
 
 /** A program by its symbol, for static prog-array contents. */
 export type ProgramAt = (symbol: ElfSymbol, offset: number) => string | undefined;
 
+/** A program that iproute2 would put in a prog array, for its section is called `id/index`. */
+export interface TailProgram {
+  /** The `id` field of the prog array's definition. */
+  readonly map: number;
+  readonly key: number;
+  readonly program: string;
+}
+
 /** @throws ObjectError `bad_map_definition`, `unsupported_map_type`, `duplicate_name`, `bad_btf`, `bad_relocation`. */
-export function readMaps(elf: Elf, btf: Btf | undefined, programAt: ProgramAt): MapTable {
-  const definitions = [...legacyMaps(elf), ...btfMaps(elf, btf, programAt)];
+export function readMaps(
+  elf: Elf,
+  btf: Btf | undefined,
+  programAt: ProgramAt,
+  tails: readonly TailProgram[],
+): MapTable {
+  const definitions = [...legacyMaps(elf, tails), ...btfMaps(elf, btf, programAt)];
   const data = dataMaps(elf, btf);
   const maps = new Map<string, MapSpec>();
-  for (const { spec } of [...definitions, ...data]) {
+  for (const { spec, address } of [...definitions, ...data]) {
+    if (address !== undefined) continue;
     if (maps.has(spec.name)) {
       throw new ObjectError('duplicate_name', `two maps are called ${spec.name}`, { symbol: spec.name });
     }
     maps.set(spec.name, spec);
   }
-  const definitionSections = new Set(definitions.map(place => place.section));
   const dataSections = new Map(data.map(place => [place.section, place]));
   return {
     maps,
@@ -93,7 +110,6 @@ export function readMaps(elf: Elf, btf: Btf | undefined, programAt: ProgramAt): 
       definitions.find(
         place => place.section === section && place.offset <= offset && offset < place.offset + place.size,
       ),
-    isDefinitionSection: section => definitionSections.has(section),
     isDataSection: section => dataSections.has(section),
   };
 }
@@ -128,10 +144,19 @@ interface LegacyMap {
   readonly innerIndex: number;
 }
 
-function legacyMaps(elf: Elf): MapPlace[] {
-  return elf.sections
-    .filter(section => section.name === 'maps' && section.data.length > 0)
-    .flatMap(section => linkInner(legacySection(elf, section)));
+function legacyMaps(elf: Elf, tails: readonly TailProgram[]): MapPlace[] {
+  const maps = elf.sections
+    .filter(section => (section.name === 'maps' || section.name.startsWith('maps/')) && section.data.length > 0)
+    .flatMap(section => legacySection(elf, section));
+  for (const tail of tails) {
+    if (maps.some(map => map.id === tail.map && map.place.spec.type === 'prog_array')) continue;
+    throw new ObjectError(
+      'bad_program_section',
+      `program ${tail.program}: its section ${tail.map}/${tail.key} means slot ${tail.key} of the prog array with id ${tail.map}, which no map has`,
+      { section: `${tail.map}/${tail.key}`, symbol: tail.program },
+    );
+  }
+  return fillLegacy(maps, tails);
 }
 
 function legacySection(elf: Elf, section: Section): LegacyMap[] {
@@ -146,8 +171,8 @@ function legacySection(elf: Elf, section: Section): LegacyMap[] {
   const view = new DataView(section.data.buffer, section.data.byteOffset, section.data.byteLength);
   return symbols.map((symbol, i) => {
     const { name, value: offset } = symbol;
-    const size = (symbols[i + 1]?.value ?? section.size) - offset;
-    if (size < LEGACY_FIELDS || offset + LEGACY_FIELDS > section.size) {
+    const size = Math.min(symbols[i + 1]?.value ?? section.size, section.size) - offset;
+    if (size < LEGACY_FIELDS) {
       throw badMap(name, `expected a struct bpf_map_def of at least ${LEGACY_FIELDS} bytes, got ${size}`, 'maps');
     }
     const word = (at: number): number => (at + 4 <= size ? view.getUint32(offset + at, true) : 0);
@@ -174,10 +199,21 @@ function legacySection(elf: Elf, section: Section): LegacyMap[] {
   });
 }
 
-/** iproute2's map-in-map: the outer names the inner's id; an inner with an index is also put in that slot. */
-function linkInner(maps: readonly LegacyMap[]): MapPlace[] {
-  return maps.map(({ place, innerId }) => {
+/**
+ * What iproute2 fills maps with. Map-in-map: the outer names the inner's id; an inner with an index is also put in that
+ * slot. Prog arrays: the programs whose section is called `id/index`.
+ */
+function fillLegacy(maps: readonly LegacyMap[], tails: readonly TailProgram[]): MapPlace[] {
+  return maps.map(({ place, id, innerId }) => {
     const { spec } = place;
+    if (spec.type === 'prog_array') {
+      const contents = tails.filter(tail => tail.map === id).map(({ key, program }) => ({ key, program }));
+      for (const { key, program } of contents) {
+        if (key >= spec.maxEntries)
+          throw badMap(spec.name, `program ${program} belongs in slot ${key} of ${spec.maxEntries}`, 'maps');
+      }
+      return { ...place, spec: { ...spec, contents } };
+    }
     if (innerId === 0 || (spec.type !== 'array_of_maps' && spec.type !== 'hash_of_maps')) return place;
     const inners = maps.filter(map => map.id === innerId);
     const template = inners[0];
@@ -258,7 +294,7 @@ function staticEntry(
   const { name, type, maxEntries } = home.spec;
   const at = relocation.offset - home.offset - (home.values ?? 0);
   const key = at / 8;
-  if (home.values === undefined || at < 0 || at % 8 !== 0 || relocation.offset + 8 > section.size) {
+  if (home.values === undefined || at < 0 || at % 8 !== 0 || relocation.offset + 8 > section.data.length) {
     throw badMap(name, `relocation at ${relocation.offset} is not in its values`, '.maps');
   }
   if (
@@ -435,14 +471,7 @@ function dataMaps(elf: Elf, btf: Btf | undefined): MapPlace[] {
         },
       );
     }
-    const relocation = elf.relocations(section)[0];
-    if (relocation !== undefined) {
-      throw new ObjectError(
-        'unsupported_relocation',
-        `${name}+${relocation.offset} should hold the address of ${relocation.symbol.name}, but data maps cannot hold addresses`,
-        { section: name, symbol: relocation.symbol.name, offset: relocation.offset },
-      );
-    }
+    const address = elf.relocations(section)[0];
     const datasecId = btf?.find(name, 'datasec');
     const datasec = datasecId === undefined ? undefined : btf?.type(datasecId);
     // As libbpf: user space gets a mapping only where there are named variables that are not static.
@@ -466,6 +495,7 @@ function dataMaps(elf: Elf, btf: Btf | undefined): MapPlace[] {
       dataSection: name,
       frozen: readOnly,
     };
-    return [{ section: section.index, offset: 0, size: section.size, spec }];
+    const place: MapPlace = { section: section.index, offset: 0, size: section.size, spec };
+    return [address === undefined ? place : { ...place, address }];
   });
 }

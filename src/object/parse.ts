@@ -8,8 +8,8 @@ import { ObjectError } from './errors.ts';
 import { Externs } from './externs.ts';
 import { type FunctionTable, readFunctions } from './functions.ts';
 import { Linker } from './link.ts';
-import { readMaps } from './maps.ts';
-import { type ProgramKind, programSection } from './sections.ts';
+import { readMaps, type TailProgram } from './maps.ts';
+import { type ProgramKind, programSection, tailSection } from './sections.ts';
 import type { Collection, ProgramSpec, UnsupportedProgram } from './spec.ts';
 
 export interface ParseOptions {
@@ -42,7 +42,7 @@ export function parseObject(bytes: Uint8Array, options: ParseOptions = {}): Coll
   const license = readLicense(elf);
   const functions = readFunctions(elf, btf, ext);
   const { programs: kinds, unsupported } = programKinds(functions, options.skipUnsupported ?? false);
-  const table = readMaps(elf, btf, programAt(functions));
+  const table = readMaps(elf, btf, programAt(functions), tailPrograms(functions));
   const externs = new Externs(btf);
   const core = new CoreRelocator(ext, btf, targetBtf(options.targetBtf));
   const linker = new Linker({
@@ -109,7 +109,7 @@ function programKinds(
   const programs = new Map<string, ProgramKind>();
   const unsupported: UnsupportedProgram[] = [];
   for (const { name, section, isProgram } of functions.functions) {
-    if (!isProgram) continue;
+    if (!isProgram || tailSection(section.name) !== undefined) continue;
     const meaning = programSection(section.name);
     if (meaning?.supported) {
       programs.set(section.name, meaning.kind);
@@ -126,7 +126,26 @@ function programKinds(
     }
     unsupported.push({ name, section: section.name, kernelType: meaning?.kernelType });
   }
+  const tails = functions.functions.filter(fn => fn.isProgram && tailSection(fn.section.name) !== undefined);
+  const [kind, ...others] = new Map([...programs.values()].map(each => [each.type, each])).values();
+  for (const { name, section } of tails) {
+    if (kind === undefined || others.length > 0) {
+      throw new ObjectError(
+        'unknown_program_section',
+        `program ${name}: section ${section.name} makes it a tail-call target of the type of its callers, but the object has ${kind === undefined ? 'no other program' : 'programs of several types'}`,
+        { section: section.name, symbol: name },
+      );
+    }
+    programs.set(section.name, kind);
+  }
   return { programs, unsupported };
+}
+
+function tailPrograms(functions: FunctionTable): TailProgram[] {
+  return functions.functions.flatMap(({ name, section, isProgram }) => {
+    const tail = isProgram ? tailSection(section.name) : undefined;
+    return tail === undefined ? [] : [{ ...tail, program: name }];
+  });
 }
 
 function programAt(functions: FunctionTable): (symbol: ElfSymbol, offset: number) => string | undefined {

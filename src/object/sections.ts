@@ -47,6 +47,7 @@ const SUPPORTED: readonly (readonly [name: string, kind: ProgramKind])[] = [
   ['cgroup_skb/ingress', kind('cgroup_skb', 'cgroup_inet_ingress')],
   ['cgroup_skb/egress', kind('cgroup_skb', 'cgroup_inet_egress')],
   ['cgroup/skb', kind('cgroup_skb')],
+  ['cgroup_skb', kind('cgroup_skb')],
   ['raw', kind('raw')],
 ];
 
@@ -117,4 +118,10 @@ export function programSection(name: string): SectionMeaning {
 
 function hasSuffix(name: string, prefix: string): boolean {
   return name.startsWith(prefix) && /^[^a-z]/.test(name.slice(prefix.length));
+}
+
+/** iproute2's `id/index`: the program belongs in slot `index` of the prog array with that id; its type is its callers'. */
+export function tailSection(name: string): { readonly map: number; readonly key: number } | undefined {
+  const match = /^(\d{1,9})\/(\d{1,9})$/.exec(name);
+  return match === null ? undefined : { map: Number(match[1]), key: Number(match[2]) };
 }

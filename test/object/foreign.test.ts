@@ -42,7 +42,8 @@ describe.skipIf(objects.length === 0)('objects of xdp-tools', () => {
       expect(programs.size).toBeGreaterThan(0);
       expect(maps.size).toBeGreaterThan(0);
     }
-    if (bpftool === undefined) return;
+    // Loading takes the kernel seconds, and only says something where subprograms are placed.
+    if (bpftool === undefined || [...programs.values()].every(program => program.subprograms.length === 1)) return;
     const { subprograms } = loadInKernel(bpftool, path);
     for (const program of programs.values()) {
       const [, ...rest] = program.subprograms;

@@ -74,7 +74,7 @@ test.for(COMPILERS)('the same by $label', ({ compile }) => {
   checkPipeline(parseObject(readObject(compile('pipeline'))).maps);
 });
 
-test('iproute2 definitions: pinning, inner map by id, inner map placed by index', () => {
+test('iproute2 definitions: pinning, inner maps and tail-call targets by id and index', () => {
   const { maps, programs, license, btf } = parseObject(fixture('legacy'));
   const inner = { ...spec, name: 'inner', type: 'hash', keySize: 4, valueSize: 8, maxEntries: 10 };
   expect([...maps.values()]).toEqual([
@@ -90,7 +90,17 @@ test('iproute2 definitions: pinning, inner map by id, inner map placed by index'
       inner,
       contents: [{ key: 2, map: 'inner' }],
     },
+    {
+      ...spec,
+      name: 'calls',
+      type: 'prog_array',
+      keySize: 4,
+      valueSize: 4,
+      maxEntries: 8,
+      contents: [{ key: 5, program: 'tail_five' }],
+    },
   ]);
+  expect(programs.get('tail_five')).toMatchObject({ type: 'sched_cls', section: '2/5' });
   expect(license).toBe('Dual MIT/GPL');
   expect(btf).toBeUndefined();
   expect(programs.get('count')).toMatchObject({ type: 'sched_cls', section: 'classifier/ingress', lines: [] });

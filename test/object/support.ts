@@ -19,7 +19,7 @@ export interface Compiler {
 
 let directory: string | undefined;
 /** Removed when the process ends. */
-export function scratchDirectory(): string {
+function scratchDirectory(): string {
   if (directory === undefined) {
     const made = mkdtempSync(join(tmpdir(), 'switchyard-object-'));
     directory = made;
