@@ -40,7 +40,15 @@ const ROUTER = mac('00:00:5e:00:53:01');
 const HOST_A = mac('00:00:5e:00:53:aa');
 const HOST_B = mac('00:00:5e:00:53:bb');
 const BROADCAST = mac('ff:ff:ff:ff:ff:ff');
-const TYPE = { ipv4: 0x0800, arp: 0x0806, vlan: 0x8100, ipv6: 0x86dd, lldp: 0x88cc, qinq: 0x88a8 } as const;
+const TYPE = {
+  ipv4: 0x0800,
+  arp: 0x0806,
+  vlan: 0x8100,
+  ipv6: 0x86dd,
+  lldp: 0x88cc,
+  qinq: 0x88a8,
+  experimental: 0x88b5,
+} as const;
 
 const ROUTER_IP4 = '192.0.2.1';
 const ROUTER_IP6 = '2001:db8::1';
@@ -173,6 +181,15 @@ function arp(operation: number, sender: string, target: string, hardwareLength =
   );
 }
 
+/** RFC 1035: the address of www.example.com, asked for or answered. */
+function dns(answer: boolean): Bytes {
+  const name = [...['www', 'example', 'com'].flatMap(label => [label.length, ...text(label)]), 0];
+  const question = [...name, ...u16(1), ...u16(1)];
+  const header = [u16(0x1234), u16(answer ? 0x8180 : 0x0100), u16(1), u16(answer ? 1 : 0), u16(0), u16(0)].flat();
+  const record = [...u16(0xc00c), ...u16(1), ...u16(1), ...u32(300), ...u16(4), ...ip4('198.51.100.20')];
+  return [...header, ...question, ...(answer ? record : [])];
+}
+
 const cut = (frame: Bytes, length: number): Bytes => frame.slice(0, length);
 
 /** A short TCP conversation between a client of network A and a server of network B, both directions. */
@@ -193,9 +210,9 @@ function conversation(client: string, server: string, port: number): Bytes[] {
 function frames(): Bytes[] {
   const [a, b, c] = ['192.0.2.10', '198.51.100.20', '203.0.113.200'];
   const [a6, b6] = ['2001:db8:1::10', '2001:db8:2::20'];
-  const query = text('an example query');
+  const query = dns(false);
   const syn = tcp4(a, b, [40000, 22], FLAGS.syn);
-  const dns = udp4(a, b, [50000, 53], query);
+  const lookup = udp4(a, b, [50000, 53], query);
   const ping = icmp4(a, ROUTER_IP4, 8, text('abcdefgh'));
   const scan = (flags: number): Bytes => tcp4(a, b, [41000, 80], flags);
   return [
@@ -238,20 +255,20 @@ function frames(): Bytes[] {
     tcp4(a, b, [40000, 22], FLAGS.syn, [], 4),
     tcp4(a, b, [40000, 22], FLAGS.syn, [], 8),
     // Datagrams.
-    dns,
-    udp4(b, a, [53, 50000], text('an example answer, a little longer than the query')),
+    lookup,
+    udp4(b, a, [53, 50000], dns(true)),
     udp4(a, c, [50001, 123], new Array<number>(48).fill(0)),
-    tagged(dns, [TYPE.vlan, 10]),
-    tagged(dns, [TYPE.qinq, 100], [TYPE.vlan, 10]),
+    tagged(lookup, [TYPE.vlan, 10]),
+    tagged(lookup, [TYPE.qinq, 100], [TYPE.vlan, 10]),
     udp6(a6, b6, [50002, 53], query),
-    udp6(b6, a6, [53, 50002], query),
-    udp4(a, ROUTER_IP4, [50003, 161], query),
+    udp6(b6, a6, [53, 50002], dns(true)),
+    udp4(a, ROUTER_IP4, [50003, 7], text('echo this')),
     udp4(a, b, [50004, 0], query),
     udp4(a, b, [50005, 53], query, 7),
     udp4(a, b, [50005, 53], query, 100),
     // No route: the network stack may have one. No transport stage: GRE. A later fragment.
     udp4(a, '203.0.113.9', [50006, 53], query),
-    ipv4(a, b, PROTOCOL.gre, [0, 0, 8, 0, ...query]),
+    ipv4(a, b, PROTOCOL.gre, [0, 0, ...u16(TYPE.experimental), ...text('tunnelled')]),
     ipv4(a, b, PROTOCOL.udp, query, { fragment: 0x00b9 }),
     udp6(a6, '2001:db8:ffff::1', [50007, 53], query),
     // IPv4 headers with one thing wrong each.
@@ -265,12 +282,12 @@ function frames(): Bytes[] {
     // Cut off in each header.
     cut(syn, 14 + 19),
     cut(syn, 14 + 20 + 10),
-    cut(tagged(dns, [TYPE.vlan, 10]), 16),
+    cut(tagged(lookup, [TYPE.vlan, 10]), 16),
     cut(ipv6(a6, b6, PROTOCOL.udp, datagram([1, 2], [])), 14 + 39),
     ipv4(a, b, PROTOCOL.icmp, [8, 0, 0]),
     ipv4(a, b, PROTOCOL.udp, [0, 1, 0, 2]),
     // Three tags are one too many; what is neither IP nor ARP is for the stack.
-    tagged(dns, [TYPE.qinq, 1], [TYPE.vlan, 2], [TYPE.vlan, 3]),
+    tagged(lookup, [TYPE.qinq, 1], [TYPE.vlan, 2], [TYPE.vlan, 3]),
     ethernet(TYPE.lldp, new Array<number>(46).fill(0), BROADCAST, HOST_B),
     tagged(ethernet(TYPE.lldp, new Array<number>(46).fill(0), BROADCAST, HOST_B), [TYPE.vlan, 10]),
     ethernet(46, [0x42, 0x42, 3, ...new Array<number>(43).fill(0)], BROADCAST, HOST_B),
