@@ -243,7 +243,7 @@ function badTarget(lowered: Lowered, slot: number, target: number, expected: str
   );
 }
 
-export function roundTo16(bytes: number): number {
+function roundTo16(bytes: number): number {
   return (bytes + 15) & ~15;
 }
 

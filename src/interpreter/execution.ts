@@ -25,7 +25,6 @@ import { type Decoded, SLOT_SHIFT } from './decode.ts';
 import { InterpreterError } from './errors.ts';
 import { functionLocation } from './function-address.ts';
 import * as int64 from './int64.ts';
-import type { LinkedProgram } from './linked-program.ts';
 
 /** Tail calls that one run may make (the kernel's MAX_TAIL_CALL_CNT): 34 program runs. */
 export const MAX_TAIL_CALLS = 33;
@@ -40,7 +39,6 @@ export interface Host {
   readonly runContext: bigint;
   /** Lowest address of the stack region. */
   readonly stackBottom: number;
-  decoded(program: LinkedProgram): Decoded;
   routine(name: string): Decoded;
   service(name: string): (a: bigint, b: bigint, c: bigint, d: bigint, e: bigint) => bigint;
   programById(id: number): Decoded | undefined;
@@ -61,7 +59,7 @@ export class Execution {
   instructions = 0;
 
   private readonly host: Host;
-  private readonly entry: Decoded;
+  private entry: Decoded;
   private frames = 0;
   private saved = new Int32Array(SAVED_WORDS * 8);
   private readonly callers: Decoded[] = [];
@@ -74,6 +72,21 @@ export class Execution {
     this.entry = entry;
     this.current = entry;
     this.depth = entry.stackDepth;
+    this.start(entry, args, stackTop);
+  }
+
+  /** Begins a new run in the place of one that has ended. */
+  start(entry: Decoded, args: readonly bigint[], stackTop: bigint): void {
+    this.entry = entry;
+    this.current = entry;
+    this.depth = entry.stackDepth;
+    this.slot = 0;
+    this.tailCalls = 0;
+    this.finished = false;
+    this.instructions = 0;
+    this.frames = 0;
+    this.low.fill(0);
+    this.high.fill(0);
     for (let i = 0; i < args.length; i++) this.setRegister(1 + i, args[i]!);
     this.setRegister(10, stackTop);
     this.checkStack();

@@ -9,11 +9,11 @@ import { InterpreterError } from './errors.ts';
 import { Execution, type Host, stackTopOf } from './execution.ts';
 import type { LinkedProgram } from './linked-program.ts';
 
-export type Service = (a: bigint, b: bigint, c: bigint, d: bigint, e: bigint) => bigint;
+type Service = (a: bigint, b: bigint, c: bigint, d: bigint, e: bigint) => bigint;
 
 export interface InterpreterEnvironment {
   readonly arena: Arena;
-  /** Address of the RunContext (memory/layout.ts); its `stackTop` must be set. */
+  /** Address of the RunContext (memory/layout.ts); its `stackTop` must be set when the interpreter is made. */
   readonly runContext: bigint;
   /** Bytes of stack below `stackTop`. Default 64 KiB: 34 programs of 512 bytes, nested by subprograms that tail-call, need 17. */
   readonly stackSize?: number;
@@ -48,13 +48,29 @@ const STOP_INTERVAL = 1 << 16;
 const DEFAULT_STACK_SIZE = 64 * 1024;
 
 export class Interpreter {
-  private readonly env: InterpreterEnvironment;
+  private readonly host: Host;
+  private readonly stackTop: bigint;
   private readonly decodedPrograms = new WeakMap<LinkedProgram, Decoded>();
   /** The run in progress, when a service starts another on top of it. */
   private active: Execution | undefined;
+  /** A run that has ended: its memory serves the next one. */
+  private idle: Execution | undefined;
 
+  /** @throws MemoryError where `env.runContext` does not lie in the arena. */
   constructor(env: InterpreterEnvironment) {
-    this.env = env;
+    const { arena, runContext } = env;
+    this.stackTop = stackTopOf(arena, runContext);
+    this.host = {
+      arena,
+      runContext,
+      stackBottom: Number(this.stackTop) - (env.stackSize ?? DEFAULT_STACK_SIZE),
+      routine: name => this.decoded(env.routine(name)),
+      service: name => env.service(name),
+      programById: id => {
+        const found = env.programById(id);
+        return found === undefined ? undefined : this.decoded(found);
+      },
+    };
   }
 
   /**
@@ -69,22 +85,8 @@ export class Interpreter {
         count: args.length,
       });
     }
-    const { arena, runContext } = this.env;
-    const stackTop = stackTopOf(arena, runContext);
-    const host: Host = {
-      arena,
-      runContext,
-      stackBottom: Number(stackTop) - (this.env.stackSize ?? DEFAULT_STACK_SIZE),
-      decoded: p => this.decoded(p),
-      routine: name => this.decoded(this.env.routine(name)),
-      service: name => this.env.service(name),
-      programById: id => {
-        const found = this.env.programById(id);
-        return found === undefined ? undefined : this.decoded(found);
-      },
-    };
     const below = this.active;
-    const execution = new Execution(host, this.decoded(program), args, below?.stackPointer ?? stackTop);
+    const execution = this.begin(this.decoded(program), args, below?.stackPointer ?? this.stackTop);
     this.active = execution;
     try {
       if (options.onInstruction === undefined) {
@@ -92,10 +94,19 @@ export class Interpreter {
       } else {
         runObserved(execution, options.onInstruction, options);
       }
+      return execution.register(0);
     } finally {
       this.active = below;
+      this.idle = execution;
     }
-    return execution.register(0);
+  }
+
+  private begin(entry: Decoded, args: readonly bigint[], stackTop: bigint): Execution {
+    const { idle } = this;
+    if (idle === undefined) return new Execution(this.host, entry, args, stackTop);
+    this.idle = undefined;
+    idle.start(entry, args, stackTop);
+    return idle;
   }
 
   private decoded(program: LinkedProgram): Decoded {

@@ -21,7 +21,7 @@ export function map(name: string, type: MapType, maxEntries = 8, valueSize = 4):
   return { name, type, keySize: 4, valueSize, maxEntries, flags: 0, contents: [] };
 }
 
-export function verified(insns: readonly Instruction[], setup: Setup = {}): Verified {
+function verified(insns: readonly Instruction[], setup: Setup = {}): Verified {
   const { type = 'xdp', dead = [], context = {}, maps = [], options: _, ...facts } = setup;
   const contextEntries = Object.entries(context).map(([slot, offset]) => [Number(slot), offset] as const);
   const reachable = new Uint8Array(insns.length).fill(1);
