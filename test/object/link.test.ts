@@ -145,6 +145,45 @@ describe('externs', () => {
   });
 });
 
+describe('an object that an assembler left, without sizes, types and BTF', () => {
+  const { programs, maps } = parseObject(fixture('plain'));
+
+  test('global symbols start functions', () => {
+    expect([...programs.keys()]).toEqual(['sum', 'again']);
+    expect(programs.get('again')!.insns).toHaveLength(2);
+    expect(programs.get('sum')!.subprograms).toEqual([
+      { name: 'sum', start: 0, linkage: 'static', btfId: undefined },
+      { name: 'double_it', start: 4, linkage: 'static', btfId: undefined },
+      { name: 'helper_two', start: 11, linkage: 'static', btfId: undefined },
+    ]);
+    expect(maps.size).toBe(0);
+  });
+
+  test('calls are relocated', () => {
+    const calls = programs
+      .get('sum')!
+      .insns.flatMap((insn, at) => (insn.kind === 'callSubprogram' ? [at + 1 + insn.offset] : []));
+    expect(calls).toEqual([4, 11]);
+  });
+});
+
+describe('data that holds addresses', () => {
+  test('is no map where no program uses it', () => {
+    const { maps, programs } = parseObject(fixture('addresses'));
+    expect([...maps.keys()]).not.toContain('.data.names');
+    expect(programs.size).toBe(1);
+  });
+
+  test('is refused where one does', () => {
+    expect(() => parseObject(fixture('addresses-used'))).toThrow(
+      expect.objectContaining({
+        code: 'unsupported_relocation',
+        details: { section: '.data.names', symbol: '.rodata.str1.1', offset: 0 },
+      }),
+    );
+  });
+});
+
 const bpftool = kernelLoader();
 const objects = [
   { label: 'fixture', path: () => join(FIXTURES, 'pipeline.o') },
@@ -154,14 +193,20 @@ const objects = [
 describe.skipIf(bpftool === undefined)('against libbpf and the kernel', () => {
   test.for(objects)('$label: same subprograms at the same slots, same instructions', ({ path }) => {
     const object = path();
-    const { subprograms, listings, text: log } = loadInKernel(bpftool!, object);
+    const { subprograms, listings, sources, text: log } = loadInKernel(bpftool!, object);
     const collection: Collection = parseObject(readObject(object));
     let compared = 0;
+    let lines = 0;
     for (const program of collection.programs.values()) {
       const [, ...rest] = program.subprograms;
       expect(new Map(rest.map(({ name, start }) => [name, start])), program.name).toEqual(
         subprograms.get(program.name) ?? new Map(),
       );
+      for (const [slot, { text, line }] of sources.get(program.name) ?? []) {
+        const found = program.lines.findLast(candidate => candidate.insn <= slot);
+        expect({ text: found?.text, line: found?.line }, `${program.name} ${slot}`).toEqual({ text, line });
+        lines++;
+      }
       const listing = listings.get(program.name);
       if (listing === undefined) continue;
       const bytes = opcodes(program);
@@ -178,6 +223,7 @@ describe.skipIf(bpftool === undefined)('against libbpf and the kernel', () => {
       expect(listing.size, program.name).toBe(covered);
     }
     expect(subprograms.size).toBe(4);
+    if (/^; .* @ \S+:\d+$/m.test(log)) expect(lines).toBeGreaterThan(15);
     if (log.includes('Live regs before insn')) expect(compared).toBeGreaterThan(100);
   });
 });

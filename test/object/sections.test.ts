@@ -30,6 +30,7 @@ test.for([
   ['cgroup_skb/ingress', 'cgroup_skb', 'cgroup_inet_ingress', false],
   ['cgroup_skb/egress', 'cgroup_skb', 'cgroup_inet_egress', false],
   ['cgroup/skb', 'cgroup_skb', undefined, false],
+  ['cgroup_skb', 'cgroup_skb', undefined, false],
   ['raw', 'raw', undefined, false],
   ['raw/sum', 'raw', undefined, false],
 ] as const)('%s', ([name, type, attachType, xdpFrags]) => {

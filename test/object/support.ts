@@ -62,6 +62,8 @@ export interface LoadReport {
   readonly patches: ReadonlyMap<string, ReadonlyMap<number, bigint | 'poison'>>;
   /** The kernel's listing, `(opcode) text` by slot, of each program that it looked at. Empty on kernels that print none. */
   readonly listings: ReadonlyMap<string, ReadonlyMap<number, { readonly opcode: number; readonly text: string }>>;
+  /** Source lines that the verifier printed above instructions: by program and slot. Empty on kernels that print no line numbers. */
+  readonly sources: ReadonlyMap<string, ReadonlyMap<number, { readonly text: string; readonly line: number }>>;
   readonly text: string;
 }
 
@@ -80,6 +82,8 @@ export function loadInKernel(bpftool: string, object: string): LoadReport {
   const subprograms = new Map<string, Map<string, number>>();
   const patches = new Map<string, Map<number, bigint | 'poison'>>();
   const listings = new Map<string, Map<number, { opcode: number; text: string }>>();
+  const sources = new Map<string, Map<number, { text: string; line: number }>>();
+  let source: { text: string; line: number } | undefined;
   let loading = '';
   let main = '';
   const of = <K, V>(map: Map<string, Map<K, V>>, name: string): Map<K, V> => {
@@ -98,10 +102,17 @@ export function loadInKernel(bpftool: string, object: string): LoadReport {
     if (match) of(patches, match[1]!).set(Number(match[2]), 'poison');
     match = /prog '(\S+)': -- BEGIN PROG LOAD LOG --/.exec(line);
     if (match) loading = match[1]!;
+    match = /^; (.*) @ \S+:(\d+)$/.exec(line);
+    if (match) source = { text: match[1]!, line: Number(match[2]) };
+    match = /^(\d+): \([0-9a-f]{2}\) /.exec(line);
+    if (match) {
+      if (source !== undefined) of(sources, loading).set(Number(match[1]), source);
+      source = undefined;
+    }
     match = /^ +(\d+): [.0-9]+ \(([0-9a-f]{2})\) (.*)$/.exec(line);
     if (match) of(listings, loading).set(Number(match[1]), { opcode: Number.parseInt(match[2]!, 16), text: match[3]! });
   }
-  return { subprograms, patches, listings, text };
+  return { subprograms, patches, listings, sources, text };
 }
 
 /** bpftool, where it is installed and may load programs. Under CI it must be. */
