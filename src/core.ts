@@ -3,7 +3,7 @@
  * browser. The package's main entry adds native execution on top.
  */
 
-export { type Capture, type CapturedPacket, readCapture, writeCapture } from './capture/capture.ts';
+export { type Capture, type CapturePacket, readCapture, writeCapture } from './capture/capture.ts';
 export { SwitchyardError } from './errors.ts';
 export { assemble } from './isa/assembler.ts';
 export { decode, encode } from './isa/codec.ts';

@@ -1,6 +1,6 @@
 /** What differs between a person's terminal and a pipe: colour and progress. */
 
-const colour = process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined;
+const colour = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
 
 function paint(code: number): (text: string) => string {
   return text => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);

@@ -73,9 +73,12 @@ export const Batch = {
   stop: 36,
   /** u64, out: packets run. */
   done: 40,
+  /** struct timespec ×2, out: monotonic time at the first and after the last packet. */
+  started: 48,
+  ended: 64,
   /** u64 × HISTOGRAM.slots, out. */
-  histogram: 48,
-  size: 48 + HISTOGRAM.slots * 8,
+  histogram: 80,
+  size: 80 + HISTOGRAM.slots * 8,
 } as const;
 
 /** skb->ifindex and the like default to this device. */
@@ -265,6 +268,10 @@ const replay: Routine = {
   name: 'replay',
   text: `
   r6 = r1
+  r1 = 1                                          ; CLOCK_MONOTONIC
+  r2 = r6
+  r2 += ${Batch.started}
+  call service clock_gettime
 pass:
   r1 = *(u32 *)(r6 + ${Batch.repeat})
   if r1 == 0 goto finished
@@ -329,6 +336,10 @@ offline:
   r1 = 0
   ax = run_context
   r1 = xchg_64(ax + ${RunContext.epoch}, r1)
+  r1 = 1
+  r2 = r6
+  r2 += ${Batch.ended}
+  call service clock_gettime
   r0 = r9
   exit
 `,

@@ -25,6 +25,7 @@ export class InterpreterBackend implements Backend {
   readonly codeUsage = 0;
   readonly #arena: Arena;
   readonly #contexts: Contexts;
+  readonly #services: Services;
   readonly #interpreter: Interpreter;
   readonly #texts: ReadonlyMap<string, Routine>;
   readonly #routines = new Map<string, LinkedProgram>();
@@ -33,6 +34,7 @@ export class InterpreterBackend implements Backend {
   constructor(arena: Arena, contexts: Contexts, routines: readonly Routine[], services: Services) {
     this.#arena = arena;
     this.#contexts = contexts;
+    this.#services = services;
     this.#texts = new Map(routines.map(routine => [routine.name, routine]));
     this.#interpreter = new Interpreter({
       arena,
@@ -94,6 +96,7 @@ export class InterpreterBackend implements Backend {
     const first = view.getBigUint64(context.batch + Batch.descriptors, true);
     const count = view.getUint32(context.batch + Batch.count, true);
     const nested = view.getBigUint64(epoch, true);
+    this.#stamp(context.batch + Batch.started);
     try {
       for (let pass = view.getUint32(context.batch + Batch.repeat, true); pass > 0; pass--) {
         for (let i = 0; i < count; i++) {
@@ -111,6 +114,7 @@ export class InterpreterBackend implements Backend {
       return false;
     } finally {
       view.setBigUint64(epoch, nested, true);
+      this.#stamp(context.batch + Batch.ended);
     }
   }
 
@@ -121,6 +125,11 @@ export class InterpreterBackend implements Backend {
         'the interpreter runs on the control thread only; use workers: 1 or backend "native"',
       ),
     );
+  }
+
+  /** Writes the monotonic time as a struct timespec, as the routine does by clock_gettime. */
+  #stamp(offset: number): void {
+    this.#services.clock_gettime(1n, this.#arena.address(offset), 0n, 0n, 0n);
   }
 
   #count(batch: number, r0: bigint): void {

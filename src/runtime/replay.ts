@@ -42,7 +42,7 @@ export interface ReplayResult {
   readonly bytes: number;
   /** How often each verdict was given. */
   readonly verdicts: Readonly<Record<string, number>>;
-  /** Wall-clock time of the native calls, ns; the longest of the threads. */
+  /** Wall-clock time inside the batches, ns, without what JS does around them; the longest of the threads. */
   readonly elapsedNs: number;
   /** True where a signal or the end of the runtime cut it short. */
   readonly stopped: boolean;
@@ -208,9 +208,7 @@ async function runSteps(
       const loaded = step.keep ? memory.loadFrames(step.packets) : memory.loadInputs(step.packets);
       prepare(target, context, loaded.descriptors, loaded.count, step.repeat);
       if (options.signal?.aborted) stop();
-      const start = target.services.now();
       totals.stopped = await target.backend.runBatchAsync(context, target.installed);
-      totals.elapsedNs += target.services.now() - start;
       collect(target, context, step, memory, totals);
       if (totals.stopped) break;
     }
@@ -223,9 +221,7 @@ async function runSteps(
 function runStep(target: RunTarget, context: ContextBlock, memory: PacketMemory, step: Step, totals: Totals): void {
   const loaded = step.keep ? memory.loadFrames(step.packets) : memory.loadInputs(step.packets);
   prepare(target, context, loaded.descriptors, loaded.count, step.repeat);
-  const start = target.services.now();
   totals.stopped = target.backend.runBatch(context, target.installed);
-  totals.elapsedNs += target.services.now() - start;
   collect(target, context, step, memory, totals);
 }
 
@@ -286,6 +282,8 @@ function collect(target: RunTarget, context: ContextBlock, step: Step, memory: P
   const done = Number(view.getBigUint64(batch + Batch.done, true));
   view.setBigUint64(batch + Batch.done, 0n, true);
   totals.packets += done;
+  const time = (at: number) => Number(view.getBigInt64(at, true)) * 1e9 + Number(view.getBigInt64(at + 8, true));
+  totals.elapsedNs += time(batch + Batch.ended) - time(batch + Batch.started);
   const perPass = step.packets.reduce((sum, packet) => sum + packet.data.length, 0);
   const passes = step.packets.length === 0 ? 0 : Math.floor(done / step.packets.length);
   totals.bytes += passes * perPass;
