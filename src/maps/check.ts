@@ -2,6 +2,7 @@
 import type { MapSpec, MapType } from '../object/spec.ts';
 import type { Errno } from './errors.ts';
 import { MapError } from './errors.ts';
+import { isLru, isPerCpu } from './families.ts';
 import { MAP_TYPE, MapFlag } from './uapi.ts';
 
 /** Largest block that the kernel's kmalloc gives, bytes; keys and values of hashes must fit in one together. */
@@ -24,7 +25,7 @@ const HASH_FLAGS = MapFlag.noPrealloc | MapFlag.noCommonLru | MapFlag.numaNode |
 type Check = (spec: MapSpec, refuse: (errno: Errno, why: string) => never) => void;
 
 const array: Check = (spec, refuse) => {
-  const perCpu = spec.type === 'percpu_array';
+  const perCpu = isPerCpu(spec.type);
   if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0');
   if (spec.keySize !== 4) refuse('EINVAL', `keys of an array have 4 bytes, not ${spec.keySize}`);
   if (spec.valueSize === 0) refuse('EINVAL', 'value_size must not be 0');
@@ -51,11 +52,17 @@ const descriptors: Check = (spec, refuse) => {
 };
 
 const hash: Check = (spec, refuse) => {
-  const perCpu = spec.type === 'percpu_hash';
+  const perCpu = isPerCpu(spec.type);
+  const lru = isLru(spec.type);
+  const perCpuLists = (spec.flags & MapFlag.noCommonLru) !== 0;
   checkFlags(spec, HASH_FLAGS, refuse);
-  if ((spec.flags & MapFlag.noCommonLru) !== 0) refuse('EINVAL', 'BPF_F_NO_COMMON_LRU is for LRU hashes only');
-  if (perCpu && (spec.flags & MapFlag.numaNode) !== 0)
-    refuse('EINVAL', 'BPF_F_NUMA_NODE does not go with per-CPU maps');
+  if (!lru && perCpuLists) refuse('EINVAL', 'BPF_F_NO_COMMON_LRU is for LRU hashes only');
+  if (lru && (spec.flags & MapFlag.noPrealloc) !== 0) {
+    refuse('ENOTSUPP', 'LRU hashes are always preallocated: BPF_F_NO_PREALLOC does not go with them');
+  }
+  if ((perCpu || perCpuLists) && (spec.flags & MapFlag.numaNode) !== 0) {
+    refuse('EINVAL', 'BPF_F_NUMA_NODE does not go with what is per CPU');
+  }
   if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0');
   if (spec.keySize === 0) refuse('EINVAL', 'key_size must not be 0');
   if (spec.valueSize === 0) refuse('EINVAL', 'value_size must not be 0');
@@ -87,6 +94,8 @@ const CHECKS: Partial<Record<MapType, Check>> = {
   prog_array: descriptors,
   hash,
   percpu_hash: hash,
+  lru_hash: hash,
+  lru_percpu_hash: hash,
   devmap: targets,
   devmap_hash: targets,
   cpumap: targets,

@@ -4,6 +4,7 @@ import type { MapSpec } from '../object/spec.ts';
 import { checkSpec } from './check.ts';
 import { allocateMap, LINE, type MapEnv, roundUp } from './env.ts';
 import { MapError } from './errors.ts';
+import { isPerCpu } from './families.ts';
 import type { BpfMap } from './map.ts';
 import { ProgArray } from './prog-array.ts';
 import { type MapObject, RoutineMap } from './routine-map.ts';
@@ -41,6 +42,8 @@ function make(spec: MapSpec, env: MapEnv): BpfMap {
       return new TargetArray(spec, env);
     case 'hash':
     case 'percpu_hash':
+    case 'lru_hash':
+    case 'lru_percpu_hash':
     case 'devmap_hash':
       return new RoutineMap(spec, env, layOutHash(spec, env));
     default:
@@ -49,7 +52,7 @@ function make(spec: MapSpec, env: MapEnv): BpfMap {
 }
 
 function layOutArray(spec: MapSpec, env: MapEnv): MapObject {
-  const perCpu = spec.type === 'percpu_array';
+  const perCpu = isPerCpu(spec.type);
   const stride = roundUp(spec.valueSize, 8);
   const run = spec.maxEntries * stride;
   const cpuStride = perCpu ? roundUp(run, LINE) : 0;
@@ -67,7 +70,7 @@ function layOutArray(spec: MapSpec, env: MapEnv): MapObject {
 
 /** One block: header, spare elements' addresses, buckets, elements, and for per-CPU maps each CPU's values. */
 function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
-  const perCpu = spec.type === 'percpu_hash';
+  const perCpu = isPerCpu(spec.type);
   const { arena, cpus } = env;
   const valueStride = roundUp(spec.valueSize, 8);
   const valueOffset = HashElement.key + roundUp(spec.keySize, 8);

@@ -13,3 +13,13 @@ const FAMILIES: Partial<Record<MapType, string>> = {
 export function familyOf(type: MapType): string {
   return FAMILIES[type] ?? type;
 }
+
+/** Values are one per CPU. */
+export function isPerCpu(type: MapType): boolean {
+  return type.includes('percpu_');
+}
+
+/** A full map evicts an element for a new one. */
+export function isLru(type: MapType): boolean {
+  return type.startsWith('lru_');
+}

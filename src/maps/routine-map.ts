@@ -6,7 +6,7 @@ import { MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { Access, checkKey, type MapEnv, roundUp } from './env.ts';
 import { ERRNO, type Errno, MapError, type MapErrorCode } from './errors.ts';
-import { familyOf } from './families.ts';
+import { familyOf, isLru, isPerCpu } from './families.ts';
 import { type BpfMap, UpdateFlag } from './map.ts';
 import { checkDevice } from './target-array.ts';
 import { UPDATE_LOCK } from './uapi.ts';
@@ -35,6 +35,7 @@ export class RoutineMap implements BpfMap {
   readonly #object: MapObject;
   readonly #access: Access;
   readonly #family: string;
+  readonly #readFamily: string;
   readonly #perCpu: boolean;
   /** All entries exist from the start. */
   readonly #fixed: boolean;
@@ -53,7 +54,9 @@ export class RoutineMap implements BpfMap {
     this.valuesAddress = object.valuesAddress;
     this.memoryUsage = object.bytes;
     this.#family = familyOf(spec.type);
-    this.#perCpu = spec.type.startsWith('percpu_');
+    this.#perCpu = isPerCpu(spec.type);
+    // What user space reads does not count as used.
+    this.#readFamily = isLru(spec.type) ? this.#family.slice('lru_'.length) : this.#family;
     this.#fixed = spec.type.endsWith('array');
     this.#valueBytes = this.#perCpu ? env.cpus * roundUp(spec.valueSize, 8) : spec.valueSize;
   }
@@ -66,8 +69,8 @@ export class RoutineMap implements BpfMap {
     this.#access.read();
     const keyAddress = this.#stageKey(key);
     const value = this.#perCpu
-      ? this.#call('lookup_percpu', this.address, keyAddress, 0n)
-      : this.#call('lookup', this.address, keyAddress);
+      ? this.#env.routines.call(`${this.#readFamily}_lookup_percpu`, this.address, keyAddress, 0n)
+      : this.#env.routines.call(`${this.#readFamily}_lookup`, this.address, keyAddress);
     return value === 0n ? undefined : this.#read(value);
   }
 
@@ -229,6 +232,8 @@ export class RoutineMap implements BpfMap {
         return array
           ? ['index_out_of_range', `the index is not below max_entries, ${maxEntries}`]
           : ['map_full', `the map holds max_entries elements, ${maxEntries}; delete some first`];
+      case 'ENOMEM':
+        return ['map_full', 'no element could be evicted: all are in the hands of other threads'];
       default:
         return [
           'invalid_operation',

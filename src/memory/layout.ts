@@ -204,6 +204,8 @@ export const HashLayout = {
   freeList: 128,
   /** u32: elements taken from the pool so far; those beyond have never been used and are on no list. */
   used: 136,
+  /** u32: LRU types: where the search for an element to evict goes on. */
+  hand: 140,
   size: 192,
 } as const;
 
@@ -224,6 +226,8 @@ export const HashElement = {
   number: 12,
   /** u32: while free, the number of the next free element. */
   nextFree: 16,
+  /** u32: LRU types: 1 if looked up or updated since the hand last passed. */
+  referenced: 20,
   /** Key, padded to 8 bytes, then the value. */
   key: 24,
 } as const;

@@ -24,7 +24,7 @@ function generator(seed: number): (below: number) => number {
 }
 
 const CREATED = [
-  ...(['array', 'percpu_array', 'hash', 'percpu_hash', 'prog_array'] as const),
+  ...(['array', 'percpu_array', 'hash', 'percpu_hash', 'lru_hash', 'lru_percpu_hash', 'prog_array'] as const),
   ...(['devmap', 'devmap_hash', 'cpumap', 'xskmap', 'perf_event_array'] as const),
 ];
 
@@ -40,26 +40,31 @@ const SHAPES: readonly Partial<MapSpec>[] = [
 describe.skipIf(missing !== undefined)('maps against the running kernel', () => {
   const cpus = missing === undefined ? possibleCpus() : 1;
 
-  test.each(['array', 'percpu_array', 'hash', 'percpu_hash'] as const)('%s', type => {
+  test.each(['array', 'percpu_array', 'hash', 'percpu_hash', 'lru_hash', 'lru_percpu_hash'] as const)('%s', type => {
     const platform = createPlatform(1 << 20, cpus);
-    const shapes = SHAPES.filter(shape => type.endsWith('hash') || (shape.keySize === 4 && shape.flags === undefined));
+    const lru = type.startsWith('lru');
+    const shapes = SHAPES.filter(shape => shape.flags === undefined || (!lru && type.endsWith('hash'))).filter(
+      shape => shape.keySize === 4 || type.endsWith('hash'),
+    );
     let distinct = 0;
     for (const [index, shape] of shapes.entries()) {
-      const given = spec({ type, ...shape });
+      // The kernel's LRU maps evict long before they are full, and other keys than ours: leave them ample room.
+      const given = spec({ type, ...shape, ...(lru ? { maxEntries: 1000 } : {}) });
+      const operations = (lru ? OPERATIONS / 4 : OPERATIONS) / shapes.length;
       const next = generator(0x1234567 + index);
       const padded = Math.ceil(given.valueSize / 8) * 8;
-      const perCpu = type.startsWith('percpu');
+      const perCpu = type.includes('percpu');
       const valueBytes = perCpu ? cpus * padded : given.valueSize;
       const ours = createMap(given, { ...platform, id: 1 });
       const theirs = new KernelMap(given, valueBytes);
       // A few more keys than there is room for; array indices around the end.
-      const keys = Array.from({ length: given.maxEntries + 5 }, (_, i) => {
+      const keys = Array.from({ length: shape.maxEntries! + 5 }, (_, i) => {
         const key = new Uint8Array(given.keySize).fill(type.endsWith('array') ? 0 : i * 3);
         key[0] = i;
         return key;
       });
       const seen = new Set<string>();
-      for (let step = 0; step < OPERATIONS / shapes.length; step++) {
+      for (let step = 0; step < operations; step++) {
         const key = keys[next(keys.length)]!;
         const operation = next(10);
         if (operation < 5) {

@@ -189,6 +189,38 @@ describe.skipIf(!nativeSupported())('native threads', () => {
     map.dispose();
   });
 
+  test.each(['lru_hash', 'lru_percpu_hash'] as const)('%s: evictions by all threads at once', async type => {
+    const platform = createNativePlatform(8 << 20, THREADS + 1, worker(type));
+    const map = createMap(spec({ type, keySize: 8, valueSize: 16, maxEntries: 32 }), { ...platform, id: 1 });
+    const results = await Promise.all(
+      Array.from({ length: THREADS }, (_, thread) =>
+        platform.start(thread + 1, parameters => {
+          parameters.setBigUint64(P.map, map.address, true);
+          parameters.setBigUint64(P.iterations, 300_000n, true);
+          parameters.setBigUint64(P.random, BigInt(thread + 1) * 0x1234567890abcdfn, true);
+          // No key is stable in a map that evicts; those that are looked up and updated may be gone.
+          parameters.setBigUint64(P.stable, 20n, true);
+          parameters.setBigUint64(P.volatile, 200n, true);
+        }),
+      ),
+    );
+    const inserted = results.reduce(
+      (total, parameters) => total + Number(parameters.getBigUint64(P.inserted, true)),
+      0,
+    );
+    expect(inserted).toBeGreaterThan(1000);
+    const live = [...map.entries()];
+    expect(live.length).toBeLessThanOrEqual(32);
+    expect(freeElements(platform, map) + live.length).toBe(32);
+    expect(new Set(live.map(([bytes]) => bytes.join())).size).toBe(live.length);
+    if (type === 'lru_hash') {
+      for (const [bytes, value] of live) {
+        expect(value).toEqual(storedValue(map, 16, new DataView(bytes.buffer).getUint32(0, true)));
+      }
+    }
+    map.dispose();
+  });
+
   test('CPUs count in a per-CPU array, and atomically in an array, without losing one', async () => {
     const platform = createNativePlatform(
       8 << 20,

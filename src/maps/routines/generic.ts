@@ -6,10 +6,18 @@ import { ERRNO } from '../errors.ts';
 import { familyOf } from '../families.ts';
 import { MAP_TYPE } from '../uapi.ts';
 
-const STORES: readonly MapType[] = ['hash', 'array', 'percpu_hash', 'percpu_array', 'prog_array'];
+const STORES: readonly MapType[] = [
+  'hash',
+  'array',
+  'percpu_hash',
+  'percpu_array',
+  'lru_hash',
+  'lru_percpu_hash',
+  'prog_array',
+];
 /** Programs read these, but can't change them. */
 const TARGETS: readonly MapType[] = ['devmap', 'devmap_hash', 'cpumap', 'xskmap', 'perf_event_array'];
-const PER_CPU: readonly MapType[] = ['percpu_hash', 'percpu_array'];
+const PER_CPU: readonly MapType[] = ['percpu_hash', 'percpu_array', 'lru_percpu_hash'];
 
 function dispatch(name: string, types: readonly MapType[], operation: string, otherwise: number): Routine {
   const cases = types.map(type => `  if r0 == ${MAP_TYPE[type]} goto ${type}`);

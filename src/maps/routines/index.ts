@@ -5,6 +5,7 @@ import { familyOf } from '../families.ts';
 import { ARRAY_ROUTINES } from './array.ts';
 import { GENERIC_ROUTINES } from './generic.ts';
 import { HASH_ROUTINES } from './hash.ts';
+import { LRU_HASH_ROUTINES } from './lru-hash.ts';
 import { PROG_ARRAY_ROUTINES } from './prog-array.ts';
 import { TARGET_ROUTINES } from './target.ts';
 
@@ -14,6 +15,7 @@ export const MAP_ROUTINES: readonly Routine[] = [
   ...GENERIC_ROUTINES,
   ...ARRAY_ROUTINES,
   ...HASH_ROUTINES,
+  ...LRU_HASH_ROUTINES,
   ...PROG_ARRAY_ROUTINES,
   ...TARGET_ROUTINES,
 ];
