@@ -636,11 +636,11 @@ export class Execution {
         { program: current.program.lowered.name, insn, index: site.usedMap },
       );
     }
-    const header = this.checkedOffset(Number(map), MapHeader.size, insn);
+    const header = this.alignedOffset(Number(map), MapHeader.size, insn);
     const index = this.low[3]! >>> 0;
     if (index >= view.getUint32(header + MapHeader.maxEntries, true)) return undefined;
     if (this.tailCalls >= MAX_TAIL_CALLS) return undefined;
-    const word = this.checkedOffset(Number(map) + ProgArrayLayout.ptrs + index * 8, 8, insn);
+    const word = this.alignedOffset(Number(map) + ProgArrayLayout.ptrs + index * 8, 8, insn);
     const object = Number(Atomics.load(u64, word / 8));
     if (object === 0) return undefined;
     const id = view.getUint32(this.checkedOffset(object, ProgramObject.size, insn) + ProgramObject.id, true);
@@ -659,15 +659,21 @@ export class Execution {
   private atomic(insn: Atomic, slot: number): void {
     const base = insn.op === 'loadAcquire' ? insn.src : insn.dst;
     const address = int64.toNumber(this.low[base]!, this.high[base]!) + insn.offset;
-    const offset = this.checkedOffset(address, insn.size, slot);
-    if (offset % insn.size !== 0) {
-      throw new InterpreterError(
-        'misaligned_atomic',
-        `"${this.current.program.lowered.name}": the atomic operation at ${slot} accesses ${insn.size} bytes at 0x${address.toString(16)}, which is no multiple of its size`,
-        { program: this.current.program.lowered.name, insn: slot, address, size: insn.size },
-      );
-    }
+    const offset = this.alignedOffset(address, insn.size, slot);
     applyAtomic(this.host.arena, insn, offset, this.low, this.high);
+  }
+
+  /** For atomic accesses of the whole or the parts; structures are aligned to words of eight. */
+  private alignedOffset(address: number, size: number, insn: number): number {
+    const offset = this.checkedOffset(address, size, insn);
+    const alignment = Math.min(size, 8);
+    if (offset % alignment === 0) return offset;
+    const { name } = this.current.program.lowered;
+    throw new InterpreterError(
+      'misaligned_atomic',
+      `"${name}": the atomic operation at ${insn} accesses ${size} bytes at 0x${address.toString(16)}, which is no multiple of ${alignment}`,
+      { program: name, insn, address, size },
+    );
   }
 
   private checkedOffset(address: number, size: number, insn: number): number {
