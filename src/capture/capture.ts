@@ -48,6 +48,8 @@ export interface CapturePacket {
   readonly interfaceIndex: number;
   /** pcapng: options of the packet (comments, flags). */
   readonly options?: readonly CaptureOption[];
+  /** pcap: whole seconds that the file has in its fraction field, against the format but seen in the wild; written there again. */
+  readonly secondsInFraction?: number;
   /** pcapng: a simple packet block, which has no time; written as one again if it still can be. */
   readonly simple?: true;
 }

@@ -39,17 +39,16 @@ export function nanosecondsOf(ticks: bigint, ticksPerSecond: bigint, timestampOf
 }
 
 /**
- * The inverse of `nanosecondsOf`, rounded up, so that it gives back the ticks of every resolution down to nanoseconds.
+ * The inverse of `nanosecondsOf` for every resolution down to nanoseconds.
  *
  * @throws CaptureError (unrepresentable) outside u64.
  */
 export function ticksOf(packet: CapturePacket, index: number, iface: CaptureInterface): bigint {
   const since = packet.timestampNs - (iface.timestampOffset ?? 0n) * NS_PER_SECOND;
-  // Coarser times than the file's are exact; finer ones would be rounded into the future, so those are cut.
-  const exact = since * iface.ticksPerSecond;
-  const ticks = isPowerOf10(iface.ticksPerSecond)
-    ? exact / NS_PER_SECOND
-    : (exact + NS_PER_SECOND - 1n) / NS_PER_SECOND;
+  const scaled = since * iface.ticksPerSecond;
+  // A tick that is not a whole number of nanoseconds was rounded down on reading, so it is the next one up from there.
+  const wholeTicks = NS_PER_SECOND % iface.ticksPerSecond === 0n;
+  const ticks = (wholeTicks ? scaled : scaled + NS_PER_SECOND - 1n) / NS_PER_SECOND;
   if (since < 0n || ticks > 0xffffffffffffffffn) {
     throw new CaptureError(
       'unrepresentable',
@@ -58,9 +57,4 @@ export function ticksOf(packet: CapturePacket, index: number, iface: CaptureInte
     );
   }
   return ticks;
-}
-
-function isPowerOf10(n: bigint): boolean {
-  while (n > 1n && n % 10n === 0n) n /= 10n;
-  return n === 1n;
 }

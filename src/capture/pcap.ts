@@ -64,11 +64,13 @@ export function readPcap(bytes: Uint8Array): Capture {
       throw truncatedRecord(offset, packets.length, bytes.length, 'packet', capturedLength);
     const seconds = view.getUint32(offset, little);
     const fraction = view.getUint32(offset + 4, little);
+    const secondsInFraction = Math.floor(fraction / (nanoseconds ? 1e9 : 1e6));
     packets.push({
       timestampNs: BigInt(seconds) * NANOSECOND_TICKS + BigInt(nanoseconds ? fraction : fraction * 1000),
       data: bytes.subarray(start, start + capturedLength),
       originalLength: view.getUint32(offset + 12, little),
       interfaceIndex: 0,
+      ...(secondsInFraction > 0 ? { secondsInFraction } : {}),
     });
     offset = start + capturedLength;
   }
@@ -142,16 +144,18 @@ export function writePcap(capture: Capture): Uint8Array {
   for (const [i, packet] of capture.packets.entries()) {
     checkPacket(packet, i, 1);
     const ticks = ticksOf(packet, i, iface);
-    const seconds = ticks / iface.ticksPerSecond;
-    if (seconds > 0xffffffffn) {
+    const inFraction = BigInt(packet.secondsInFraction ?? 0);
+    const seconds = ticks / iface.ticksPerSecond - inFraction;
+    const fraction = (ticks % iface.ticksPerSecond) + inFraction * iface.ticksPerSecond;
+    if (seconds < 0n || seconds > 0xffffffffn || fraction > 0xffffffffn) {
       throw new CaptureError(
         'unrepresentable',
-        `packet ${i + 1} has time ${packet.timestampNs} ns, a pcap file ends in the year 2106; write the capture as pcapng`,
+        `packet ${i + 1} has time ${packet.timestampNs} ns, but a pcap file holds 1970 to 2106; write the capture as pcapng`,
         { packet: i + 1, timestampNs: packet.timestampNs },
       );
     }
     view.setUint32(offset, Number(seconds), little);
-    view.setUint32(offset + 4, Number(ticks % iface.ticksPerSecond), little);
+    view.setUint32(offset + 4, Number(fraction), little);
     view.setUint32(offset + 8, packet.data.length, little);
     view.setUint32(offset + 12, packet.originalLength, little);
     bytes.set(packet.data, offset + RECORD_HEADER_BYTES);

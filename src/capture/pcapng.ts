@@ -307,15 +307,21 @@ export function writePcapng(capture: Capture): Uint8Array {
     }
     numbers.push(counts[section]!++);
   }
-  for (const [i, packet] of capture.packets.entries()) checkPacket(packet, i, capture.interfaces.length);
+  const interfacesOf: CaptureInterface[][] = sections.map(() => []);
+  for (const iface of capture.interfaces) interfacesOf[iface.section ?? 0]!.push(iface);
+  const packetsOf: number[][] = sections.map(() => []);
+  for (const [i, packet] of capture.packets.entries()) {
+    checkPacket(packet, i, capture.interfaces.length);
+    packetsOf[capture.interfaces[packet.interfaceIndex]!.section ?? 0]!.push(i);
+  }
   const blocks = new BlockWriter();
   for (const [s, section] of sections.entries()) {
     blocks.order(section.byteOrder);
     writeSection(blocks, section);
-    for (const iface of capture.interfaces) if ((iface.section ?? 0) === s) writeInterface(blocks, iface);
-    for (const [i, packet] of capture.packets.entries()) {
-      const iface = capture.interfaces[packet.interfaceIndex]!;
-      if ((iface.section ?? 0) === s) writePacket(blocks, packet, i, iface, numbers[packet.interfaceIndex]!);
+    for (const iface of interfacesOf[s]!) writeInterface(blocks, iface);
+    for (const i of packetsOf[s]!) {
+      const packet = capture.packets[i]!;
+      writePacket(blocks, packet, i, capture.interfaces[packet.interfaceIndex]!, numbers[packet.interfaceIndex]!);
     }
   }
   return blocks.finish();
