@@ -120,6 +120,7 @@ export class ProgArray implements BpfMap {
   set(index: number, entry: ProgArrayEntry): ProgArrayEntry | undefined {
     this.#access.write();
     this.#checkIndex(index);
+    this.claim(entry.traits);
     if (entry.objectAddress === 0n || (this.cachedTargets && entry.target === 0n)) {
       throw new MapError(
         'invalid_operation',
@@ -130,7 +131,6 @@ export class ProgArray implements BpfMap {
         { map: this.spec.name, index, id: entry.id },
       );
     }
-    this.claim(entry.traits);
     return this.#store(index, entry);
   }
 

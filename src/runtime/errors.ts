@@ -24,3 +24,8 @@ export type RuntimeErrorCode =
   | 'missing_symbol';
 
 export class RuntimeError extends SwitchyardError<RuntimeErrorCode> {}
+
+/** What a run ends with when a host function threw. */
+export function serviceFailed(cause: unknown): RuntimeError {
+  return new RuntimeError('service_failed', `a host function threw during the run: ${cause}`, {}, { cause });
+}

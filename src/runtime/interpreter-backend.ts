@@ -11,7 +11,7 @@ import { RunContext, RuntimeState } from '../memory/layout.ts';
 import type { Backend, Installed } from './backend.ts';
 import { Batch, Descriptor, HISTOGRAM, PacketKind } from './batch.ts';
 import type { ContextBlock, Contexts } from './contexts.ts';
-import { RuntimeError } from './errors.ts';
+import { RuntimeError, serviceFailed } from './errors.ts';
 
 interface InterpretedProgram extends Installed {
   readonly linked: LinkedProgram;
@@ -43,7 +43,13 @@ export class InterpreterBackend implements Backend {
       service: name => {
         const service = services[name];
         if (!service) throw new RuntimeError('missing_symbol', `no service is named ${name}`, { service: name });
-        return service;
+        return (a, b, c, d, e) => {
+          try {
+            return service(a, b, c, d, e);
+          } catch (error) {
+            throw serviceFailed(error);
+          }
+        };
       },
       programById: id => this.#programs.get(id),
     });

@@ -72,6 +72,8 @@ describe.skipIf(!present)('bpf_conformance', () => {
   }
 
   afterAll(() => {
-    console.log(`bpf_conformance: ${agreed} of ${cases} cases agree (${((100 * agreed) / cases).toFixed(1)} %), callx left out`);
+    console.log(
+      `bpf_conformance: ${agreed} of ${cases} cases agree (${((100 * agreed) / cases).toFixed(1)} %), callx left out`,
+    );
   });
 });

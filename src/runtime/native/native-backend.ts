@@ -15,7 +15,7 @@ import type { Arena } from '../../memory/arena.ts';
 import { RunContext } from '../../memory/layout.ts';
 import type { Backend, Installed } from '../backend.ts';
 import type { ContextBlock, Contexts } from '../contexts.ts';
-import { RuntimeError } from '../errors.ts';
+import { RuntimeError, serviceFailed } from '../errors.ts';
 import type { CodeMemory } from './code-memory.ts';
 import { libcSymbol } from './libc.ts';
 
