@@ -3,8 +3,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type BranchForm, CodeBuffer } from '../../src/jit/shared/code-buffer.ts';
 import { CompileError } from '../../src/jit/shared/errors.ts';
+import { mergePatch } from '../../src/jit/shared/patch-word.ts';
 import { fillWithNops } from '../../src/jit/x64/branches.ts';
-import { jumpBytes, mergePatch, nopBytes, PATCH_BYTES, trapBytes } from '../../src/jit/x64/patch.ts';
+import { jumpBytes, nopBytes, PATCH_BYTES, trapBytes } from '../../src/jit/x64/patch.ts';
 import { disassemble } from './disassemble.ts';
 
 /** Short: 0xb0 and an int8 distance. Long: 0xb1 and an int32 distance. */

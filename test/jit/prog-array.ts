@@ -1,6 +1,7 @@
 /** A prog array in the test's data region, with the poke list that the runtime would keep. */
 import type { Code } from '../../src/jit/shared/code.ts';
-import { jumpBytes, mergePatch, nopBytes, trapBytes } from '../../src/jit/x64/patch.ts';
+import { mergePatch } from '../../src/jit/shared/patch-word.ts';
+import { jumpBytes, nopBytes, trapBytes } from '../../src/jit/x64/patch.ts';
 import { MapHeader, ProgArrayLayout, ProgramObject } from '../../src/memory/layout.ts';
 import type { Native } from './native.ts';
 

@@ -10,11 +10,12 @@
  */
 import { MapHeader, ProgArrayLayout, ProgramObject } from '../../memory/layout.ts';
 import type { CodeBuffer, Label } from '../shared/code-buffer.ts';
+import { PATCH_WORD_BYTES } from '../shared/patch-word.ts';
 import { Condition, fillWithNops, jumpIf, near } from './branches.ts';
 import { fitsInt8 } from './emit-alu.ts';
 import { encode } from './encodings.ts';
 import { emitLoadCounterPointer, emitUnwind, type Frame, MAX_TAIL_CALLS, TAIL_CALL_PROLOGUE_OFFSET } from './frame.ts';
-import { PATCH_BYTES, PATCH_WORD_BYTES, trapBytes } from './patch.ts';
+import { PATCH_BYTES, trapBytes } from './patch.ts';
 import { RAX, RCX, RDX, RSI } from './registers.ts';
 
 const POINTER_BYTES = 8;

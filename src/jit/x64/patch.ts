@@ -7,9 +7,8 @@
 import { CompileError } from '../shared/errors.ts';
 import { fillWithNops, JUMP } from './branches.ts';
 
-/** Bytes of a patchable instruction, and of the word that must hold it. */
+/** Bytes of a patchable instruction. */
 export const PATCH_BYTES = 5;
-export const PATCH_WORD_BYTES = 8;
 
 /**
  * `jmp rel32` at address `from` to address `to`.
@@ -39,24 +38,4 @@ export function nopBytes(): Uint8Array {
 /** What stands where no jump may be taken: ud2, then int3 up to 5 bytes. */
 export function trapBytes(): Uint8Array {
   return Uint8Array.of(0x0f, 0x0b, 0xcc, 0xcc, 0xcc);
-}
-
-/**
- * The new value of the aligned word that holds the patchable instruction at `offset`.
- * @param word the word's present value (little-endian u64)
- * @param offset code offset or address of the instruction; only its low three bits matter
- * @throws CompileError internal where the instruction would cross the word
- */
-export function mergePatch(word: bigint, offset: number, instruction: Uint8Array): bigint {
-  const shift = offset & (PATCH_WORD_BYTES - 1);
-  if (shift + instruction.length > PATCH_WORD_BYTES) {
-    throw new CompileError('internal', `the patch at offset ${offset} crosses an aligned 8-byte word`, { offset });
-  }
-  let mask = 0n;
-  let value = 0n;
-  for (let i = 0; i < instruction.length; i++) {
-    mask |= 0xffn << BigInt(8 * (shift + i));
-    value |= BigInt(instruction[i]!) << BigInt(8 * (shift + i));
-  }
-  return (word & ~mask) | value;
 }

@@ -7,6 +7,7 @@
  * Invariants: blocks start on 64-byte lines; what was freed holds int3 (0xcc) until it is written again, so that a
  * stray jump traps at once; a patch is one aligned 8-byte store, which x86-64 performs whole.
  */
+import { mergePatch } from '../../jit/shared/patch-word.ts';
 import { Allocator } from '../../memory/allocator.ts';
 import { MemoryError } from '../../memory/errors.ts';
 import { RuntimeError } from '../errors.ts';
@@ -79,14 +80,7 @@ export class CodeMemory {
   /** Replaces bytes within one aligned 8-byte word by one store, while threads may be running them. */
   patch(offset: number, bytes: Uint8Array): void {
     const word = offset >> 3;
-    const shift = offset & 7;
-    if (shift + bytes.length > 8)
-      throw new RangeError(`patch of ${bytes.length} bytes at ${offset} crosses an 8-byte word`);
-    let value = BigInt.asUintN(64, Atomics.load(this.#words, word));
-    for (let i = 0; i < bytes.length; i++) {
-      const bit = BigInt((shift + i) * 8);
-      value = (value & ~(0xffn << bit)) | (BigInt(bytes[i]!) << bit);
-    }
+    const value = mergePatch(BigInt.asUintN(64, Atomics.load(this.#words, word)), offset, bytes);
     Atomics.store(this.#words, word, BigInt.asIntN(64, value));
   }
 

@@ -176,12 +176,7 @@ export class NativeBackend implements Backend {
     const failure = this.#failure;
     if (failure === undefined) return;
     this.#failure = undefined;
-    throw new RuntimeError(
-      'service_failed',
-      `a host function threw during the run: ${failure}`,
-      {},
-      { cause: failure },
-    );
+    throw serviceFailed(failure);
   }
 
   #addService(name: string, service: (...args: [bigint, bigint, bigint, bigint, bigint]) => bigint): void {
