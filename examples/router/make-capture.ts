@@ -223,11 +223,13 @@ function frames(): Bytes[] {
     arp(1, a, ROUTER_IP4, 8),
     cut(arp(1, a, ROUTER_IP4), 30),
     tagged(arp(1, a, ROUTER_IP4), [TYPE.vlan, 10]),
-    // The router itself is pinged.
+    // The router itself is pinged, and groups that it may belong to.
     ping,
     tagged(ping, [TYPE.vlan, 10]),
     tagged(ping, [TYPE.qinq, 100], [TYPE.vlan, 10]),
     icmp6(a6, ROUTER_IP6, 128, [...u16(7), ...u16(1), ...text('abcdefgh')]),
+    icmp4(a, '224.0.0.1', 8, text('abcdefgh'), { ttl: 1 }),
+    icmp6(a6, 'ff02::1', 128, [...u16(7), ...u16(1)], 1),
     icmp4(a, ROUTER_IP4, 13, new Array<number>(12).fill(0)),
     // Pings that pass through, there and back; one at the end of its life, one that would be there next.
     icmp4(a, b, 8, text('abcdefgh')),

@@ -55,8 +55,9 @@ struct packet_state {
 	__u32 tags;
 	__u16 vlan[2];
 	__u8 version; /* 4 or 6 */
-	__u8 local;   /* for the router itself */
-	__u8 pad[2];
+	__u8 local;   /* for this machine: not routed */
+	__u8 own;     /* to the router's very address */
+	__u8 pad;
 	__be32 destination[4]; /* IPv4: only the first */
 	struct flow flow;
 };
@@ -437,7 +438,10 @@ int stage_ipv4(struct xdp_md *ctx)
 	map_address(state->flow.source, ip->source);
 	map_address(state->flow.destination, ip->destination);
 	state->flow.protocol = ip->protocol;
-	state->local = ip->destination == router_ipv4;
+	state->own = ip->destination == router_ipv4;
+	/* Multicast and broadcast are not routed: mDNS, DHCP and the like. */
+	state->local = state->own || (ip->destination & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) ||
+		       ip->destination == bpf_htonl(0xffffffff);
 
 	if (!state->local) {
 		if (ip->ttl <= 1)
@@ -479,7 +483,7 @@ int stage_ipv6(struct xdp_md *ctx)
 	struct packet_state *state = packet_state();
 	struct ipv6 *ip;
 	__u32 length;
-	__u8 local = 1;
+	__u8 own = 1, local;
 
 	if (!state)
 		return XDP_ABORTED;
@@ -502,12 +506,12 @@ int stage_ipv6(struct xdp_md *ctx)
 	for (int i = 0; i < 4; i++) {
 		state->destination[i] = ip->destination[i];
 		if (ip->destination[i] != router_ipv6[i])
-			local = 0;
+			own = 0;
 	}
 	/* Link-local and multicast addresses are not routed: neighbour discovery and the like. */
-	if ((ip->destination[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000) ||
-	    (ip->destination[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000))
-		local = 1;
+	local = own || (ip->destination[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000) ||
+		(ip->destination[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+	state->own = own;
 	state->local = local;
 	if (!local) {
 		if (ip->hop_limit <= 1)
@@ -615,7 +619,7 @@ int stage_icmp(struct xdp_md *ctx)
 	if ((void *)(ethernet + 1) > data_end || (void *)(ip + 1) > data_end || (void *)(icmp + 1) > data_end ||
 	    state->l4_length < 8)
 		return drop(DROP_TRUNCATED);
-	if (!state->local || icmp->type != ICMP_ECHO_REQUEST)
+	if (!state->own || icmp->type != ICMP_ECHO_REQUEST)
 		return police_and_forward(ctx, state);
 
 	change_type(icmp, ICMP_ECHO_REPLY);
@@ -644,7 +648,7 @@ int stage_icmpv6(struct xdp_md *ctx)
 	if ((void *)(ethernet + 1) > data_end || (void *)(ip + 1) > data_end || (void *)(icmp + 1) > data_end ||
 	    state->l4_length < 4)
 		return drop(DROP_TRUNCATED);
-	if (!state->local || icmp->type != ICMPV6_ECHO_REQUEST)
+	if (!state->own || icmp->type != ICMPV6_ECHO_REQUEST)
 		return police_and_forward(ctx, state);
 
 	/* The two addresses change places: the sum over the pseudo-header stays. */
