@@ -15,6 +15,11 @@ const HASH_ELEMENT_HEAD = 48;
 /** Most entries of a hash: its buckets of 16 bytes, a power of two of them, must stay below 4 GiB. */
 const HASH_ENTRIES_MAX = 1 << 27;
 
+/** Of an LPM trie's key, bytes: its length field, its data at most; and what the kernel's node holds besides data and value. */
+const PREFIX_HEAD = 4;
+const PREFIX_MAX = 256;
+const PREFIX_NODE = 40;
+
 /** The kernel's NR_CPUS as distributions configure it. */
 const CPUS_MAX = 8192;
 
@@ -73,6 +78,20 @@ const hash: Check = (spec, refuse) => {
   if (spec.maxEntries > HASH_ENTRIES_MAX) refuse('E2BIG', `a hash has at most ${HASH_ENTRIES_MAX} entries`);
 };
 
+const lpmTrie: Check = (spec, refuse) => {
+  checkFlags(spec, MapFlag.noPrealloc | MapFlag.numaNode | ACCESS, refuse);
+  if ((spec.flags & MapFlag.noPrealloc) === 0) refuse('EINVAL', 'an LPM trie needs BPF_F_NO_PREALLOC');
+  if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0');
+  if (spec.keySize < PREFIX_HEAD + 1 || spec.keySize > PREFIX_HEAD + PREFIX_MAX) {
+    refuse('EINVAL', `keys have ${PREFIX_HEAD} bytes of length and 1 to ${PREFIX_MAX} of data, not ${spec.keySize}`);
+  }
+  if (spec.valueSize === 0) refuse('EINVAL', 'value_size must not be 0');
+  if (spec.valueSize > KMALLOC_MAX - PREFIX_MAX - PREFIX_NODE) {
+    refuse('EINVAL', `values have at most ${KMALLOC_MAX - PREFIX_MAX - PREFIX_NODE} bytes`);
+  }
+  if (spec.maxEntries > HASH_ENTRIES_MAX) refuse('ENOMEM', `more than ${HASH_ENTRIES_MAX} entries can't be held`);
+};
+
 /** Arrays of targets: 4-byte keys, values of 4 or (but for sockets) 8 bytes, no access flags for programs. */
 const targets: Check = (spec, refuse) => {
   if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0');
@@ -96,6 +115,7 @@ const CHECKS: Partial<Record<MapType, Check>> = {
   percpu_hash: hash,
   lru_hash: hash,
   lru_percpu_hash: hash,
+  lpm_trie: lpmTrie,
   devmap: targets,
   devmap_hash: targets,
   cpumap: targets,

@@ -44,6 +44,7 @@ function make(spec: MapSpec, env: MapEnv): BpfMap {
     case 'percpu_hash':
     case 'lru_hash':
     case 'lru_percpu_hash':
+    case 'lpm_trie':
     case 'devmap_hash':
       return new RoutineMap(spec, env, layOutHash(spec, env));
     default:
@@ -68,7 +69,7 @@ function layOutArray(spec: MapSpec, env: MapEnv): MapObject {
   return { offset, blocks: [offset], bytes, valuesAddress };
 }
 
-/** One block: header, spare elements' addresses, buckets, elements, and for per-CPU maps each CPU's values. */
+/** One block: header, spare elements' addresses, buckets, elements, for per-CPU maps each CPU's values, for LPM tries the prefix lengths. */
 function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
   const perCpu = isPerCpu(spec.type);
   const { arena, cpus } = env;
@@ -83,7 +84,10 @@ function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
   const elements = buckets + (mask + 1) * HashBucket.size;
   const values = roundUp(elements + pool * elementBytes, LINE);
   const cpuStride = perCpu ? roundUp(pool * valueStride, LINE) : 0;
-  const bytes = values + cpus * cpuStride;
+  const prefixes = values + cpus * cpuStride;
+  // One entry for the head of the list, one for each length from 0 to all bits of the data.
+  const prefixBytes = spec.type === 'lpm_trie' ? 8 * (2 + 8 * (spec.keySize - 4)) : 0;
+  const bytes = prefixes + prefixBytes;
   const offset = allocateMap(spec, env, bytes);
   const { view } = arena;
   const setAddress = (at: number, to: number): void => view.setBigUint64(offset + at, arena.address(offset + to), true);
@@ -97,6 +101,7 @@ function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
   view.setUint32(offset + HashLayout.valueOffset, valueOffset, true);
   view.setUint32(offset + HashLayout.pool, pool, true);
   if (perCpu) setAddress(HashLayout.perCpuValues, values);
+  if (prefixBytes > 0) setAddress(HashLayout.prefixes, prefixes);
   view.setUint32(offset + HashLayout.used, spares, true);
   for (let cpu = 0; cpu < spares; cpu++) {
     const element = elements + cpu * elementBytes;

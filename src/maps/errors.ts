@@ -39,6 +39,7 @@ export type Errno =
   | 'EBUSY'
   | 'EEXIST'
   | 'EINVAL'
+  | 'ENOSPC'
   | 'EOVERFLOW'
   | 'EOPNOTSUPP'
   | 'ENOTSUPP';
@@ -53,6 +54,7 @@ export const ERRNO: Readonly<Record<Errno, number>> = {
   EBUSY: 16,
   EEXIST: 17,
   EINVAL: 22,
+  ENOSPC: 28,
   EOVERFLOW: 75,
   EOPNOTSUPP: 95,
   ENOTSUPP: 524,

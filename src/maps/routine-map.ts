@@ -232,6 +232,8 @@ export class RoutineMap implements BpfMap {
         return array
           ? ['index_out_of_range', `the index is not below max_entries, ${maxEntries}`]
           : ['map_full', `the map holds max_entries elements, ${maxEntries}; delete some first`];
+      case 'ENOSPC':
+        return ['map_full', `the map holds max_entries prefixes, ${maxEntries}; delete some first`];
       case 'ENOMEM':
         return ['map_full', 'no element could be evicted: all are in the hands of other threads'];
       default:

@@ -200,6 +200,8 @@ export const HashLayout = {
   pool: 84,
   /** u64: per-CPU: address of the first element's value of the first CPU; else 0. */
   perCpuValues: 88,
+  /** u64: LPM trie: address of the table of prefix lengths, {u32 next, u32 count} for each (maps/routines/lpm-trie.ts). */
+  prefixes: 96,
   /** u64: bits 0-31 the first free element's number (from 1; 0: none), bits 32-63 a tag that changes with every change. */
   freeList: 128,
   /** u32: elements taken from the pool so far; those beyond have never been used and are on no list. */

@@ -25,7 +25,7 @@ function generator(seed: number): (below: number) => number {
 
 const CREATED = [
   ...(['array', 'percpu_array', 'hash', 'percpu_hash', 'lru_hash', 'lru_percpu_hash', 'prog_array'] as const),
-  ...(['devmap', 'devmap_hash', 'cpumap', 'xskmap', 'perf_event_array'] as const),
+  ...(['lpm_trie', 'devmap', 'devmap_hash', 'cpumap', 'xskmap', 'perf_event_array'] as const),
 ];
 
 const SHAPES: readonly Partial<MapSpec>[] = [
@@ -110,7 +110,7 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
   test('what may be created', () => {
     const platform = createPlatform(1 << 20, cpus);
     const sizes = {
-      keySize: [0, 1, 4, 8, 5],
+      keySize: [0, 1, 4, 8, 5, 260, 261],
       valueSize: [0, 4, 1, 8, 32768, 32769, 32767, 65536],
       maxEntries: [0, 1, 3],
       flags: [0, 0, 1, 2, 4, 8, 16, 24, 32, 64, 128, 256, 384, 512, 1024, 1 << 11, 1 << 12, 1 << 13, 1 << 30, 2 ** 31],
@@ -137,6 +137,59 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
     }
     expect(Object.fromEntries(outcomes)).toMatchObject({ 'percpu_hash E2BIG': expect.any(Number) });
     expect([...outcomes.keys()].filter(name => name.endsWith('undefined')).length).toBe(CREATED.length);
+  });
+
+  test.each([
+    // Few bits, so that prefixes nest; then addresses of IPv4 and IPv6.
+    [5, 20],
+    [8, 40],
+    [20, 40],
+  ])('lpm_trie with keys of %i bytes', (keySize, maxEntries) => {
+    const platform = createPlatform(1 << 20, cpus);
+    const given = spec({ type: 'lpm_trie', keySize, valueSize: 6, maxEntries, flags: 1 });
+    const theirs = new KernelMap(given, given.valueSize);
+    const ours = createMap(given, { ...platform, id: 1 });
+    const next = generator(keySize);
+    const bits = (keySize - 4) * 8;
+    const seen = new Map<string, number>();
+    const prefix = (length: number): Uint8Array => {
+      const key = new Uint8Array(keySize);
+      new DataView(key.buffer).setUint32(0, length, true);
+      // Bits behind the prefix count for nothing, but the kernel keeps them; leave them out.
+      for (let bit = 0; bit < Math.min(length, bits); bit++) {
+        if (next(4) === 0) key[4 + (bit >> 3)]! |= 0x80 >> (bit & 7);
+      }
+      return key;
+    };
+    for (let step = 0; step < OPERATIONS / 4; step++) {
+      const length = [next(bits + 1), next(9), bits, bits + 1][next(4)]!;
+      const key = prefix(length);
+      const operation = next(10);
+      const count = (outcome: string) => seen.set(outcome, (seen.get(outcome) ?? 0) + 1);
+      if (operation < 4) {
+        const value = Uint8Array.from({ length: given.valueSize }, () => next(256));
+        const flags = [0, 0, 0, 1, 2, 3, 4][next(7)]!;
+        const expected = theirs.update(key, value, flags);
+        count(`update ${expected}`);
+        expect([step, key, flags, failure(() => ours.update(key, value, flags))]).toEqual([step, key, flags, expected]);
+      } else if (operation < 6) {
+        const expected = theirs.delete(key);
+        count(`delete ${expected}`);
+        expect([step, key, failure(() => ours.delete(key))]).toEqual([step, key, expected]);
+      } else if (operation < 9) {
+        const expected = theirs.lookup(key);
+        count(`lookup ${typeof expected}`);
+        expect([step, key, ours.lookup(key) ?? 'ENOENT']).toEqual([step, key, expected]);
+      } else if (step % 8 === 0) {
+        compareKeys(ours, theirs);
+      }
+    }
+    compareKeys(ours, theirs);
+    expect([...seen.keys()].sort()).toEqual(
+      expect.arrayContaining(['delete ENOENT', 'delete undefined', 'lookup object', 'lookup string', 'update ENOSPC']),
+    );
+    theirs.close();
+    ours.dispose();
   });
 
   test.each([

@@ -2,8 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createMap } from '../../src/maps/create.ts';
 import type { BpfMap } from '../../src/maps/map.ts';
-import { MAP_ROUTINES } from '../../src/maps/routines/index.ts';
-import type { MapSpec } from '../../src/object/spec.ts';
+import { MAP_ROUTINES, mapRoutine } from '../../src/maps/routines/index.ts';
+import { MAP_TYPE } from '../../src/maps/uapi.ts';
+import type { MapSpec, MapType } from '../../src/object/spec.ts';
 import { createPlatform as createInterpreter, PLATFORMS, type Platform } from './platform.ts';
 import { failure, key32, spec, stageBytes } from './tools.ts';
 
@@ -299,4 +300,11 @@ test('routine names are what routines may be called', () => {
   const names = MAP_ROUTINES.map(routine => routine.name);
   expect(new Set(names).size).toBe(names.length);
   for (const name of names) expect(name).toMatch(/^[a-z0-9_]+$/);
+  for (const type of Object.keys(MAP_TYPE) as MapType[]) {
+    for (const operation of ['lookup', 'update', 'delete'] as const) {
+      expect(names).toContain(mapRoutine(type, operation));
+    }
+  }
+  expect(mapRoutine('hash', 'lookup')).toBe('hash_lookup');
+  expect(mapRoutine('devmap', 'update')).toBe('bpf_map_update_elem');
 });

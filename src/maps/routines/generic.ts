@@ -13,6 +13,7 @@ const STORES: readonly MapType[] = [
   'percpu_array',
   'lru_hash',
   'lru_percpu_hash',
+  'lpm_trie',
   'prog_array',
 ];
 /** Programs read these, but can't change them. */

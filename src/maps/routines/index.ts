@@ -5,22 +5,27 @@ import { familyOf } from '../families.ts';
 import { ARRAY_ROUTINES } from './array.ts';
 import { GENERIC_ROUTINES } from './generic.ts';
 import { HASH_ROUTINES } from './hash.ts';
+import { LPM_TRIE_ROUTINES } from './lpm-trie.ts';
 import { LRU_HASH_ROUTINES } from './lru-hash.ts';
 import { PROG_ARRAY_ROUTINES } from './prog-array.ts';
 import { TARGET_ROUTINES } from './target.ts';
 
-export type MapOperation = 'lookup' | 'update' | 'delete';
+type MapOperation = 'lookup' | 'update' | 'delete';
 
 export const MAP_ROUTINES: readonly Routine[] = [
   ...GENERIC_ROUTINES,
   ...ARRAY_ROUTINES,
   ...HASH_ROUTINES,
   ...LRU_HASH_ROUTINES,
+  ...LPM_TRIE_ROUTINES,
   ...PROG_ARRAY_ROUTINES,
   ...TARGET_ROUTINES,
 ];
 
-/** Name of the routine that does `operation` on maps of this type. */
+const NAMES: ReadonlySet<string> = new Set(MAP_ROUTINES.map(routine => routine.name));
+
+/** Name of the routine that does `operation` on maps of this type: the type's own, or the one that refuses it. */
 export function mapRoutine(type: MapType, operation: MapOperation): string {
-  return `${familyOf(type)}_${operation}`;
+  const name = `${familyOf(type)}_${operation}`;
+  return NAMES.has(name) ? name : `bpf_map_${operation}_elem`;
 }

@@ -1,0 +1,221 @@
+/**
+ * Longest-prefix match. A key is a u32 prefix length in bits, then that many bits of data (and whatever follows) from the
+ * first byte's highest bit on.
+ *
+ * Strategy: no tree but a hash (hash-parts.ts) of prefixes, each with its length and with the bits behind it cleared. A lookup
+ * tries the lengths in use from the longest down, so it costs one hash lookup per length in use: few in real tables, and
+ * lookups inherit the hash's freedom from locks.
+ *
+ * The lengths in use are a linked list in descending order, in a table of {u32 next, u32 count}: entry 0 is the list's
+ * head, entry L + 1 belongs to length L, `next` is an entry's number, 0 at the end. Entries are linked in by one store and
+ * never removed; one whose count is 0 is passed over. Writers hold the map's lock, readers need none.
+ *
+ * Unlike the kernel's, iteration is in no particular order and gives keys with the bits behind the prefix cleared.
+ */
+import type { Routine } from '../../isa/routine.ts';
+import { HashLayout, MapHeader } from '../../memory/layout.ts';
+import { ERRNO } from '../errors.ts';
+import { UpdateFlag } from '../map.ts';
+import { copyBytes, fail } from './text.ts';
+
+/** The prefix as the hash's key: 4 bytes of length, up to 256 of data, below r10. */
+const BUFFER = 264;
+const DATA = BUFFER - 4;
+const FLAGS = 272;
+
+/** The length of the prefix at r2 to `length`, or to `refused` where it is longer than a key. r9 = bytes of data. Changes r3. */
+const prefixLength = (length: string, refused: string): string => `
+  ${length} = *(u32 *)(r2 + 0)
+  r9 = *(u32 *)(r1 + ${MapHeader.keySize})
+  r9 -= 4
+  r3 = r9
+  r3 <<= 3
+  if ${length} > r3 goto ${refused}`;
+
+/** Copies the key at r2 of map r1 to the buffer. Changes r2-r5. */
+const COPY_KEY = `
+  r3 = r10
+  r3 += -${BUFFER}
+  r4 = *(u32 *)(r1 + ${MapHeader.keySize})
+  ${copyBytes('key', 'r3', 'r2', 'r4', 'r5')}`;
+
+/** Makes the prefix in the buffer r8 bits long. r9 = number of its bytes that may not be 0 so far, and after. Changes r1-r5. */
+const CUT = `
+  *(u32 *)(r10 - ${BUFFER}) = w8
+  r1 = r8
+  r1 >>= 3
+  if r1 >= r9 goto cut
+  r2 = r10
+  r2 += -${DATA}
+  r2 += r1
+  r3 = r8
+  r3 &= 7
+  r4 = 255
+  r4 >>= r3
+  r4 ^= 255
+  r5 = *(u8 *)(r2 + 0)
+  r5 &= r4
+  *(u8 *)(r2 + 0) = w5
+  r4 = r1
+  r4 += 1
+  w5 = 0
+cut_byte:
+  if r4 >= r9 goto cut_end
+  r2 += 1
+  r4 += 1
+  *(u8 *)(r2 + 0) = w5
+  goto cut_byte
+cut_end:
+  r9 = r1
+  r9 += 1
+cut:`;
+
+/** `entry` = address of entry number `number` of the table of map r6. Changes r1. */
+const entryOf = (entry: string, number: string): string => `
+  ${entry} = ${number}
+  ${entry} <<= 3
+  r1 = *(u64 *)(r6 + ${HashLayout.prefixes})
+  ${entry} += r1`;
+
+/** Calls a routine of the hash with the buffer as key. */
+const callHash = (operation: string): string => `
+  r1 = r6
+  r2 = r10
+  r2 += -${BUFFER}
+  call routine hash_${operation}`;
+
+const LOCK = `
+lock:
+  w3 = 1
+  w3 = xchg32_32(r6 + ${MapHeader.lock}, w3)
+  if w3 != 0 goto lock`;
+
+/** Changes r1. */
+const UNLOCK = `
+  w1 = 0
+  store_release((u32 *)(r6 + ${MapHeader.lock}), w1)`;
+
+/** Counts one more prefix of length r8. */
+const COUNT = `
+  r7 = r8
+  r7 += 1
+  ${entryOf('r5', 'r7')}
+  w4 = *(u32 *)(r5 + 4)
+  w3 = w4
+  w3 += 1
+  *(u32 *)(r5 + 4) = w3
+  if w4 != 0 goto counted
+  r2 = *(u64 *)(r6 + ${HashLayout.prefixes})
+find_place:
+  w3 = *(u32 *)(r2 + 0)
+  if r3 == r7 goto counted
+  if r3 < r7 goto place
+  ${entryOf('r2', 'r3')}
+  goto find_place
+place:
+  *(u32 *)(r5 + 0) = w3
+  store_release((u32 *)(r2 + 0), w7)
+counted:`;
+
+export const LPM_TRIE_ROUTINES: readonly Routine[] = [
+  {
+    name: 'lpm_trie_lookup',
+    text: `
+  r6 = r1
+  ${prefixLength('r7', 'miss')}
+  ${COPY_KEY}
+  r8 = 0
+next:
+  ${entryOf('r2', 'r8')}
+  w8 = *(u32 *)(r2 + 0)
+  if r8 == 0 goto miss
+  if r8 > r7 goto longer
+shorter:
+  ${entryOf('r2', 'r8')}
+  w3 = *(u32 *)(r2 + 4)
+  if w3 == 0 goto next
+  r8 -= 1
+  ${CUT}
+  ${callHash('lookup')}
+  r8 += 1
+  if r0 == 0 goto next
+  exit
+longer:
+  r2 = r7
+  r2 += 1
+  if r8 == r2 goto shorter
+  goto next
+miss:
+  r0 = 0
+  exit`,
+  },
+  {
+    name: 'lpm_trie_update',
+    text: `
+  if r4 > ${UpdateFlag.exist} goto invalid
+  r6 = r1
+  r7 = r3
+  *(u64 *)(r10 - ${FLAGS}) = r4
+  ${prefixLength('r8', 'invalid')}
+  ${COPY_KEY}
+  ${CUT}
+  ${LOCK}
+  ${callHash('lookup')}
+  r9 = r0
+  r3 = r7
+  r4 = *(u64 *)(r10 - ${FLAGS})
+  ${callHash('update')}
+  if r0 != 0 goto failed
+  if r9 != 0 goto counted
+  ${COUNT}
+  ${UNLOCK}
+  r0 = 0
+  exit
+failed:
+  ${UNLOCK}
+  if r0 != -${ERRNO.E2BIG} goto leave
+  r0 = -${ERRNO.ENOSPC}
+leave:
+  exit
+  ${fail('invalid', 'EINVAL')}`,
+  },
+  {
+    name: 'lpm_trie_delete',
+    text: `
+  r6 = r1
+  ${prefixLength('r8', 'invalid')}
+  ${COPY_KEY}
+  ${CUT}
+  ${LOCK}
+  ${callHash('delete')}
+  if r0 != 0 goto leave
+  r8 += 1
+  ${entryOf('r5', 'r8')}
+  w4 = *(u32 *)(r5 + 4)
+  w4 -= 1
+  *(u32 *)(r5 + 4) = w4
+leave:
+  ${UNLOCK}
+  exit
+  ${fail('invalid', 'EINVAL')}`,
+  },
+  {
+    name: 'lpm_trie_next_key',
+    text: `
+  r6 = r1
+  r7 = r3
+  if r2 == 0 goto first
+  ${prefixLength('r8', 'first')}
+  ${COPY_KEY}
+  ${CUT}
+  r3 = r7
+  ${callHash('next_key')}
+  exit
+first:
+  r1 = r6
+  r2 = 0
+  r3 = r7
+  call routine hash_next_key
+  exit`,
+  },
+];
