@@ -11,7 +11,7 @@ import { CaptureError } from './errors.ts';
 import { isPcap, readPcap, writePcap } from './pcap.ts';
 import { isPcapng, readPcapng, writePcapng } from './pcapng.ts';
 
-export { CaptureError, type CaptureErrorCode } from './errors.ts';
+export { CaptureError } from './errors.ts';
 
 export type ByteOrder = 'little' | 'big';
 
@@ -55,7 +55,7 @@ export interface CapturePacket {
 }
 
 /** Fields of a pcap file header that mean little but are kept. */
-export interface PcapHeader {
+interface PcapHeader {
   readonly versionMajor: number;
   readonly versionMinor: number;
   /** Seconds, int32. */

@@ -33,6 +33,20 @@ export function checkPacket(packet: CapturePacket, index: number, interfaces: nu
   }
 }
 
+export function checkInterface(iface: CaptureInterface, index: number, linkTypeMax: number): void {
+  for (const [name, value, max] of [
+    ['linkType', iface.linkType, linkTypeMax],
+    ['snapLength', iface.snapLength, 0xffffffff],
+  ] as const) {
+    if (Number.isInteger(value) && value >= 0 && value <= max) continue;
+    throw new CaptureError(
+      'unrepresentable',
+      `interface ${index} has ${name} ${value}; expected an integer from 0 to ${max}`,
+      { interface: index, [name]: value },
+    );
+  }
+}
+
 /** A file's time as nanoseconds since 1970, rounded down. */
 export function nanosecondsOf(ticks: bigint, ticksPerSecond: bigint, timestampOffset: bigint): bigint {
   return (ticks * NS_PER_SECOND) / ticksPerSecond + timestampOffset * NS_PER_SECOND;

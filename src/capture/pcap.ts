@@ -1,6 +1,6 @@
 /** The classic format: a 24-byte file header, then records of a 16-byte header and the packet. */
 import type { Capture, CapturePacket } from './capture.ts';
-import { checkPacket, PACKET_BYTES_LIMIT, ticksOf } from './common.ts';
+import { checkInterface, checkPacket, PACKET_BYTES_LIMIT, ticksOf } from './common.ts';
 import { CaptureError } from './errors.ts';
 
 const FILE_HEADER_BYTES = 24;
@@ -127,6 +127,7 @@ export function writePcap(capture: Capture): Uint8Array {
       { ticksPerSecond: iface.ticksPerSecond },
     );
   }
+  checkInterface(iface, 0, LINK_TYPE_BITS);
   const header = capture.pcapHeader;
   const little = capture.byteOrder === 'little';
   const nanoseconds = iface.ticksPerSecond === NANOSECOND_TICKS;
@@ -139,7 +140,7 @@ export function writePcap(capture: Capture): Uint8Array {
   view.setInt32(8, header?.timeZone ?? 0, little);
   view.setUint32(12, header?.accuracy ?? 0, little);
   view.setUint32(16, iface.snapLength, little);
-  view.setUint32(20, ((iface.linkType & LINK_TYPE_BITS) | ((header?.linkTypeFlags ?? 0) << 26)) >>> 0, little);
+  view.setUint32(20, (iface.linkType | ((header?.linkTypeFlags ?? 0) << 26)) >>> 0, little);
   let offset = FILE_HEADER_BYTES;
   for (const [i, packet] of capture.packets.entries()) {
     checkPacket(packet, i, 1);

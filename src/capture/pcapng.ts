@@ -5,7 +5,7 @@
  * over the whole file, and an interface knows its section, so that a packet needs one index only.
  */
 import type { ByteOrder, Capture, CaptureInterface, CaptureOption, CapturePacket, CaptureSection } from './capture.ts';
-import { checkPacket, nanosecondsOf, PACKET_BYTES_LIMIT, ticksOf } from './common.ts';
+import { checkInterface, checkPacket, nanosecondsOf, PACKET_BYTES_LIMIT, ticksOf } from './common.ts';
 import { CaptureError } from './errors.ts';
 
 const SECTION_HEADER = 0x0a0d0d0a;
@@ -305,6 +305,7 @@ export function writePcapng(capture: Capture): Uint8Array {
         { interface: i, section, sections: sections.length },
       );
     }
+    checkInterface(iface, i, 0xffff);
     numbers.push(counts[section]!++);
   }
   const interfacesOf: CaptureInterface[][] = sections.map(() => []);
@@ -340,13 +341,6 @@ function writeSection(blocks: BlockWriter, section: CaptureSection): void {
 }
 
 function writeInterface(blocks: BlockWriter, iface: CaptureInterface): void {
-  if (iface.linkType < 0 || iface.linkType > 0xffff) {
-    throw new CaptureError(
-      'unrepresentable',
-      `a pcapng interface has a link type from 0 to 65535, not ${iface.linkType}; change it`,
-      { linkType: iface.linkType },
-    );
-  }
   const options = [...(iface.options ?? [])];
   const place = (code: number, value: Uint8Array, needed: boolean): void => {
     const at = options.findIndex(option => option.code === code);
@@ -364,11 +358,17 @@ function writeInterface(blocks: BlockWriter, iface: CaptureInterface): void {
   blocks.end();
 }
 
+/** Codes of `if_tsresol` by ticks per second. */
+const RESOLUTION_CODES = new Map<bigint, number>(
+  Array.from({ length: 128 }, (_, exponent) => [
+    [2n ** BigInt(exponent), 0x80 | exponent] as const,
+    [10n ** BigInt(exponent), exponent] as const,
+  ]).flat(),
+);
+
 function resolutionCode(ticksPerSecond: bigint): number {
-  for (let exponent = 0; exponent < 128; exponent++) {
-    if (10n ** BigInt(exponent) === ticksPerSecond) return exponent;
-    if (2n ** BigInt(exponent) === ticksPerSecond) return 0x80 | exponent;
-  }
+  const code = RESOLUTION_CODES.get(ticksPerSecond);
+  if (code !== undefined) return code;
   throw new CaptureError(
     'unrepresentable',
     `a pcapng interface counts a power of 10 or of 2 ticks per second, not ${ticksPerSecond}; change the resolution`,
@@ -410,7 +410,18 @@ function writePacket(
 /** Size of an option list with its end mark; nothing for an empty list. */
 function optionsBytes(options: readonly CaptureOption[]): number {
   if (options.length === 0) return 0;
-  return options.reduce((sum, { value }) => sum + 4 + Math.ceil(value.length / 4) * 4, 4);
+  let size = 4;
+  for (const { code, value } of options) {
+    if (!Number.isInteger(code) || code <= 0 || code > 0xffff || value.length > 0xffff) {
+      throw new CaptureError(
+        'unrepresentable',
+        `option ${code} has ${value.length} bytes; expected a code from 1 to 65535 and at most 65535 bytes`,
+        { option: code, length: value.length },
+      );
+    }
+    size += 4 + Math.ceil(value.length / 4) * 4;
+  }
+  return size;
 }
 
 /** Grows by doubling; a block is begun with the size of its content. */

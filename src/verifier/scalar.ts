@@ -20,7 +20,6 @@ export { compare, refine } from './scalar-branch.ts';
 export { byteswap, movsx, signExtend, truncate } from './scalar-convert.ts';
 export { formatScalar } from './scalar-format.ts';
 export { constant, UNKNOWN } from './scalar-settle.ts';
-export type { Tnum } from './tnum.ts';
 
 /** Bounds are inclusive. 64-bit bounds are BigInt (u64, int64), 32-bit bounds numbers (u32, int32). */
 export interface Scalar {

@@ -20,12 +20,7 @@ const U64_MAX = 0xffffffffffffffffn;
 
 export const TNUM_UNKNOWN: Tnum = { value: 0n, mask: U64_MAX };
 
-/** `value` and `mask` must already be disjoint u64. */
-export function tnum(value: bigint, mask: bigint): Tnum {
-  return { value, mask };
-}
-
-export function tnumConstant(value: bigint): Tnum {
+function tnumConstant(value: bigint): Tnum {
   return { value, mask: 0n };
 }
 

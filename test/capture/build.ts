@@ -2,7 +2,7 @@
 
 export type Bytes = readonly number[];
 
-export class Builder {
+class Builder {
   readonly #little: boolean;
   readonly bytes: number[] = [];
 

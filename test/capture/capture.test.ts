@@ -307,7 +307,11 @@ describe('what is refused, and where', () => {
       [withInterface(next, { ticksPerSecond: 7n }), 'unrepresentable'],
       [withInterface(next, { ticksPerSecond: 0n }), 'unrepresentable'],
       [withInterface(next, { linkType: 65536 }), 'unrepresentable'],
+      [withInterface(next, { snapLength: -1 }), 'unrepresentable'],
       [withInterface(next, { section: 4 }), 'bad_interface'],
+      [withInterface(next, { options: [{ code: 0, value: Uint8Array.of(1) }] }), 'unrepresentable'],
+      [withPacket(next, { options: [{ code: 1, value: new Uint8Array(65536) }] }), 'unrepresentable'],
+      [withInterface(old, { linkType: 0x04000000 }), 'unrepresentable'],
     ];
     for (const [capture, code] of refused) expect(problem(() => writeCapture(capture)).code).toBe(code);
   });
