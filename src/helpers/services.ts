@@ -7,7 +7,7 @@ import { parseInteger } from './parse-integer.ts';
 import { type FormatMemory, formatTrace } from './printk.ts';
 
 /** Arguments r1-r5 and result r0, as u64. */
-export type Service = (a: bigint, b: bigint, c: bigint, d: bigint, e: bigint) => bigint;
+type Service = (a: bigint, b: bigint, c: bigint, d: bigint, e: bigint) => bigint;
 export type Services = Readonly<Record<ServiceName, Service>> & Readonly<Record<string, Service | undefined>>;
 
 export interface ServiceEnvironment {
@@ -98,7 +98,7 @@ function parse(memory: Memory, signed: boolean): Service {
 }
 
 /** The names that routines use in `call service NAME`. */
-export type ServiceName =
+type ServiceName =
   | 'clock_gettime'
   | 'get_current_pid_tgid'
   | 'get_current_uid_gid'

@@ -12,7 +12,7 @@ const ATTR_BYTES = 128;
 const LOG_BYTES = 1 << 18;
 const OUT_BYTES = 1 << 16;
 
-export interface TestRun {
+interface TestRun {
   readonly result: number;
   readonly packet: Uint8Array;
   /** What the program left in its map. */
