@@ -1,24 +1,21 @@
 /** `switchyard disasm`: a program as the object has it, after lowering, and as machine code. */
 import {
-  type Collection,
   compileProgram,
   disassemble,
   type Instruction,
   lineAt,
   lowerProgram,
-  type ProgramSpec,
-  RuntimeError,
+  type TailCallMode,
   verifyProgram,
-} from '../index.ts';
-import { readObject } from './files.ts';
+} from '../core.ts';
+import { findProgram, mentionUnsupported, readObject } from './files.ts';
 import { nativeListing } from './native-listing.ts';
-import { oneOf } from './options.ts';
 import { dim } from './terminal.ts';
 
 export interface DisasmOptions {
   readonly program: string;
-  readonly stage: string;
-  readonly tailCallMode: string;
+  readonly stage: 'object' | 'lowered' | 'native';
+  readonly tailCallMode: TailCallMode;
   readonly btf?: string;
   readonly json?: boolean;
 }
@@ -33,9 +30,9 @@ export interface ListedInstruction {
 }
 
 export async function disasm(path: string, options: DisasmOptions): Promise<void> {
-  const stage = oneOf('--stage', options.stage, ['object', 'lowered', 'native'] as const);
-  const tailCallMode = oneOf('--tail-call-mode', options.tailCallMode, ['baseline', 'cached'] as const);
+  const { stage, tailCallMode } = options;
   const collection = readObject(path, options.btf);
+  mentionUnsupported(collection);
   const spec = findProgram(collection, options.program);
   let listing: ListedInstruction[];
   if (stage === 'object') listing = list(spec.insns, slot => slot);
@@ -71,17 +68,6 @@ export async function disasm(path: string, options: DisasmOptions): Promise<void
     }
     console.log(`${(stage === 'native' ? at.toString(16) : String(at)).padStart(6)}: ${text}`);
   }
-}
-
-function findProgram(collection: Collection, name: string): ProgramSpec {
-  const spec = collection.programs.get(name);
-  if (spec) return spec;
-  const names = [...collection.programs.keys()];
-  throw new RuntimeError(
-    'no_such_program',
-    `no program is named ${name}; the object has ${names.join(', ') || 'none'}`,
-    { name, names },
-  );
 }
 
 function list(insns: readonly Instruction[], origin: (slot: number) => number): ListedInstruction[] {

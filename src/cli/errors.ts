@@ -1,14 +1,21 @@
 /** How a command ends: 0, 1 for a program that was rejected or a run that failed, 2 for bad usage or bad input. */
-import { SwitchyardError } from '../index.ts';
+import { SwitchyardError } from '../core.ts';
 
-export class UsageError extends SwitchyardError<'bad_usage' | 'unreadable_file' | 'unwritable_file'> {}
+export class UsageError extends SwitchyardError<
+  | 'bad_usage'
+  | 'unreadable_file'
+  | 'unwritable_file'
+  | 'unsupported_program_type'
+  | 'unknown_program_section'
+  | 'no_such_program'
+> {}
 
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 
 /** Codes of errors that the caller's words or files are to blame for, by error class. */
-const INPUT_CLASSES = new Set(['UsageError', 'ObjectError', 'CaptureError', 'IsaError', 'AsmError', 'CommanderError']);
-const INPUT_CODES = new Set(['bad_argument', 'no_such_program', 'no_such_map']);
+const INPUT_CLASSES = new Set(['UsageError', 'ObjectError', 'CaptureError', 'IsaError', 'AsmError']);
+const INPUT_CODES = new Set(['bad_argument', 'no_such_program', 'no_such_map', 'index_out_of_range']);
 
 export function exitCode(error: unknown): number {
   if (!(error instanceof SwitchyardError)) return EXIT_FAILED;
@@ -24,7 +31,12 @@ export function errorJson(error: unknown): { code: string; message: string } {
 /** Reports an error and sets the exit code. Only an error that is not ours (a bug) shows a stack. */
 export function report(error: unknown, json: boolean): void {
   if (json) console.log(JSON.stringify({ error: errorJson(error) }));
+  say(error);
+  process.exitCode = exitCode(error);
+}
+
+/** Text of an error on standard error. */
+export function say(error: unknown): void {
   if (error instanceof SwitchyardError) console.error(`switchyard: ${error.message}`);
   else console.error(error);
-  process.exitCode = exitCode(error);
 }

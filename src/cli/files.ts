@@ -1,9 +1,9 @@
 /** Files in and out, with errors that say what to do. */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { type Capture, type Collection, parseObject, readCapture } from '../index.ts';
+import { type Capture, type Collection, type ProgramSpec, parseObject, RuntimeError, readCapture } from '../core.ts';
 import { UsageError } from './errors.ts';
 
-export function readBytes(path: string, what: string): Uint8Array {
+function readBytes(path: string, what: string): Uint8Array {
   try {
     const bytes = readFileSync(path);
     return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -28,12 +28,16 @@ export function writeBytes(path: string, bytes: Uint8Array): void {
 /** The kernel's own BTF, where it is and CO-RE needs it. */
 const RUNNING_KERNEL_BTF = '/sys/kernel/btf/vmlinux';
 
-/** @param btf path of the BTF that CO-RE relocations are resolved against; default: the running kernel's, if it is readable */
+/**
+ * Programs of types that Switchyard does not run are left out and listed in `unsupported`.
+ * @param btf path of the BTF that CO-RE relocations are resolved against; default: the running kernel's, if it is readable
+ */
 export function readObject(path: string, btf?: string): Collection {
   const bytes = readBytes(path, 'object');
-  if (btf !== undefined) return parseObject(bytes, { targetBtf: readBytes(btf, 'BTF file') });
+  const options = { skipUnsupported: true };
+  if (btf !== undefined) return parseObject(bytes, { ...options, targetBtf: readBytes(btf, 'BTF file') });
   try {
-    return parseObject(bytes);
+    return parseObject(bytes, options);
   } catch (error) {
     if ((error as { code?: string }).code !== 'core_target_missing') throw error;
     let target: Uint8Array;
@@ -42,8 +46,42 @@ export function readObject(path: string, btf?: string): Collection {
     } catch {
       throw error;
     }
-    return parseObject(bytes, { targetBtf: target });
+    return parseObject(bytes, { ...options, targetBtf: target });
   }
+}
+
+/** Why a program was left out of a collection. */
+export function unsupportedError({ name, section, kernelType }: NonNullable<Collection['unsupported']>[number]) {
+  return kernelType === undefined
+    ? new UsageError(
+        'unknown_program_section',
+        `program ${name}: the section name ${section} stands for no program type; use "xdp", "tc", "socket", "cgroup_skb/ingress", "raw" or the like`,
+        { program: name, section },
+      )
+    : new UsageError(
+        'unsupported_program_type',
+        `program ${name} (section ${section}) is of type ${kernelType}, which Switchyard does not run`,
+        { program: name, section, kernelType },
+      );
+}
+
+/** Names on standard error what was left out. */
+export function mentionUnsupported({ unsupported }: Collection): void {
+  for (const program of unsupported ?? []) console.error(`switchyard: left out: ${unsupportedError(program).message}`);
+}
+
+/** @throws RuntimeError `no_such_program`, UsageError `unsupported_program_type`, `unknown_program_section` */
+export function findProgram(collection: Collection, name: string): ProgramSpec {
+  const spec = collection.programs.get(name);
+  if (spec) return spec;
+  const leftOut = collection.unsupported?.find(program => program.name === name);
+  if (leftOut) throw unsupportedError(leftOut);
+  const names = [...collection.programs.keys()];
+  throw new RuntimeError(
+    'no_such_program',
+    `no program is named ${name}; the object has ${names.join(', ') || 'none'}`,
+    { name, names },
+  );
 }
 
 export function readCaptureFile(path: string): Capture {

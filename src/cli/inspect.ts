@@ -7,9 +7,9 @@ import {
   SwitchyardError,
   tailCallSites,
   verifyProgram,
-} from '../index.ts';
+} from '../core.ts';
 import { errorJson } from './errors.ts';
-import { readObject } from './files.ts';
+import { readObject, unsupportedError } from './files.ts';
 import { bold, column, dim, red } from './terminal.ts';
 
 export interface InspectOptions {
@@ -20,9 +20,11 @@ export interface InspectOptions {
 interface ProgramInfo {
   readonly name: string;
   readonly section: string;
-  readonly type: string;
+  /** Of the kernel's types; null where the section name stands for none. */
+  readonly type: string | null;
   readonly attachType: string | null;
-  readonly insns: number;
+  /** Slots; null for programs that were left out. */
+  readonly insns: number | null;
   readonly subprograms: readonly string[];
   readonly license: string;
   readonly accepted: boolean;
@@ -65,6 +67,19 @@ export function inspect(path: string, options: InspectOptions): void {
       license: spec.license,
       accepted: error === undefined,
       error: error === undefined ? null : errorJson(error),
+    });
+  }
+  for (const leftOut of collection.unsupported ?? []) {
+    programs.push({
+      name: leftOut.name,
+      section: leftOut.section,
+      type: leftOut.kernelType ?? null,
+      attachType: null,
+      insns: null,
+      subprograms: [],
+      license: collection.license,
+      accepted: false,
+      error: errorJson(unsupportedError(leftOut)),
     });
   }
   const maps = [...collection.maps.values()].map(mapInfo);
@@ -116,8 +131,12 @@ function print(
   const width = Math.max(0, ...programs.map(({ name }) => name.length), ...maps.map(({ name }) => name.length));
   for (const { name, section, type, insns, subprograms, error } of programs) {
     const more = subprograms.length > 0 ? `, subprograms ${subprograms.join(' ')}` : '';
-    console.log(`  ${column(name, width)}  ${type}, section ${section}, ${insns} instructions${more}`);
-    if (error) console.log(`  ${' '.repeat(width)}  ${red('rejected')}: ${error.message.split('\n')[0]}`);
+    const size = insns === null ? '' : `, ${insns} instructions`;
+    console.log(`  ${column(name, width)}  ${type ?? 'unknown type'}, section ${section}${size}${more}`);
+    if (error) {
+      const what = insns === null ? 'left out' : 'rejected';
+      console.log(`  ${' '.repeat(width)}  ${red(what)}: ${error.message.split('\n')[0]}`);
+    }
   }
   console.log(`maps (${maps.length})`);
   for (const { name, type, keySize, valueSize, maxEntries, contents } of maps) {

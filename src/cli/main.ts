@@ -1,99 +1,114 @@
 #!/usr/bin/env node
-/** The command `switchyard`. Each subcommand lives in a file of its own; this one only defines words and flags. */
-import { createRequire } from 'node:module';
-import { Command, CommanderError } from 'commander';
-import { disasm } from './disasm.ts';
-import { EXIT_USAGE, report } from './errors.ts';
-import { inspect } from './inspect.ts';
+/**
+ * The command `switchyard`. This file only defines words and flags; each subcommand lives in a file of its own, loaded
+ * when it is called, so that help and usage errors come at once.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, Option } from 'commander';
 import { integer, slotAssignment } from './options.ts';
-import { run } from './run.ts';
-import { verifyCommand } from './verify.ts';
+import { endQuietlyWithoutReader } from './terminal.ts';
 
-const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+const EXIT_USAGE = 2;
+const EXAMPLE = 'examples/router/router.bpf.o';
 
-const BTF = [
-  '--btf <file>',
-  "BTF for CO-RE relocations (default: the running kernel's, if the object needs it)",
-] as const;
-const JSON_FLAG = ['--json', 'print JSON for machines'] as const;
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
 
 /** Runs an action and reports its error; `--json` decides in which form. */
-function guarded<T extends unknown[]>(action: (...args: T) => void | Promise<void>): (...args: T) => Promise<void> {
-  return async (...args) => {
-    const options = args.find(arg => typeof arg === 'object' && arg !== null && !Array.isArray(arg)) as
-      | { json?: boolean }
-      | undefined;
-    try {
-      await action(...args);
-    } catch (error) {
-      report(error, options?.json === true);
-    }
-  };
+async function guarded(json: boolean | undefined, action: () => Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    const { report } = await import('./errors.ts');
+    report(error, json === true);
+  }
 }
 
 const program = new Command('switchyard')
   .description('Verify BPF objects, compile them, run them natively on packet captures, without a kernel.')
-  .version(version)
-  .showHelpAfterError('(add --help for usage)')
-  .exitOverride();
+  .version(version);
 
-program
-  .command('run')
-  .description('run a program over a packet capture and show verdicts and maps')
-  .argument('<object>', 'BPF ELF object')
-  .requiredOption('--program <name>', 'program to enter')
-  .requiredOption('--input <capture>', 'pcap or pcapng file')
-  .option('--output <capture>', 'write the packets that left the program, in the format of the input')
-  .option('--set <map[index]=program>', 'put a program into a prog array first (repeatable)', slotAssignment)
-  .option('--repeat <n>', 'run the capture n times', integer(1, 0xffff_ffff), 1)
-  .option('--workers <n>', 'native threads that share the packets', integer(1, 128), 1)
-  .option('--backend <name>', 'native or interpreter', 'native')
-  .option(...BTF)
-  .option(...JSON_FLAG)
-  .addHelpText(
-    'after',
-    '\nExample:\n  switchyard run examples/router/router.bpf.o --program router --input examples/router/capture.pcap',
+/** A subcommand with what all have: an example, the same words for errors. */
+function command(name: string, description: string, example: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .addHelpText('after', `\nExample:\n  switchyard ${name} ${example}`);
+}
+
+function commonOptions(subcommand: Command): Command {
+  return subcommand
+    .option('--btf <file>', "BTF for CO-RE relocations (default: the running kernel's, if the object needs it)")
+    .option('--json', 'print JSON for machines');
+}
+
+commonOptions(
+  command(
+    'run',
+    'run a program over a packet capture and show verdicts and maps',
+    `${EXAMPLE} --program router --input examples/router/capture.pcap`,
   )
-  .action(guarded(run));
+    .argument('<object>', 'BPF ELF object')
+    .requiredOption('--program <name>', 'program to enter')
+    .requiredOption('--input <capture>', 'pcap or pcapng file')
+    .option('--output <capture>', 'write the packets that left the program, in the format of the input')
+    .option('--set <map[index]=program>', 'put a program into a prog array first (repeatable)', slotAssignment)
+    .option('--repeat <n>', 'run the capture n times', integer(1, 0xffff_ffff), 1)
+    .option('--workers <n>', 'native threads that share the packets', integer(1, 128), 1)
+    .addOption(
+      new Option('--backend <name>', 'x86-64 code or interpreter (default: native where there is a compiler)').choices([
+        'native',
+        'interpreter',
+      ]),
+    ),
+).action((path, options) => guarded(options.json, async () => (await import('./run.ts')).run(path, options)));
 
-program
-  .command('verify')
-  .description('verify programs; exit 1 if one is rejected')
-  .argument('<object...>', 'BPF ELF objects')
-  .option('--program <name>', 'only this program')
-  .option('--log', "print the verifier's log")
-  .option(...BTF)
-  .option(...JSON_FLAG)
-  .addHelpText('after', '\nExample:\n  switchyard verify examples/router/router.bpf.o --program stage_ipv4 --log')
-  .action(guarded(verifyCommand));
+commonOptions(
+  command('verify', 'verify programs; exit code 1 if one is rejected', `${EXAMPLE} --program stage_ipv4 --log`)
+    .argument('<object...>', 'BPF ELF objects')
+    .option('--program <name>', 'only this program')
+    .option('--log', "print the verifier's log"),
+).action((paths, options) => guarded(options.json, async () => (await import('./verify.ts')).verify(paths, options)));
 
-program
-  .command('inspect')
-  .description('show programs, maps and every tail call site')
-  .argument('<object>', 'BPF ELF object')
-  .option(...BTF)
-  .option(...JSON_FLAG)
-  .addHelpText('after', '\nExample:\n  switchyard inspect examples/router/router.bpf.o')
-  .action(guarded(inspect));
+commonOptions(
+  command('inspect', 'show programs, maps and every tail call site', EXAMPLE).argument('<object>', 'BPF ELF object'),
+).action((path, options) => guarded(options.json, async () => (await import('./inspect.ts')).inspect(path, options)));
 
-program
-  .command('disasm')
-  .description('list a program as BPF or as x86-64 code')
-  .argument('<object>', 'BPF ELF object')
-  .requiredOption('--program <name>', 'program to list')
-  .option('--stage <stage>', 'object, lowered or native', 'object')
-  .option('--tail-call-mode <mode>', 'native: baseline (before the series) or cached', 'cached')
-  .option(...BTF)
-  .option(...JSON_FLAG)
-  .addHelpText('after', '\nExample:\n  switchyard disasm examples/router/router.bpf.o --program router --stage native')
-  .action(guarded(disasm));
+commonOptions(
+  command('disasm', 'list a program as BPF or as x86-64 code', `${EXAMPLE} --program router --stage native`)
+    .argument('<object>', 'BPF ELF object')
+    .requiredOption('--program <name>', 'program to list')
+    .addOption(
+      new Option('--stage <stage>', 'how far the program has come')
+        .choices(['object', 'lowered', 'native'])
+        .default('object'),
+    )
+    .addOption(
+      new Option('--tail-call-mode <mode>', 'native: with cached targets, or as compilers did before')
+        .choices(['baseline', 'cached'])
+        .default('cached'),
+    ),
+).action((path, options) => guarded(options.json, async () => (await import('./disasm.ts')).disasm(path, options)));
 
-for (const command of program.commands) command.exitOverride().showHelpAfterError('(add --help for usage)');
+for (const each of [program, ...program.commands]) {
+  each
+    .exitOverride()
+    .showHelpAfterError(`(add --help for usage)`)
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, 'switchyard:')) });
+}
 
+endQuietlyWithoutReader();
 try {
   await program.parseAsync();
 } catch (error) {
-  // Commander has printed its message; help and version end with code 0.
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
-  else report(error, false);
+  if (!(error instanceof CommanderError)) throw error;
+  // Commander has printed its message on standard error; help and version end with code 0.
+  if (error.exitCode !== 0) {
+    process.exitCode = EXIT_USAGE;
+    if (process.argv.includes('--json')) {
+      const message = error.message.replace(/^error: /, '');
+      console.log(JSON.stringify({ error: { code: 'bad_usage', message } }));
+    }
+  }
 }

@@ -1,5 +1,5 @@
 /** The contents of maps as JSON values and as text, typed by BTF where the object has it. */
-import { type BpfMap, type Btf, decodeValue, type LoadedObject } from '../index.ts';
+import { type BpfMap, type Btf, decodeValue, type LoadedObject } from '../core.ts';
 import { bold, dim } from './terminal.ts';
 
 /** One entry, as bpftool's JSON has it: `value`, or `values` by CPU. */

@@ -1,5 +1,5 @@
 /** x86-64 machine code as text, by iced-x86: a disassembler that we did not write. */
-import type { Code, Lowered, RelocationTarget } from '../index.ts';
+import type { Code, Lowered, RelocationTarget } from '../core.ts';
 import type { ListedInstruction } from './disasm.ts';
 
 function symbol(target: RelocationTarget, lowered: Lowered): string {

@@ -1,6 +1,5 @@
 /** Options that several commands share, and their checks. */
 import { InvalidArgumentError } from 'commander';
-import { UsageError } from './errors.ts';
 
 /** A parser of integers from `min` to `max` for commander. */
 export function integer(min: number, max: number): (text: string) => number {
@@ -26,10 +25,4 @@ export function slotAssignment(text: string, previous: readonly SlotAssignment[]
   const index = Number(match[2]);
   if (index > 0xffff_ffff) throw new InvalidArgumentError('the index must be below 4294967296.');
   return [...previous, { map: match[1]!, index, program: match[3]! }];
-}
-
-export function oneOf<T extends string>(name: string, value: string, choices: readonly T[]): T {
-  const choice = choices.find(candidate => candidate === value);
-  if (choice !== undefined) return choice;
-  throw new UsageError('bad_usage', `${name} must be one of ${choices.join(', ')}, got ${value}`, { [name]: value });
 }

@@ -9,9 +9,9 @@ import {
   writeCapture,
 } from '../index.ts';
 import { UsageError } from './errors.ts';
-import { readCaptureFile, readObject, writeBytes } from './files.ts';
+import { findProgram, mentionUnsupported, readCaptureFile, readObject, writeBytes } from './files.ts';
 import { dumpMap, mapText } from './maps.ts';
-import { oneOf, type SlotAssignment } from './options.ts';
+import type { SlotAssignment } from './options.ts';
 import { bold, column, Progress } from './terminal.ts';
 
 export interface RunOptions {
@@ -21,12 +21,14 @@ export interface RunOptions {
   readonly set?: readonly SlotAssignment[];
   readonly repeat: number;
   readonly workers: number;
-  readonly backend: string;
+  readonly backend?: 'native' | 'interpreter';
   readonly btf?: string;
   readonly json?: boolean;
 }
 
 const LINKTYPE_ETHERNET = 1;
+/** Lines of bpf_trace_printk that are shown. */
+const SHOWN_LINES = 20;
 /** Verdicts after which no packet leaves the program. */
 const DROPPED = new Set([
   'XDP_ABORTED',
@@ -40,18 +42,30 @@ const DROPPED = new Set([
 ]);
 
 export async function run(path: string, options: RunOptions): Promise<void> {
-  const backend = oneOf('--backend', options.backend, ['native', 'interpreter'] as const);
+  const { backend, set = [] } = options;
+  if (backend === 'interpreter' && options.workers > 1) {
+    throw new UsageError('bad_usage', 'the interpreter runs on one thread; leave out --workers or --backend', {
+      workers: options.workers,
+    });
+  }
   const collection = readObject(path, options.btf);
+  mentionUnsupported(collection);
+  // Only what can run is loaded: a program elsewhere in the object that the verifier rejects is not in the way.
+  const programs = [options.program, ...set.map(({ program }) => program)];
+  for (const name of programs) findProgram(collection, name);
   const capture = readCaptureFile(options.input);
   const packets = capture.packets.map(({ data }) => data);
   const printed: string[] = [];
-  const runtime = createRuntime({ backend, cpus: options.workers + 1, onTrace: line => printed.push(line) });
+  const runtime = createRuntime({
+    ...(backend && { backend }),
+    cpus: options.workers + 1,
+    onTrace: line => printed.push(line),
+  });
   try {
-    const object = runtime.load(collection, { backend });
+    const object = runtime.load(collection, { programs });
     const program = object.program(options.program);
     if (program.type !== 'raw') checkLinkTypes(capture, options.input);
-    for (const { map, index, program: name } of options.set ?? [])
-      object.progArray(map).set(index, object.program(name));
+    for (const { map, index, program: name } of set) object.progArray(map).set(index, object.program(name));
     const progress = new Progress(packets.length * options.repeat, 'packets');
     const result = await program.replayAsync(packets, {
       repeat: options.repeat,
@@ -62,7 +76,8 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     progress.end();
     if (options.output !== undefined) writeOutput(options.output, capture, result.results!);
     if (options.json) console.log(JSON.stringify(asJson(object, program, result)));
-    else print(object, program, result, printed);
+    else print(object, program, result);
+    printTrace(printed, options.json === true);
   } finally {
     await runtime.dispose();
   }
@@ -107,7 +122,7 @@ function nsPerPacket(result: ReplayResult): number {
   return result.packets === 0 ? 0 : Math.round((result.elapsedNs / result.packets) * 100) / 100;
 }
 
-function print(object: LoadedObject, program: Program, result: ReplayResult, printed: readonly string[]): void {
+function print(object: LoadedObject, program: Program, result: ReplayResult): void {
   console.log(
     `${bold(program.name)} (${program.type}, ${program.backend}): ${result.packets} packets, ${result.bytes} bytes, ${nsPerPacket(result)} ns per packet`,
   );
@@ -116,9 +131,13 @@ function print(object: LoadedObject, program: Program, result: ReplayResult, pri
     console.log(`  ${column(name, width)}  ${count}`);
   }
   for (const name of object.maps.keys()) for (const line of mapText(object, name)) console.log(line);
-  if (printed.length > 0) {
-    console.log(bold('bpf_trace_printk'));
-    for (const line of printed.slice(0, 20)) console.log(`  ${line}`);
-    if (printed.length > 20) console.log(`  ... ${printed.length - 20} more lines`);
-  }
+}
+
+/** What programs printed: part of the text, beside the JSON. */
+function printTrace(lines: readonly string[], aside: boolean): void {
+  if (lines.length === 0) return;
+  const write = aside ? console.error : console.log;
+  write(aside ? 'bpf_trace_printk' : bold('bpf_trace_printk'));
+  for (const line of lines.slice(0, SHOWN_LINES)) write(`  ${line}`);
+  if (lines.length > SHOWN_LINES) write(`  ... ${lines.length - SHOWN_LINES} more lines`);
 }

@@ -1,6 +1,7 @@
-/** What differs between a person's terminal and a pipe: colour and progress. */
+/** What differs between a person's terminal and a pipe: colour, progress, and a reader that leaves. */
 
-const colour = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
+// https://no-color.org: set and not empty.
+const colour = process.stdout.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== 'dumb';
 
 function paint(code: number): (text: string) => string {
   return text => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
@@ -10,6 +11,16 @@ export const bold = paint(1);
 export const dim = paint(2);
 export const red = paint(31);
 export const green = paint(32);
+
+/** When the reader has seen enough (`| head`), the command ends without a word. */
+export function endQuietlyWithoutReader(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+      process.exit();
+    });
+  }
+}
 
 /** Pads on the right by what a person sees. */
 export function column(text: string, width: number): string {

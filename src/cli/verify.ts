@@ -1,7 +1,7 @@
 /** `switchyard verify`: the verifier's word on each program. */
-import { SwitchyardError, VerifierError, verifyProgram } from '../index.ts';
-import { EXIT_FAILED, EXIT_USAGE, errorJson, exitCode, UsageError } from './errors.ts';
-import { readObject } from './files.ts';
+import { type Collection, type ProgramSpec, SwitchyardError, VerifierError, verifyProgram } from '../core.ts';
+import { EXIT_FAILED, errorJson, exitCode, say, UsageError } from './errors.ts';
+import { readObject, unsupportedError } from './files.ts';
 import { bold, green, red } from './terminal.ts';
 
 export interface VerifyOptions {
@@ -11,6 +11,7 @@ export interface VerifyOptions {
   readonly json?: boolean;
 }
 
+/** One line of JSON. Program and type are null where the object could not be read, the type also where none is known. */
 interface Verdict {
   readonly object: string;
   readonly program: string | null;
@@ -21,59 +22,68 @@ interface Verdict {
   readonly log?: string;
 }
 
-export function verifyCommand(paths: readonly string[], options: VerifyOptions): void {
-  let worst = 0;
-  let matched = options.program === undefined;
+export function verify(paths: readonly string[], options: VerifyOptions): void {
+  const wanted = (name: string) => options.program === undefined || options.program === name;
+  let unreadable = 0;
+  let shown = 0;
   for (const path of paths) {
+    let collection: Collection;
     try {
-      const collection = readObject(path, options.btf);
-      for (const spec of collection.programs.values()) {
-        if (options.program !== undefined && spec.name !== options.program) continue;
-        matched = true;
-        let verdict: Verdict = {
-          object: path,
-          program: spec.name,
-          type: spec.type,
-          accepted: true,
-          insnsProcessed: 0,
-          error: null,
-        };
-        try {
-          const verified = verifyProgram(spec, collection.maps, { logLevel: options.log ? 1 : 0 });
-          verdict = {
-            ...verdict,
-            insnsProcessed: verified.insnsProcessed,
-            ...(options.log ? { log: verified.log } : {}),
-          };
-        } catch (error) {
-          if (!(error instanceof SwitchyardError)) throw error;
-          worst = Math.max(worst, EXIT_FAILED);
-          const rejected = error instanceof VerifierError ? error : undefined;
-          verdict = {
-            ...verdict,
-            accepted: false,
-            insnsProcessed: rejected?.insnsProcessed ?? 0,
-            error: errorJson(error),
-            ...(options.log && rejected ? { log: rejected.log } : {}),
-          };
-        }
-        show(verdict, options);
-      }
+      collection = readObject(path, options.btf);
     } catch (error) {
       if (!(error instanceof SwitchyardError)) throw error;
-      worst = Math.max(worst, exitCode(error));
-      show(
-        { object: path, program: null, type: null, accepted: false, insnsProcessed: 0, error: errorJson(error) },
-        options,
-      );
+      unreadable++;
+      process.exitCode = Math.max(exitCode(error), Number(process.exitCode ?? 0));
+      if (options.json) console.log(JSON.stringify(rejected(path, null, null, error)));
+      say(error);
+      continue;
+    }
+    const verdicts: (() => Verdict)[] = [];
+    for (const spec of collection.programs.values()) {
+      if (wanted(spec.name)) verdicts.push(() => verdict(path, spec, collection, options.log === true));
+    }
+    for (const leftOut of collection.unsupported ?? []) {
+      const type = leftOut.kernelType ?? null;
+      if (wanted(leftOut.name)) verdicts.push(() => rejected(path, leftOut.name, type, unsupportedError(leftOut)));
+    }
+    for (const judge of verdicts) {
+      const result = judge();
+      if (!result.accepted) process.exitCode ||= EXIT_FAILED;
+      show(result, options);
+      shown++;
     }
   }
-  if (!matched && worst < EXIT_USAGE) {
-    throw new UsageError('bad_usage', `no program is named ${options.program} in ${paths.join(', ')}`, {
-      program: options.program,
-    });
+  if (shown > 0 || unreadable > 0) return;
+  throw new UsageError(
+    'no_such_program',
+    `no program${options.program === undefined ? '' : ` is named ${options.program}`} in ${paths.join(', ')}`,
+    { program: options.program },
+  );
+}
+
+function verdict(path: string, spec: ProgramSpec, collection: Collection, log: boolean): Verdict {
+  try {
+    const verified = verifyProgram(spec, collection.maps, { logLevel: log ? 1 : 0 });
+    const { insnsProcessed } = verified;
+    return {
+      object: path,
+      program: spec.name,
+      type: spec.type,
+      accepted: true,
+      insnsProcessed,
+      error: null,
+      ...(log && { log: verified.log }),
+    };
+  } catch (error) {
+    if (!(error instanceof SwitchyardError)) throw error;
+    const result = rejected(path, spec.name, spec.type, error);
+    if (!(error instanceof VerifierError)) return result;
+    return { ...result, insnsProcessed: error.insnsProcessed, ...(log && { log: error.log }) };
   }
-  process.exitCode = worst;
+}
+
+function rejected(object: string, program: string | null, type: string | null, error: SwitchyardError): Verdict {
+  return { object, program, type, accepted: false, insnsProcessed: 0, error: errorJson(error) };
 }
 
 function show(verdict: Verdict, options: VerifyOptions): void {
@@ -82,8 +92,7 @@ function show(verdict: Verdict, options: VerifyOptions): void {
     return;
   }
   if (verdict.log) console.log(verdict.log.trimEnd());
-  const name =
-    verdict.program === null ? verdict.object : `${verdict.object}: ${bold(verdict.program)} (${verdict.type})`;
+  const name = `${verdict.object}: ${bold(`${verdict.program}`)} (${verdict.type ?? 'unknown type'})`;
   if (verdict.accepted) console.log(`${name} ${green('accepted')}, ${verdict.insnsProcessed} instructions processed`);
   else console.log(`${name} ${red('rejected')}: ${verdict.error?.message}`);
 }
