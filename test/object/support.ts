@@ -67,17 +67,16 @@ export interface LoadReport {
   readonly text: string;
 }
 
-let loads = 0;
-
-/** Loads an object into the running kernel and takes it out again. Whether it was accepted does not matter. */
+/**
+ * Loads an object into the running kernel. Whether it was accepted does not matter. The BPF file system is a private
+ * one, so that what libbpf pins by name goes away with the process and is nobody else's.
+ */
 export function loadInKernel(bpftool: string, object: string): LoadReport {
-  const pin = `/sys/fs/bpf/switchyard-${process.pid}-${loads++}`;
-  const { stdout, stderr } = spawnSync(bpftool, ['-d', 'prog', 'loadall', object, pin, 'pinmaps', `${pin}-maps`], {
+  const script = 'mount -t bpf bpf /sys/fs/bpf && exec "$0" -d prog loadall "$1" /sys/fs/bpf/programs';
+  const { stdout, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', script, bpftool, object], {
     encoding: 'utf8',
     maxBuffer: 1 << 28,
   });
-  rmSync(pin, { recursive: true, force: true });
-  rmSync(`${pin}-maps`, { recursive: true, force: true });
   const text = stdout + stderr;
   const subprograms = new Map<string, Map<string, number>>();
   const patches = new Map<string, Map<number, bigint | 'poison'>>();
