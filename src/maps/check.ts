@@ -78,6 +78,19 @@ const hash: Check = (spec, refuse) => {
   if (spec.maxEntries > HASH_ENTRIES_MAX) refuse('E2BIG', `a hash has at most ${HASH_ENTRIES_MAX} entries`);
 };
 
+/** Beside the rules of what holds the entries: values are 4-byte ids, and the inner map is one that programs can use as such. */
+const ofMaps: Check = (spec, refuse) => {
+  if (spec.valueSize !== 4) refuse('EINVAL', `values have 4 bytes, not ${spec.valueSize}`);
+  if (spec.type === 'array_of_maps') descriptors(spec, refuse);
+  else hash(spec, refuse);
+  const { inner } = spec;
+  if (inner === undefined) return refuse('EINVAL', 'a map of maps needs an inner map definition');
+  if (inner.type === 'array_of_maps' || inner.type === 'hash_of_maps' || inner.type === 'prog_array') {
+    refuse(inner.type === 'prog_array' ? 'ENOTSUPP' : 'EINVAL', `the inner map can't be a ${inner.type}`);
+  }
+  checkSpec(inner);
+};
+
 const lpmTrie: Check = (spec, refuse) => {
   checkFlags(spec, MapFlag.noPrealloc | MapFlag.numaNode | ACCESS, refuse);
   if ((spec.flags & MapFlag.noPrealloc) === 0) refuse('EINVAL', 'an LPM trie needs BPF_F_NO_PREALLOC');
@@ -116,6 +129,8 @@ const CHECKS: Partial<Record<MapType, Check>> = {
   lru_hash: hash,
   lru_percpu_hash: hash,
   lpm_trie: lpmTrie,
+  array_of_maps: ofMaps,
+  hash_of_maps: ofMaps,
   devmap: targets,
   devmap_hash: targets,
   cpumap: targets,

@@ -6,6 +6,7 @@ import { allocateMap, LINE, type MapEnv, roundUp } from './env.ts';
 import { MapError } from './errors.ts';
 import { isPerCpu } from './families.ts';
 import type { BpfMap } from './map.ts';
+import { MapOfMaps, storageSpec } from './map-of-maps.ts';
 import { ProgArray } from './prog-array.ts';
 import { type MapObject, RoutineMap } from './routine-map.ts';
 import { TargetArray } from './target-array.ts';
@@ -47,6 +48,12 @@ function make(spec: MapSpec, env: MapEnv): BpfMap {
     case 'lpm_trie':
     case 'devmap_hash':
       return new RoutineMap(spec, env, layOutHash(spec, env));
+    case 'array_of_maps':
+    case 'hash_of_maps': {
+      const inside = storageSpec(spec);
+      const layOut = inside.type === 'array' ? layOutArray : layOutHash;
+      return new MapOfMaps(spec, env, new RoutineMap(inside, env, layOut(inside, env)));
+    }
     default:
       return new RoutineMap(spec, env, layOutArray(spec, env));
   }

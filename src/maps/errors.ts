@@ -24,6 +24,10 @@ export type MapErrorCode =
   | 'not_permitted'
   /** A program can't be named by raw bytes; the runtime's slot API takes programs. */
   | 'needs_program'
+  /** An inner map can't be named by raw bytes; MapOfMaps.set takes maps. */
+  | 'needs_map'
+  /** A map that does not match the inner map definition of a map of maps. */
+  | 'inner_mismatch'
   /** A program that does not match the owner of a prog array. */
   | 'owner_mismatch'
   /** Any use after dispose(). */

@@ -16,8 +16,9 @@ const STORES: readonly MapType[] = [
   'lpm_trie',
   'prog_array',
 ];
-/** Programs read these, but can't change them. */
+/** Programs read these and the next, but can't change them. */
 const TARGETS: readonly MapType[] = ['devmap', 'devmap_hash', 'cpumap', 'xskmap', 'perf_event_array'];
+const MAPS: readonly MapType[] = ['array_of_maps', 'hash_of_maps'];
 const PER_CPU: readonly MapType[] = ['percpu_hash', 'percpu_array', 'lru_percpu_hash'];
 
 function dispatch(name: string, types: readonly MapType[], operation: string, otherwise: number): Routine {
@@ -35,7 +36,7 @@ ${calls.join('\n')}`,
 }
 
 export const GENERIC_ROUTINES: readonly Routine[] = [
-  dispatch('bpf_map_lookup_elem', [...STORES, ...TARGETS], 'lookup', 0),
+  dispatch('bpf_map_lookup_elem', [...STORES, ...TARGETS, ...MAPS], 'lookup', 0),
   dispatch('bpf_map_update_elem', STORES, 'update', -ERRNO.EOPNOTSUPP),
   dispatch('bpf_map_delete_elem', STORES, 'delete', -ERRNO.EOPNOTSUPP),
   dispatch('bpf_map_lookup_percpu_elem', PER_CPU, 'lookup_percpu', 0),

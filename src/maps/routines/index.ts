@@ -7,6 +7,7 @@ import { GENERIC_ROUTINES } from './generic.ts';
 import { HASH_ROUTINES } from './hash.ts';
 import { LPM_TRIE_ROUTINES } from './lpm-trie.ts';
 import { LRU_HASH_ROUTINES } from './lru-hash.ts';
+import { MAP_OF_MAPS_ROUTINES } from './map-of-maps.ts';
 import { PROG_ARRAY_ROUTINES } from './prog-array.ts';
 import { TARGET_ROUTINES } from './target.ts';
 
@@ -18,6 +19,7 @@ export const MAP_ROUTINES: readonly Routine[] = [
   ...HASH_ROUTINES,
   ...LRU_HASH_ROUTINES,
   ...LPM_TRIE_ROUTINES,
+  ...MAP_OF_MAPS_ROUTINES,
   ...PROG_ARRAY_ROUTINES,
   ...TARGET_ROUTINES,
 ];
