@@ -1,4 +1,11 @@
-/** The run contexts of a runtime: one per CPU number, each with its stack, in the arena. CPU 0 is the control thread. */
+/**
+ * The run contexts of a runtime, each with its stack, in the arena: one for the control thread and one for each other
+ * thread that may run programs at the same time.
+ *
+ * CPU numbers are given out per run, the lowest free one first, so that the same work gets the same numbers on every
+ * backend and thread. No two contexts that may run at once ever share one: per-CPU values and the spare elements of hash
+ * maps rely on it. Between runs the control thread keeps the highest number, for map operations from JS.
+ */
 import type { Arena } from '../memory/arena.ts';
 import { RunContext, RuntimeState, SkbContext } from '../memory/layout.ts';
 import { Batch } from './batch.ts';
@@ -8,7 +15,8 @@ const STACK_BYTES = 256 * 1024;
 const STACK_ALIGNMENT = 65536;
 
 export interface ContextBlock {
-  readonly cpu: number;
+  /** 0: the control thread. */
+  readonly index: number;
   /** Arena offsets. */
   readonly offset: number;
   readonly batch: number;
@@ -26,16 +34,16 @@ export function createContexts(arena: Arena, cpus: number, seed: () => bigint): 
   arena.view.setBigUint64(state + RuntimeState.epoch, 1n, true);
   arena.view.setUint32(state + RuntimeState.cpus, cpus, true);
   const blocks: ContextBlock[] = [];
-  for (let cpu = 0; cpu < cpus; cpu++) {
+  for (let index = 0; index < cpus; index++) {
     const offset = arena.allocate(RunContext.size, 64);
     const stack = arena.allocate(STACK_BYTES, STACK_ALIGNMENT);
     const { view } = arena;
     view.setBigUint64(offset + RunContext.runtime, arena.address(state), true);
-    view.setUint32(offset + RunContext.cpu, cpu, true);
+    view.setUint32(offset + RunContext.cpu, index === 0 ? cpus - 1 : index - 1, true);
     view.setBigUint64(offset + RunContext.random, BigInt.asUintN(64, seed()) | 1n, true);
     view.setBigUint64(offset + RunContext.stackTop, arena.address(stack + STACK_BYTES), true);
     blocks.push({
-      cpu,
+      index,
       offset,
       batch: arena.allocate(Batch.size, 64),
       packetContext: arena.allocate(SkbContext.size, 64),

@@ -14,7 +14,7 @@ import type { BpfMap } from '../maps/map.ts';
 import { type OwnerTraits, ProgArray } from '../maps/prog-array.ts';
 import { MAP_ROUTINES } from '../maps/routines/index.ts';
 import type { Arena } from '../memory/arena.ts';
-import { ProgramObject, RuntimeState } from '../memory/layout.ts';
+import { ProgramObject, RunContext, RuntimeState } from '../memory/layout.ts';
 import type { Btf } from '../object/btf.ts';
 import { parseObject } from '../object/parse.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
@@ -30,7 +30,7 @@ import { Program } from './program.ts';
 import { lowerProgram, type VerifyProgramOptions, verifyProgram } from './stages.ts';
 
 export interface RuntimeOptions {
-  /** Run contexts, that is CPU numbers and threads: 1 to 256. CPU 0 is the control thread. Default 5. */
+  /** CPU numbers, that is threads that can run programs at once, the calling one included: 1 to 256. Default 5. */
   readonly cpus?: number;
   /** Receives each line that bpf_trace_printk prints; default: dropped. */
   readonly onTrace?: (line: string) => void;
@@ -153,6 +153,8 @@ export class Runtime {
   readonly #slots = new Map<BpfMap, ProgArraySlots>();
   readonly #objects = new Set<LoadedObject>();
   readonly #free: ContextBlock[];
+  /** CPU numbers in use by runs. */
+  readonly #numbers = new Set<number>();
   readonly #cpus: number;
   #running = 0;
   #inControlRun = false;
@@ -192,10 +194,7 @@ export class Runtime {
       mapName: address => [...this.#maps.keys()].find(map => map.address === address)?.spec.name ?? '',
       withControlContext: use => this.#withControlContext(use),
       leaseContexts: count => this.#lease(count),
-      returnContexts: contexts => {
-        this.#running -= contexts.length;
-        this.#free.push(...contexts);
-      },
+      returnContexts: contexts => this.#return(contexts),
     };
   }
 
@@ -420,20 +419,30 @@ export class Runtime {
   }
 
   #withControlContext<T>(use: (context: ContextBlock) => T): T {
-    if (this.#inControlRun) {
-      throw new RuntimeError('busy', 'a run is going on on this thread; a host function must not start another one');
-    }
-    this.#alive();
+    this.#outsideRuns();
     this.#inControlRun = true;
+    const [control] = this.#contexts.blocks as [ContextBlock];
+    const number = this.#takeNumber() ?? this.#cpus - 1;
+    this.#setCpu(control, number);
     try {
-      return use(this.#contexts.blocks[0]!);
+      return use(control);
     } finally {
+      this.#setCpu(control, this.#cpus - 1);
+      this.#numbers.delete(number);
       this.#inControlRun = false;
     }
   }
 
-  #lease(count: number): readonly ContextBlock[] {
+  /** @throws RuntimeError `busy` in a host function that a run on this thread calls */
+  #outsideRuns(): void {
     this.#alive();
+    if (this.#inControlRun) {
+      throw new RuntimeError('busy', 'a run is going on on this thread; a host function must not start another one');
+    }
+  }
+
+  #lease(count: number): readonly ContextBlock[] {
+    this.#outsideRuns();
     if (count > this.#free.length) {
       throw new RuntimeError(
         'busy',
@@ -441,8 +450,32 @@ export class Runtime {
         { asked: count, free: this.#free.length, cpus: this.#cpus },
       );
     }
+    const contexts = this.#free.splice(-count).reverse();
     this.#running += count;
-    return this.#free.splice(-count).reverse();
+    // There are as many numbers below the control thread's own as there are contexts to lease.
+    for (const context of contexts) this.#setCpu(context, this.#takeNumber()!);
+    return contexts;
+  }
+
+  #return(contexts: readonly ContextBlock[]): void {
+    const { view } = this.#host.arena;
+    for (const context of contexts) this.#numbers.delete(view.getUint32(context.offset + RunContext.cpu, true));
+    this.#running -= contexts.length;
+    this.#free.push(...[...contexts].reverse());
+  }
+
+  /** The lowest CPU number that nobody runs with; undefined where only the control thread's own is left. */
+  #takeNumber(): number | undefined {
+    for (let number = 0; number < this.#cpus - 1; number++) {
+      if (this.#numbers.has(number)) continue;
+      this.#numbers.add(number);
+      return number;
+    }
+    return undefined;
+  }
+
+  #setCpu(context: ContextBlock, number: number): void {
+    this.#host.arena.view.setUint32(context.offset + RunContext.cpu, number, true);
   }
 }
 

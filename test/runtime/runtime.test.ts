@@ -175,6 +175,34 @@ for (const [platform, options] of Object.entries(PLATFORMS)) {
   });
 }
 
+describe('CPU numbers', () => {
+  const PROCESSOR = 'r6 = r1\n call 8\n exit';
+
+  test('are the same for the same work on every backend and thread', () =>
+    withRuntime(async runtime => {
+      for (const backend of ['native', 'interpreter'] as const) {
+        const program = runtime.load(collection({ programs: { main: PROCESSOR } }), { backend }).program('main');
+        expect(program.run(new Uint8Array(64)).returnValue).toBe(0n);
+        expect((await program.replayAsync([new Uint8Array(64)], { keep: true })).results![0]!.returnValue).toBe(0n);
+      }
+    }));
+
+  test('are never shared by threads that run at once', () =>
+    withRuntime(async runtime => {
+      const program = runtime.load(collection({ programs: { main: PROCESSOR } })).program('main');
+      const abort = new AbortController();
+      const packets = Array.from({ length: 4 }, () => new Uint8Array(64));
+      const running = program.replayAsync(packets, { workers: 3, repeat: 0xffff_ffff, signal: abort.signal });
+      expect(program.run(new Uint8Array(64)).returnValue).toBe(3n);
+      await new Promise(resolve => setTimeout(resolve, 20));
+      abort.abort();
+      // 0, 1 and 2 are XDP_ABORTED, XDP_DROP and XDP_PASS.
+      const { verdicts } = await running;
+      expect(Object.keys(verdicts).sort()).toEqual(['XDP_ABORTED', 'XDP_DROP']);
+      expect(program.run(new Uint8Array(64)).returnValue).toBe(0n);
+    }));
+});
+
 describe('the runtime', () => {
   test('interpreted and compiled programs do not tail-call each other', () =>
     withRuntime(runtime => {

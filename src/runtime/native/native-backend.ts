@@ -128,7 +128,7 @@ export class NativeBackend implements Backend {
 
   runBatch(context: ContextBlock): boolean {
     this.#requestReplay(context);
-    this.#entries[context.cpu]!();
+    this.#entries[context.index]!();
     this.#rethrow();
     return this.#stopped(context);
   }
@@ -136,7 +136,7 @@ export class NativeBackend implements Backend {
   runBatchAsync(context: ContextBlock): Promise<boolean> {
     this.#requestReplay(context);
     return new Promise((resolve, reject) => {
-      this.#entries[context.cpu]!.async(error => {
+      this.#entries[context.index]!.async(error => {
         if (error) reject(error);
         else {
           try {
