@@ -127,17 +127,16 @@ function indexMask(maxEntries: number): number {
   return maxEntries <= 1 ? 0 : 2 ** (32 - Math.clz32(maxEntries - 1)) - 1;
 }
 
+/** The key of an initial entry: a number, little-endian, as long as the map's keys. */
 function keyBytes(spec: MapSpec, key: number): Uint8Array {
   const bytes = new Uint8Array(spec.keySize);
-  if (spec.keySize < 4 && key >= 2 ** (8 * spec.keySize)) {
+  const limit = 2 ** (8 * Math.min(4, spec.keySize));
+  if (!Number.isInteger(key) || key < 0 || key >= limit) {
     throw new MapError(
       'bad_key_size',
       'EINVAL',
-      `key ${key} does not fit in the ${spec.keySize} bytes of ${spec.name}`,
-      {
-        map: spec.name,
-        key,
-      },
+      `initial entry of map ${spec.name}: the key must be a whole number from 0 to ${limit - 1}, not ${key}`,
+      { map: spec.name, key },
     );
   }
   for (let index = 0; index < Math.min(4, spec.keySize); index++) bytes[index] = key >>> (8 * index);
