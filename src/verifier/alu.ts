@@ -12,8 +12,8 @@ import {
   isPointer,
   kindName,
   RAW_SIZE_ID,
-  register,
   type RegisterState,
+  register,
   scalarRegister,
   UNKNOWN_SCALAR,
   withFields,
@@ -85,7 +85,8 @@ function checkImmediate(a: Analysis, i: Alu): void {
 
 /** A scalar plus a constant stays linked to its copies: they differ by that constant. */
 function linkedSum(i: Alu, target: RegisterState, operand: RegisterState, result: RegisterState): RegisterState {
-  if (target.id === 0 || i.width !== 64 || (i.op !== 'add' && i.op !== 'sub') || !isConstant(operand.value)) return result;
+  if (target.id === 0 || i.width !== 64 || (i.op !== 'add' && i.op !== 'sub') || !isConstant(operand.value))
+    return result;
   const amount = BigInt.asIntN(64, constantValue(operand.value));
   const offset = BigInt(target.offset) + (i.op === 'add' ? amount : -amount);
   if (offset !== BigInt.asIntN(32, offset)) return result;
@@ -145,8 +146,7 @@ export function executeByteSwap(a: Analysis, i: ByteSwap): void {
 
 function executePointer(a: Analysis, i: Alu, target: RegisterState, operand: RegisterState): void {
   if (isPointer(target) && isPointer(operand)) {
-    if (i.op !== 'sub')
-      a.fail('invalid_pointer_arithmetic', `R${i.dst} pointer ${SYMBOLS[i.op]} pointer prohibited`);
+    if (i.op !== 'sub') a.fail('invalid_pointer_arithmetic', `R${i.dst} pointer ${SYMBOLS[i.op]} pointer prohibited`);
     a.write(i.dst, unknown(i.width));
     return;
   }
@@ -227,13 +227,20 @@ function movePointer(
         : `R${i.dst} pointer arithmetic with ${SYMBOLS[i.op]} operator prohibited`,
     );
   }
-  if (i.op === 'add' && pointer.kind === 'raw' && amountRegister.id === RAW_SIZE_ID && isConstant(pointer.value) && !isConstant(amount))
+  if (
+    i.op === 'add' &&
+    pointer.kind === 'raw' &&
+    amountRegister.id === RAW_SIZE_ID &&
+    isConstant(pointer.value) &&
+    !isConstant(amount)
+  )
     return register('rawEnd', { offset: pointer.offset + amountRegister.offset });
   checkSane(a, pointer, amount, 'register');
   checkSane(a, pointer, pointer.value, 'pointer');
   if (i.op === 'sub') {
     if (!pointerIsTarget) a.fail('invalid_pointer_arithmetic', `R${i.dst} tried to subtract pointer from scalar`);
-    if (pointer.kind === 'stack') a.fail('invalid_pointer_arithmetic', `R${i.dst} subtraction from stack pointer prohibited`);
+    if (pointer.kind === 'stack')
+      a.fail('invalid_pointer_arithmetic', `R${i.dst} subtraction from stack pointer prohibited`);
   }
   let moved: RegisterState;
   const step = isConstant(amount) ? BigInt.asIntN(64, constantValue(amount)) : 0n;

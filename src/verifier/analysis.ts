@@ -8,8 +8,8 @@ import type { Cfg } from './cfg.ts';
 import { type Errno, HINTS, VerifierError, type VerifierErrorCode } from './errors.ts';
 import { FactsCollector } from './facts-collector.ts';
 import { formatState } from './format.ts';
-import { VerifierLog } from './log.ts';
-import { RAW_SIZE_ID, type RegisterState } from './registers.ts';
+import type { VerifierLog } from './log.ts';
+import type { RegisterState } from './registers.ts';
 import type { HelperTable } from './signature.ts';
 import type { Checkpoint, State } from './state.ts';
 
@@ -74,12 +74,18 @@ export class Analysis {
   totalStates = 0;
   peakStates = 0;
   maxStatesPerInsn = 0;
-  private lastId: number;
+  private lastId = 0;
 
-  constructor(program: ProgramSpec, options: VerifyOptions, cfg: Cfg, live: Uint16Array, log: VerifierLog, packetChangers: ReadonlySet<number>) {
+  constructor(
+    program: ProgramSpec,
+    options: VerifyOptions,
+    cfg: Cfg,
+    live: Uint16Array,
+    log: VerifierLog,
+    packetChangers: ReadonlySet<number>,
+  ) {
     this.packetChangers = packetChangers;
     this.program = program;
-    this.lastId = program.type === 'raw' ? RAW_SIZE_ID : 0;
     this.options = options;
     this.insns = program.insns;
     this.cfg = cfg;

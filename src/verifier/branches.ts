@@ -44,7 +44,12 @@ function predict(i: Jump, left: RegisterState, right: RegisterState): boolean | 
     return compare(i.op, i.width, left.value, right.value) ?? (i.src === i.dst ? WITH_ITSELF[i.op] : undefined);
   if (i.width === 64 && (i.op === 'eq' || i.op === 'ne')) {
     const [pointer, other] = isPointer(left) ? [left, right] : [right, left];
-    if (isNonNullPointer(pointer) && other.kind === 'scalar' && isConstant(other.value) && constantValue(other.value) === 0n)
+    if (
+      isNonNullPointer(pointer) &&
+      other.kind === 'scalar' &&
+      isConstant(other.value) &&
+      constantValue(other.value) === 0n
+    )
       return i.op === 'ne';
   }
   return undefined;
@@ -196,7 +201,10 @@ function prove(state: State, pointer: RegisterState, end: RegisterState, strict:
     if (proved <= 0 || pointer.value.umax > 0xffffffffn) return;
   } else {
     if (pointer.offset < 0 || (pointer.offset === 0 && strict)) return;
-    if (pointer.value.umax > BigInt(MAX_PACKET_OFFSET) || pointer.value.umax + BigInt(pointer.offset) > BigInt(MAX_PACKET_OFFSET))
+    if (
+      pointer.value.umax > BigInt(MAX_PACKET_OFFSET) ||
+      pointer.value.umax + BigInt(pointer.offset) > BigInt(MAX_PACKET_OFFSET)
+    )
       return;
   }
   state.mapRegisters(r =>

@@ -89,8 +89,7 @@ export function executeExit(a: Analysis): number {
   }
   const callee = state.frame;
   const result = callee.registers[0]!;
-  if (result.kind === 'stack')
-    a.fail('invalid_return_value', 'cannot return stack pointer to the caller', 'EINVAL');
+  if (result.kind === 'stack') a.fail('invalid_return_value', 'cannot return stack pointer to the caller', 'EINVAL');
   if (callee.isCallback) {
     checkCallbackReturn(a, result);
     a.log.frames('returning from callee:', state);
@@ -131,14 +130,26 @@ function checkReturn(a: Analysis): void {
   const result = a.read(0);
   if (a.root > 0) {
     if (result.kind !== 'scalar')
-      a.fail('invalid_return_value', `At subprogram exit the register R0 is not a scalar value (${kindName(result)})`, 'EINVAL');
+      a.fail(
+        'invalid_return_value',
+        `At subprogram exit the register R0 is not a scalar value (${kindName(result)})`,
+        'EINVAL',
+      );
     return;
   }
   if (a.program.type === 'raw' && result.kind !== 'scalar')
-    a.fail('invalid_return_value', `At program exit the register R0 is not a known value (${kindName(result)})`, 'EINVAL');
+    a.fail(
+      'invalid_return_value',
+      `At program exit the register R0 is not a known value (${kindName(result)})`,
+      'EINVAL',
+    );
   if (a.program.type !== 'cgroup_skb') return;
   if (result.kind !== 'scalar')
-    a.fail('invalid_return_value', `At program exit the register R0 is not a known value (${kindName(result)})`, 'EINVAL');
+    a.fail(
+      'invalid_return_value',
+      `At program exit the register R0 is not a known value (${kindName(result)})`,
+      'EINVAL',
+    );
   const max = a.program.attachType === 'cgroup_inet_egress' ? 3n : 1n;
   const { umin, umax } = range(0n, max);
   if (result.value.smin < umin || result.value.smax > umax)

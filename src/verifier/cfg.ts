@@ -101,7 +101,7 @@ function checkBorders(insns: readonly Instruction[], subprogram: Subprogram, ref
     if (!Number.isInteger(target) || target < subprogram.start || target >= subprogram.end)
       refuse('jump_out_of_range', `jump out of range from insn ${insn} to ${target}`, 'EINVAL', insn);
     if (insns[target]!.kind === 'wide')
-      refuse('jump_out_of_range', `jump into the middle of ldimm64 insn ${target}`, 'EINVAL', insn);
+      refuse('jump_out_of_range', `jump into the middle of ldimm64 insn ${target - 1}`, 'EINVAL', insn);
   }
   const last = insns[subprogram.end - 1]!;
   if (last.kind !== 'exit' && last.kind !== 'goto')
@@ -137,13 +137,17 @@ export function checkControlFlow(
   const subprograms = findSubprograms(insns, declared, refuse);
   for (const subprogram of subprograms) {
     if (insns[subprogram.start]!.kind === 'wide')
-      refuse('jump_out_of_range', `jump into the middle of ldimm64 insn ${subprogram.start}`, 'EINVAL', subprogram.start);
+      refuse(
+        'jump_out_of_range',
+        `jump into the middle of ldimm64 insn ${subprogram.start}`,
+        'EINVAL',
+        subprogram.start,
+      );
     checkBorders(insns, subprogram, refuse);
   }
   const seen = reach(insns);
   const unreachable = seen.indexOf(0);
-  if (unreachable >= 0)
-    refuse('unreachable_instruction', `unreachable insn ${unreachable}`, 'EINVAL', unreachable);
+  if (unreachable >= 0) refuse('unreachable_instruction', `unreachable insn ${unreachable}`, 'EINVAL', unreachable);
 
   const subprogramOf = new Int16Array(insns.length);
   subprograms.forEach((subprogram, index) => {

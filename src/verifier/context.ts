@@ -2,8 +2,9 @@
  * Which bytes of the context structure a program may touch, by program type: uapi `struct xdp_md` and
  * `struct __sk_buff` as Linux 6.18 lets programs of these types see them (`*_is_valid_access` in net/core/filter.c).
  */
-import type { ProgramType } from '../object/spec.ts';
+
 import { SkBuff, XdpMd } from '../memory/layout.ts';
+import type { ProgramType } from '../object/spec.ts';
 import type { RegisterKind } from './registers.ts';
 
 /** What a load gives: a number, or one of the packet pointers. */
@@ -109,7 +110,13 @@ function skbAccess(rules: SkbRules, offset: number, size: number, write: boolean
   return size <= 4 ? SCALAR : REFUSED;
 }
 
-function xdpAccess(attachType: string | undefined, offset: number, size: number, write: boolean, signed: boolean): ContextAccess {
+function xdpAccess(
+  attachType: string | undefined,
+  offset: number,
+  size: number,
+  write: boolean,
+  signed: boolean,
+): ContextAccess {
   if (write || size !== 4) return REFUSED;
   switch (offset) {
     case XdpMd.egressIfindex:

@@ -111,7 +111,8 @@ export const HINTS: Readonly<Record<VerifierErrorCode, string>> = {
   memory_out_of_bounds: 'Compare the offset plus the access size with the size of the memory before the access.',
   uninitialized_stack: 'Initialise the stack bytes on every path before they are read.',
   misaligned_access: 'Align the access to its size.',
-  invalid_context_access: 'This context field cannot be accessed so by this program type; see docs of the context structure.',
+  invalid_context_access:
+    'This context field cannot be accessed so by this program type; see docs of the context structure.',
   conflicting_access: 'Split the instruction so that each path has its own load or store.',
   unknown_helper: 'This helper is not provided.',
   helper_not_allowed: 'Use a program type or licence that may call the helper.',

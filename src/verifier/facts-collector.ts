@@ -93,4 +93,3 @@ export class FactsCollector {
     return [...this.helperRecords.entries()].sort((a, b) => a[0] - b[0]).map(([insn, record]) => ({ insn, ...record }));
   }
 }
-

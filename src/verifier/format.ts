@@ -1,13 +1,20 @@
 /** Registers, stack slots and whole frames in the notation of the kernel's log (`print_verifier_state`). */
 import { kindName, type RegisterState } from './registers.ts';
 import { constantValue, formatScalar, isConstant } from './scalar.ts';
-import { ByteState, type Frame, REGISTERS, type StackSlot, STACK_SLOTS, type State } from './state.ts';
+import { ByteState, type Frame, REGISTERS, STACK_SLOTS, type StackSlot, type State } from './state.ts';
+import type { Tnum } from './tnum.ts';
 
 /** Small numbers in decimal, large ones in hexadecimal, as the kernel does. */
 export function formatSigned(value: bigint): string {
   const signed = BigInt.asIntN(64, value);
   if (signed >= -32768n && signed <= 65535n) return signed.toString();
   return `0x${BigInt.asUintN(64, value).toString(16)}`;
+}
+
+/** Known bits as the kernel writes them: a number, or (value; unknown bits). */
+export function formatTnum({ value, mask }: Tnum): string {
+  if (mask === 0n) return value === 0n ? '0' : `0x${value.toString(16)}`;
+  return `(0x${value.toString(16)}; 0x${mask.toString(16)})`;
 }
 
 /** @param frame index of the frame the register belongs to: pointers into other frames are marked. */
@@ -20,7 +27,10 @@ export function formatRegister(r: RegisterState, frame: number): string {
     if (isConstant(r.value)) return text + formatSigned(constantValue(r.value) + BigInt(r.offset));
   }
   const parts: string[] = [];
-  if (r.id !== 0) parts.push(r.kind === 'scalar' && r.offset !== 0 ? `id=${r.id}${r.offset < 0 ? '' : '+'}${r.offset}` : `id=${r.id}`);
+  if (r.id !== 0)
+    parts.push(
+      r.kind === 'scalar' && r.offset !== 0 ? `id=${r.id}${r.offset < 0 ? '' : '+'}${r.offset}` : `id=${r.id}`,
+    );
   if (r.map !== undefined) parts.push(`map=${r.map.name}`, `ks=${r.map.keySize}`, `vs=${r.map.valueSize}`);
   if (r.kind !== 'scalar' && r.offset !== 0) parts.push(`off=${formatSigned(BigInt(r.offset))}`);
   if (r.kind === 'packet' || r.kind === 'packetMeta' || (r.kind === 'raw' && r.range > 0)) parts.push(`r=${r.range}`);

@@ -2,14 +2,21 @@
  * Global functions: verified once, from their BTF types, whatever the callers pass; so callers are checked against the
  * types and need not be verified with the body. The kernel's `btf_prepare_func_args` and `btf_check_func_arg_match`.
  */
-import type { Btf } from '../object/btf.ts';
+
 import type { Register } from '../isa/instruction.ts';
+import type { Btf } from '../object/btf.ts';
 import type { Analysis } from './analysis.ts';
 import { forgetCallerSaved, forgetPackets } from './helper-call.ts';
-import { checkContextPointer, checkMapValueAccess, checkMemoryAccess, checkPacketAccess, checkRawAccess } from './memory-access.ts';
-import { kindName, register, type RegisterState, UNKNOWN_SCALAR } from './registers.ts';
+import {
+  checkContextPointer,
+  checkMapValueAccess,
+  checkMemoryAccess,
+  checkPacketAccess,
+  checkRawAccess,
+} from './memory-access.ts';
+import { kindName, type RegisterState, register, UNKNOWN_SCALAR } from './registers.ts';
 import { constantValue, isConstant } from './scalar.ts';
-import { readStackRange, stackBounds, clobberStack } from './stack.ts';
+import { clobberStack, readStackRange, stackBounds } from './stack.ts';
 
 export type GlobalArgument =
   | { readonly type: 'scalar' }
@@ -41,13 +48,22 @@ export function globalArguments(a: Analysis, index: number): GlobalArgument[] {
   const subprogram = a.cfg.subprograms[index]!;
   const { btf } = a.program;
   if (btf === undefined || subprogram.btfId === undefined)
-    a.fail('bad_program', `global function ${subprogram.name} has no BTF`, 'EINVAL', 'Compile with -g, or make the function static.');
+    a.fail(
+      'bad_program',
+      `global function ${subprogram.name} has no BTF`,
+      'EINVAL',
+      'Compile with -g, or make the function static.',
+    );
   const type = btf.type(subprogram.btfId);
   const prototype = type.kind === 'func' ? btf.type(type.type) : undefined;
   if (prototype?.kind !== 'func_proto')
     a.fail('bad_program', `BTF type ${subprogram.btfId} of ${subprogram.name} is not a function`, 'EINVAL');
   if (prototype.params.length > 5)
-    a.fail('bad_program', `Global function ${subprogram.name}() with ${prototype.params.length} > 5 args. Buggy compiler.`, 'EINVAL');
+    a.fail(
+      'bad_program',
+      `Global function ${subprogram.name}() with ${prototype.params.length} > 5 args. Buggy compiler.`,
+      'EINVAL',
+    );
   if (!isScalar(btf, prototype.returnType))
     a.fail(
       'unsupported',
@@ -56,7 +72,9 @@ export function globalArguments(a: Analysis, index: number): GlobalArgument[] {
       'Return an integer, or make the function static.',
     );
   const tags = argumentTags(btf, subprogram.btfId);
-  return prototype.params.map((param, position) => globalArgument(a, btf, subprogram.name, param.type, position, tags[position]!));
+  return prototype.params.map((param, position) =>
+    globalArgument(a, btf, subprogram.name, param.type, position, tags[position]!),
+  );
 }
 
 function globalArgument(
@@ -74,11 +92,17 @@ function globalArgument(
   }
   if (tags.includes('arg:ctx')) return { type: 'context' };
   const unknown = tags.find(tag => tag.startsWith('arg:') && tag !== 'arg:nonnull' && tag !== 'arg:nullable');
-  if (unknown !== undefined) return a.fail('unsupported', `Arg#${position} tag ${unknown} in ${name}() is not supported`, 'EOPNOTSUPP');
+  if (unknown !== undefined)
+    return a.fail('unsupported', `Arg#${position} tag ${unknown} in ${name}() is not supported`, 'EOPNOTSUPP');
   const pointed = btf.resolved(type.type);
-  if (pointed.kind === 'struct' && pointed.name === (CONTEXT_STRUCTURES[a.program.type] ?? '__sk_buff')) return { type: 'context' };
+  if (pointed.kind === 'struct' && pointed.name === (CONTEXT_STRUCTURES[a.program.type] ?? '__sk_buff'))
+    return { type: 'context' };
   if (pointed.kind === 'void' || pointed.kind === 'fwd' || pointed.kind === 'func_proto')
-    return a.fail('unsupported', `arg#${position} reference type('${pointed.kind}') size cannot be determined`, 'EINVAL');
+    return a.fail(
+      'unsupported',
+      `arg#${position} reference type('${pointed.kind}') size cannot be determined`,
+      'EINVAL',
+    );
   return { type: 'memory', size: btf.sizeOf(type.type), nullable: !tags.includes('arg:nonnull') };
 }
 
@@ -106,10 +130,9 @@ export function checkGlobalCall(a: Analysis, index: number): void {
   globalArguments(a, index).forEach((argument, position) => {
     checkArgument(a, (position + 1) as Register, argument);
   });
-  if (a.log.level > 0)
-    a.log.write(`Func#${index} ('${subprogram.name}') is global and assumed valid.`);
+  if (a.log.level > 0) a.log.write(`Func#${index} ('${subprogram.name}') is global and assumed valid.`);
   a.reachedGlobals.add(index);
-  if (a.packetChangers.has(index)) forgetPackets(a);
+  if (a.packetChangers.has(index)) forgetPackets(a.state);
   forgetCallerSaved(a);
   a.write(0, UNKNOWN_SCALAR);
 }
@@ -133,11 +156,16 @@ function checkArgument(a: Analysis, number: Register, argument: GlobalArgument):
 function checkMemory(a: Analysis, number: number, r: RegisterState, size: number, nullable: boolean): void {
   const isNull = r.kind === 'scalar' && isConstant(r.value) && constantValue(r.value) === 0n;
   if ((isNull || r.nullable) && !nullable)
-    a.fail('invalid_argument', `arg#${number - 1} is expected to be non-NULL`, 'EINVAL', 'Check the pointer for NULL before the call.');
+    a.fail(
+      'invalid_argument',
+      `arg#${number - 1} is expected to be non-NULL`,
+      'EINVAL',
+      'Check the pointer for NULL before the call.',
+    );
   if (isNull) return;
   switch (r.kind) {
     case 'stack': {
-      const [low, high] = stackBounds(a, number, r, 0, size, 'helper');
+      const [low, high] = stackBounds(a, number, r, 0, size, 'read');
       readStackRange(a, r.frame, low, high, size, number, true);
       clobberStack(a, r.frame, low, high - low + size);
       return;

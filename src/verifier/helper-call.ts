@@ -15,10 +15,19 @@ import {
   checkRawAccess,
   isFrozenData,
 } from './memory-access.ts';
-import { isPacketPointer, kindName, register, type RegisterState, scalarRegister, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
+import {
+  isPacketPointer,
+  kindName,
+  type RegisterState,
+  register,
+  scalarRegister,
+  UNINITIALIZED,
+  UNKNOWN_SCALAR,
+} from './registers.ts';
 import { constantValue, isConstant, signedRange } from './scalar.ts';
 import type { ArgumentType, HelperSignature } from './signature.ts';
 import { clobberStack, constantOnStack, readStackRange, stackBounds } from './stack.ts';
+import type { State } from './state.ts';
 
 const GPL_LICENSES: ReadonlySet<string> = new Set([
   'GPL',
@@ -64,7 +73,12 @@ interface Call {
 export function signatureOf(a: Analysis, helper: number): HelperSignature {
   const signature = a.options.helpers.get(helper);
   if (signature === undefined)
-    a.fail('unknown_helper', `invalid func unknown#${helper}`, 'EINVAL', `Switchyard provides no helper number ${helper}.`);
+    a.fail(
+      'unknown_helper',
+      `invalid func unknown#${helper}`,
+      'EINVAL',
+      `Switchyard provides no helper number ${helper}.`,
+    );
   const name = `bpf_${signature.name}#${helper}`;
   if (!signature.programTypes.includes(a.program.type))
     a.fail(
@@ -90,18 +104,26 @@ export function runsCallback(signature: HelperSignature | undefined): boolean {
 /** Checks the call at the current instruction and applies its effects. */
 export function executeHelperCall(a: Analysis, i: CallHelper): void {
   const signature = signatureOf(a, i.helper);
-  if (signature.args.length > 5) a.fail('bad_option', `helper ${signature.name} has more than five arguments`, 'EINVAL');
+  if (signature.args.length > 5)
+    a.fail('bad_option', `helper ${signature.name} has more than five arguments`, 'EINVAL');
   const call: Call = { signature, map: undefined, mapUid: 0, constantKey: undefined, callback: undefined, writes: [] };
   signature.args.forEach((argument, index) => {
     checkArgument(a, call, argument, (index + 1) as Register, signature.args[index - 1]);
   });
   for (const write of call.writes) clobberStack(a, write.frame, write.offset, write.size);
   if (signature.name === 'tail_call') noteTailCall(a, call);
-  else a.facts.noteHelperCall(a.insn, i.helper, call.map !== undefined && call.mapUid === 0 ? call.map.name : undefined, call.constantKey);
+  else
+    a.facts.noteHelperCall(
+      a.insn,
+      i.helper,
+      call.map !== undefined && call.mapUid === 0 ? call.map.name : undefined,
+      call.constantKey,
+    );
   if (call.callback !== undefined) enterCallback(a, signature.name, call.callback);
   if (signature.changesPacket === true) {
     a.facts.changesPacket = true;
-    forgetPackets(a);
+    // A tail call that comes back has done nothing; one that does not is another path (see noteTailCall).
+    if (signature.name !== 'tail_call') forgetPackets(a.state);
   }
   forgetCallerSaved(a);
   returnValue(a, call);
@@ -113,8 +135,8 @@ export function forgetCallerSaved(a: Analysis): void {
 }
 
 /** The packet may have moved: no pointer into it is good any more, in any frame. */
-export function forgetPackets(a: Analysis): void {
-  a.state.mapRegisters(r => (isPacketPointer(r) || r.kind === 'packetEnd' ? UNINITIALIZED : r));
+export function forgetPackets(state: State): void {
+  state.mapRegisters(r => (isPacketPointer(r) || r.kind === 'packetEnd' ? UNKNOWN_SCALAR : r));
 }
 
 function returnValue(a: Analysis, call: Call): void {
@@ -139,11 +161,15 @@ function returnValue(a: Analysis, call: Call): void {
 
 function lookupResult(a: Analysis, call: Call): RegisterState {
   const map = call.map;
-  if (map === undefined)
-    return a.fail('invalid_argument', `bpf_${call.signature.name} has no map argument`, 'EINVAL');
+  if (map === undefined) return a.fail('invalid_argument', `bpf_${call.signature.name} has no map argument`, 'EINVAL');
   if (map.type === 'array_of_maps' || map.type === 'hash_of_maps') {
     if (map.inner === undefined)
-      a.fail('incompatible_map', `map ${map.name} has no inner map definition`, 'EINVAL', 'Declare the inner map of a map-in-map.');
+      a.fail(
+        'incompatible_map',
+        `map ${map.name} has no inner map definition`,
+        'EINVAL',
+        'Declare the inner map of a map-in-map.',
+      );
     return register('map', { map: map.inner, mapUid: a.newId(), nullable: true, id: a.newId() });
   }
   if (map.type === 'xskmap' || map.type === 'sockmap' || map.type === 'sockhash')
@@ -162,13 +188,25 @@ function noteTailCall(a: Analysis, call: Call): void {
   const index = a.state.registers[3]!;
   const known = index.kind === 'scalar';
   a.facts.noteTailCall(a.insn, map.name, known ? index.value.u32min : 0, known ? index.value.u32max : 0xffffffff);
+  if (a.state.frames.length > 1) returnFromTarget(a);
+}
+
+/** The path on which a tail call in a function succeeds: the target returns anything to the function's caller, and may have moved the packet. */
+function returnFromTarget(a: Analysis): void {
+  const { callSite, isCallback } = a.state.frame;
+  if (isCallback) a.fail('unsupported', 'tail call in a callback is not supported', 'EOPNOTSUPP');
+  const state = a.push(callSite + 1, a.insn);
+  state.frames.pop();
+  state.registers[0] = UNKNOWN_SCALAR;
+  forgetPackets(state);
 }
 
 function mismatch(a: Analysis, number: number, r: RegisterState, expected: string): never {
   return a.fail('invalid_argument', `R${number} type=${kindName(r)} expected=${expected}`);
 }
 
-const isNull = (r: RegisterState): boolean => r.kind === 'scalar' && isConstant(r.value) && constantValue(r.value) === 0n;
+const isNull = (r: RegisterState): boolean =>
+  r.kind === 'scalar' && isConstant(r.value) && constantValue(r.value) === 0n;
 
 function checkArgument(
   a: Analysis,
@@ -194,7 +232,11 @@ function checkArgument(
     case 'mapKey':
     case 'mapValue': {
       const map = call.map;
-      if (map === undefined) return a.fail('invalid_argument', `invalid map_ptr to access map->${argument.type === 'mapKey' ? 'key' : 'value'}`);
+      if (map === undefined)
+        return a.fail(
+          'invalid_argument',
+          `invalid map_ptr to access map->${argument.type === 'mapKey' ? 'key' : 'value'}`,
+        );
       checkHelperMemory(a, call, number, r, argument.type === 'mapKey' ? map.keySize : map.valueSize, 'read', false);
       if (argument.type === 'mapKey') call.constantKey = constantKey(a, map, r);
       return;
@@ -226,16 +268,28 @@ function checkArgument(
 
 function checkContextArgument(a: Analysis, number: number, r: RegisterState): void {
   if (a.program.type === 'raw') {
-    const start = r.kind === 'raw' && r.offset === 0 && r.id === 0 && isConstant(r.value) && constantValue(r.value) === 0n;
+    const start =
+      r.kind === 'raw' && r.offset === 0 && r.id === 0 && isConstant(r.value) && constantValue(r.value) === 0n;
     if (!start && !(isNull(r) && a.options.memorySize?.max === 0))
-      a.fail('invalid_argument', `R${number} type=${kindName(r)} expected=raw`, 'EACCES', 'Pass r1 as the program got it.');
+      a.fail(
+        'invalid_argument',
+        `R${number} type=${kindName(r)} expected=raw`,
+        'EACCES',
+        'Pass r1 as the program got it.',
+      );
     return;
   }
   if (r.kind !== 'context') mismatch(a, number, r, 'ctx');
   checkContextPointer(a, number, r);
 }
 
-function checkMap(a: Analysis, call: Call, maps: readonly MapType[] | undefined, number: number, r: RegisterState): void {
+function checkMap(
+  a: Analysis,
+  call: Call,
+  maps: readonly MapType[] | undefined,
+  number: number,
+  r: RegisterState,
+): void {
   if (r.kind !== 'map' || r.nullable) mismatch(a, number, r, 'map_ptr');
   const map = r.map!;
   if (maps !== undefined && !maps.includes(map.type))
@@ -316,7 +370,7 @@ function checkHelperMemory(
   checkMemoryPointer(a, call, number, r);
   switch (r.kind) {
     case 'stack': {
-      const [low, high] = stackBounds(a, number, r, 0, size, 'helper');
+      const [low, high] = stackBounds(a, number, r, 0, size, access);
       // How much is written is not known exactly: what is not written must have been data before.
       if (access === 'read' || upTo || low !== high) readStackRange(a, r.frame, low, high, size, number, true);
       if (access === 'write') call.writes.push({ frame: r.frame, offset: low, size: high - low + size });

@@ -2,7 +2,7 @@
  * The interpretation itself: one path at a time, instruction by instruction, until all paths have ended. The kernel's
  * `do_check`.
  */
-import type { Atomic, Load, LoadImm64, PacketLoad, Store } from '../isa/instruction.ts';
+import type { Atomic, Load, LoadImm64, PacketLoad, Size, Store } from '../isa/instruction.ts';
 import { executeAlu, executeByteSwap, executeMovSx } from './alu.ts';
 import type { Analysis } from './analysis.ts';
 import { executeJump } from './branches.ts';
@@ -10,7 +10,7 @@ import { executeExit, executeSubprogramCall } from './calls.ts';
 import { executeHelperCall, forgetCallerSaved } from './helper-call.ts';
 import { accessMemory, checkContextPointer } from './memory-access.ts';
 import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
-import { isPointer, kindName, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
+import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
 import { constant, truncate } from './scalar.ts';
 import type { State } from './state.ts';
 
@@ -113,9 +113,19 @@ function step(a: Analysis): number {
         'Kernel functions (kfuncs) are not available in user space.',
       );
     case 'addrSpaceCast':
-      return a.fail('unsupported', 'addr_space_cast insn can only be used in a program that has an associated arena', 'EINVAL', 'Arenas are not supported.');
+      return a.fail(
+        'unsupported',
+        'addr_space_cast insn can only be used in a program that has an associated arena',
+        'EINVAL',
+        'Arenas are not supported.',
+      );
     default:
-      return a.fail('invalid_instruction', `unknown opcode ${i.kind}`, 'EINVAL', 'Internal instructions may not appear in programs.');
+      return a.fail(
+        'invalid_instruction',
+        `unknown opcode ${i.kind}`,
+        'EINVAL',
+        'Internal instructions may not appear in programs.',
+      );
   }
 }
 
@@ -142,9 +152,20 @@ function executeLoadImm64(a: Analysis, i: LoadImm64): void {
     case 'mapValue': {
       const map = a.options.maps.get(reference.map)!;
       if (map.type !== 'array' || map.maxEntries !== 1)
-        a.fail('incompatible_map', 'no direct value access support for this map type', 'EINVAL', `Map ${map.name} is no array of one element.`);
+        a.fail(
+          'incompatible_map',
+          map.type === 'array'
+            ? `invalid access to map value pointer, value_size=${map.valueSize} off=${reference.offset}`
+            : 'no direct value access support for this map type',
+          'EINVAL',
+          `Map ${map.name} is not an array of one element.`,
+        );
       if (reference.offset < 0 || reference.offset >= map.valueSize)
-        a.fail('map_value_out_of_bounds', `invalid access to map value pointer, value_size=${map.valueSize} off=${reference.offset}`, 'EINVAL');
+        a.fail(
+          'map_value_out_of_bounds',
+          `invalid access to map value pointer, value_size=${map.valueSize} off=${reference.offset}`,
+          'EINVAL',
+        );
       a.write(i.dst, register('mapValue', { map, offset: reference.offset }));
       return;
     }
@@ -169,7 +190,13 @@ function executeLoadImm64(a: Analysis, i: LoadImm64): void {
 function executeLoad(a: Analysis, i: Load): void {
   a.read(i.src);
   a.checkWritable(i.dst);
-  const { loaded } = accessMemory(a, { register: i.src, offset: i.offset, size: i.size, type: 'read', signed: i.signed });
+  const { loaded } = accessMemory(a, {
+    register: i.src,
+    offset: i.offset,
+    size: i.size,
+    type: 'read',
+    signed: i.signed,
+  });
   a.write(i.dst, loaded);
 }
 
@@ -208,19 +235,24 @@ function executeAtomic(a: Analysis, i: Atomic): void {
   const result = i.op === 'cmpxchg' ? 0 : i.src;
   if (i.fetch) a.checkWritable(result);
   const { loaded } = accessMemory(a, { ...access, type: 'read' });
-  accessMemory(a, { ...access, type: 'write', value: isPointer(loaded) ? UNKNOWN_SCALAR : unlinked(i.size) });
-  if (i.fetch) a.write(result, isPointer(loaded) ? scalarRegister(truncate(UNKNOWN_SCALAR.value, i.size)) : loaded);
+  accessMemory(a, { ...access, type: 'write', value: numberOf(i.size) });
+  if (i.fetch) a.write(result, loaded);
 }
 
 /** What an atomic operation leaves in memory: a number of its size. */
-const unlinked = (size: 1 | 2 | 4 | 8) => scalarRegister(truncate(UNKNOWN_SCALAR.value, size));
+const numberOf = (size: Size): RegisterState => scalarRegister(truncate(UNKNOWN_SCALAR.value, size));
 
 function executePacketLoad(a: Analysis, i: PacketLoad): void {
   const { type } = a.program;
   if (type !== 'socket_filter' && type !== 'sched_cls' && type !== 'sched_act')
     a.fail('invalid_instruction', 'BPF_LD_[ABS|IND] instructions not allowed for this program type', 'EINVAL');
   if (a.state.frames.length > 1 || a.root > 0)
-    a.fail('unsupported', 'BPF_LD_[ABS|IND] in a subprogram is not supported', 'EINVAL', 'Use it in the main function, or bpf_skb_load_bytes.');
+    a.fail(
+      'unsupported',
+      'BPF_LD_[ABS|IND] in a subprogram is not supported',
+      'EINVAL',
+      'Use it in the main function, or bpf_skb_load_bytes.',
+    );
   const context = a.read(6);
   if (context.kind !== 'context')
     a.fail('invalid_argument', 'at the time of BPF_LD_ABS|IND R6 != pointer to skb', 'EINVAL');

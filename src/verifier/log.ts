@@ -4,8 +4,9 @@
  * At level 1 the log holds the path in work only: what a finished path wrote is cut off when the next one starts, so
  * that a refusal shows how it was reached and a success shows little. Level 2 keeps everything.
  */
-import { formatKernel } from '../isa/kernel-format.ts';
+
 import type { Instruction } from '../isa/instruction.ts';
+import { formatKernel } from '../isa/kernel-format.ts';
 import type { LineInfo } from '../object/spec.ts';
 import { formatFrame, type Selection } from './format.ts';
 import type { State } from './state.ts';

@@ -9,7 +9,8 @@ import type { Analysis } from './analysis.ts';
 import { contextAccess } from './context.ts';
 import type { VerifierErrorCode } from './errors.ts';
 import type { MemoryKind } from './facts.ts';
-import { kindName, register, type RegisterState, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
+import { formatTnum } from './format.ts';
+import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
 import { constant, constantValue, isConstant, signExtend, truncate } from './scalar.ts';
 import { readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
 
@@ -49,11 +50,10 @@ function checkAlignment(a: Analysis, pointer: RegisterState, access: Access): vo
   const low = pointer.value.tnum.value + BigInt(pointer.offset + access.offset);
   const unaligned = ((BigInt.asUintN(64, low) | pointer.value.tnum.mask) & BigInt(access.size - 1)) !== 0n;
   if (!unaligned) return;
-  const { value, mask } = pointer.value.tnum;
   const what = pointer.kind === 'stack' ? 'stack' : pointer.kind === 'packet' ? 'packet' : 'value';
   a.fail(
     'misaligned_access',
-    `misaligned ${what} access off (0x${value.toString(16)}; 0x${mask.toString(16)})+${pointer.offset}+${access.offset} size ${access.size}`,
+    `misaligned ${what} access off ${formatTnum(pointer.value.tnum)}+${pointer.offset}+${access.offset} size ${access.size}`,
   );
 }
 
@@ -190,7 +190,10 @@ export function checkRawAccess(
   const { smin, umax } = pointer.value;
   const low = BigInt(at) + smin;
   if (low < 0n)
-    a.fail('memory_out_of_bounds', `R${register} min value is negative, either use unsigned index or do a if (index >=0) check.`);
+    a.fail(
+      'memory_out_of_bounds',
+      `R${register} min value is negative, either use unsigned index or do a if (index >=0) check.`,
+    );
   if (umax < MAX_VARIABLE_OFFSET && BigInt(at + size) + umax <= BigInt(a.state.rawSize)) return;
   if (pointer.id !== 0 && at >= 0 && at + size <= pointer.range) return;
   a.fail(
@@ -209,17 +212,21 @@ export function checkContextPointer(a: Analysis, number: number, pointer: Regist
   if (pointer.offset !== 0)
     a.fail('invalid_context_access', `dereference of modified ctx ptr R${number} off=${pointer.offset} disallowed`);
   if (!isConstant(pointer.value) || constantValue(pointer.value) !== 0n)
-    a.fail(
-      'invalid_context_access',
-      `variable ctx access var_off=(0x${pointer.value.tnum.value.toString(16)}; 0x${pointer.value.tnum.mask.toString(16)}) disallowed`,
-    );
+    a.fail('invalid_context_access', `variable ctx access var_off=${formatTnum(pointer.value.tnum)} disallowed`);
 }
 
 function accessContext(a: Analysis, pointer: RegisterState, access: Access): RegisterState {
   checkContextPointer(a, access.register, pointer);
   const { program } = a;
   const write = access.type === 'write';
-  const result = contextAccess(program.type, program.attachType, access.offset, access.size, write, access.signed === true);
+  const result = contextAccess(
+    program.type,
+    program.attachType,
+    access.offset,
+    access.size,
+    write,
+    access.signed === true,
+  );
   if (!result.allowed) {
     if (result.unsupported !== undefined)
       a.fail('unsupported', `${result.unsupported} are not supported`, 'EOPNOTSUPP');
@@ -272,7 +279,12 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
     case 'packet':
     case 'packetMeta':
       if (type === 'write' && !packetWritable(a))
-        a.fail('invalid_memory_access', 'cannot write into packet', 'EACCES', 'Programs of this type may only read packets.');
+        a.fail(
+          'invalid_memory_access',
+          'cannot write into packet',
+          'EACCES',
+          'Programs of this type may only read packets.',
+        );
       checkPacketAccess(a, number, pointer, offset, size);
       note(a, access, pointer.kind === 'packet' ? 'packet' : 'packetMeta');
       break;
@@ -290,7 +302,13 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
   return { loaded: convert(loaded, access), source: undefined };
 }
 
-export function checkMemoryAccess(a: Analysis, number: number, pointer: RegisterState, offset: number, size: number): void {
+export function checkMemoryAccess(
+  a: Analysis,
+  number: number,
+  pointer: RegisterState,
+  offset: number,
+  size: number,
+): void {
   checkRegion(
     a,
     number,

@@ -18,7 +18,14 @@
  */
 import type { Analysis } from './analysis.ts';
 import { formatState } from './format.ts';
-import { isPacketPointer, RAW_SIZE_ID, type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR, withFields } from './registers.ts';
+import {
+  isPacketPointer,
+  RAW_SIZE_ID,
+  type RegisterState,
+  UNINITIALIZED,
+  UNKNOWN_SCALAR,
+  withFields,
+} from './registers.ts';
 import { contains, equal } from './scalar.ts';
 import { ByteState, Checkpoint, type Frame, REGISTERS, STACK_SLOTS, type StackSlot, type State } from './state.ts';
 
@@ -73,7 +80,7 @@ function readEverything(state: State, ancestor: Checkpoint): void {
 class IdMap {
   private readonly old: number[] = [];
   private readonly current: number[] = [];
-  private temporary = -1;
+  private temporary = -2;
 
   check(old: number, current: number): boolean {
     if ((old === 0) !== (current === 0)) return false;
@@ -129,7 +136,13 @@ function registerCovered(old: RegisterState, current: RegisterState, ids: IdMap,
   return contains(old.value, current.value) && ids.check(old.id, current.id) && ids.check(old.mapUid, current.mapUid);
 }
 
-function slotCovered(old: StackSlot | undefined, current: StackSlot | undefined, ids: IdMap, mode: Mode, uninitialisedAllowed: boolean): boolean {
+function slotCovered(
+  old: StackSlot | undefined,
+  current: StackSlot | undefined,
+  ids: IdMap,
+  mode: Mode,
+  uninitialisedAllowed: boolean,
+): boolean {
   if (old === undefined || old.bytes === 0) return mode !== 'exact' || current === undefined || current.bytes === 0;
   if (current === undefined) {
     if (mode === 'exact') return false;
@@ -165,14 +178,7 @@ function liveIn(a: Analysis, state: State, index: number, insn: number): number 
   return (a.live[inner.callSite + 1]! & ~0b111111) | (1 << 10);
 }
 
-function frameCovered(
-  a: Analysis,
-  old: Checkpoint,
-  current: State,
-  index: number,
-  ids: IdMap,
-  mode: Mode,
-): boolean {
+function frameCovered(a: Analysis, old: Checkpoint, current: State, index: number, ids: IdMap, mode: Mode): boolean {
   const was = old.state.frames[index]!;
   const is = current.frames[index]!;
   if (was.callbackDepth > is.callbackDepth) return false;
@@ -193,7 +199,11 @@ function sameCalls(old: State, current: State): boolean {
   if (old.frames.length !== current.frames.length) return false;
   return old.frames.every((frame, i) => {
     const other = current.frames[i]!;
-    return frame.callSite === other.callSite && frame.subprogram === other.subprogram && frame.isCallback === other.isCallback;
+    return (
+      frame.callSite === other.callSite &&
+      frame.subprogram === other.subprogram &&
+      frame.isCallback === other.isCallback
+    );
   });
 }
 
@@ -210,12 +220,12 @@ function covered(a: Analysis, old: Checkpoint, current: State, mode: Mode): bool
 function dropSingleIds(state: State): void {
   const count = new Map<number, number>();
   state.mapRegisters(r => {
-    if (r.kind === 'scalar' && r.id > RAW_SIZE_ID) count.set(r.id, (count.get(r.id) ?? 0) + 1);
+    if (r.kind === 'scalar' && r.id > 0) count.set(r.id, (count.get(r.id) ?? 0) + 1);
     return r;
   });
   if (count.size === 0) return;
   state.mapRegisters(r =>
-    r.kind === 'scalar' && r.id > RAW_SIZE_ID && count.get(r.id) === 1 ? withFields(r, { id: 0, offset: 0 }) : r,
+    r.kind === 'scalar' && r.id > 0 && count.get(r.id) === 1 ? withFields(r, { id: 0, offset: 0 }) : r,
   );
 }
 
@@ -271,8 +281,9 @@ export function arrive(a: Analysis): Arrival {
       return 'covered';
     }
     old.misses++;
-    // A state that never helps costs time at each arrival. One with unfinished paths stays for loop detection.
-    if (old.pending === 0 && old.misses > old.hits * 3 + (forced ? 64 : 3)) {
+    // A state that never helps costs time at each arrival. Heads of loops that converge by comparison stay longer.
+    const patience = forced && old.pending > 0 ? 64 : 3;
+    if (old.misses > old.hits * patience + patience) {
       list.splice(i, 1);
       i--;
     }

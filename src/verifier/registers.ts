@@ -49,8 +49,8 @@ export interface RegisterState {
   readonly subprogram: number;
 }
 
-/** In `raw` programs the id of the scalar that holds the memory's size; ids made during analysis start above it. */
-export const RAW_SIZE_ID = 1;
+/** In `raw` programs the id of the scalar that holds the memory's size; ids made during analysis are positive. */
+export const RAW_SIZE_ID = -1;
 
 const ZERO = constant(0n);
 
@@ -109,9 +109,9 @@ export function isPacketPointer(r: RegisterState): boolean {
   return r.kind === 'packet' || r.kind === 'packetMeta';
 }
 
-/** A pointer that certainly is not null. The kernel's list: a map, a non-null value, stack, context, packet. */
+/** A pointer whose comparison with null is decided. Only what the kernel decides: it does not for context, stack and packet. */
 export function isNonNullPointer(r: RegisterState): boolean {
-  return isPointer(r) && !r.nullable;
+  return !r.nullable && (r.kind === 'mapValue' || r.kind === 'map' || r.kind === 'memory');
 }
 
 /** The kernel's name of the type, as in its log. */
@@ -126,7 +126,8 @@ export function kindName(r: RegisterState): string {
     case 'stack':
       return 'fp';
     case 'map':
-      return r.nullable ? 'map_ptr_or_null' : 'map_ptr';
+      // A map found in a map of maps: the kernel, too, calls it a value until it is checked.
+      return r.nullable ? 'map_value_or_null' : 'map_ptr';
     case 'mapValue':
       return r.nullable ? 'map_value_or_null' : 'map_value';
     case 'packet':

@@ -61,9 +61,9 @@ export function checkStackDepth(a: Analysis, graph: CallGraph): number {
   const framesAt = new Int32Array(a.cfg.subprograms.length);
   const walk = (subprogram: number, before: number): void => {
     a.insn = a.cfg.subprograms[subprogram]!.start;
-    if (path.includes(subprogram))
-      a.fail('recursion', `the call stack of ${MAX_FRAMES} frames is too deep !`, 'E2BIG');
-    if (path.length >= MAX_FRAMES) a.fail('too_many_frames', `the call stack of ${path.length} frames is too deep !`, 'E2BIG');
+    if (path.includes(subprogram)) a.fail('recursion', `the call stack of ${MAX_FRAMES} frames is too deep !`, 'E2BIG');
+    if (path.length >= MAX_FRAMES)
+      a.fail('too_many_frames', `the call stack of ${path.length} frames is too deep !`, 'E2BIG');
     if (path.length > 0 && graph.hasTailCall[subprogram] && before >= TAIL_CALL_LIMIT)
       a.fail(
         'stack_too_deep',

@@ -11,15 +11,9 @@
  */
 import type { Size } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
+import { formatTnum } from './format.ts';
 import { markSlotRead } from './prune.ts';
-import {
-  isPointer,
-  type RegisterState,
-  scalarRegister,
-  UNKNOWN_SCALAR,
-  withFields,
-  ZERO_SCALAR,
-} from './registers.ts';
+import { isPointer, type RegisterState, scalarRegister, UNKNOWN_SCALAR, withFields, ZERO_SCALAR } from './registers.ts';
 import { constantValue, isConstant, type Scalar, truncate } from './scalar.ts';
 import { ByteState, type ByteStateValue, STACK_BYTES, type StackSlot } from './state.ts';
 
@@ -57,13 +51,20 @@ function fits(s: Scalar, size: Size): boolean {
   return size === 8 || s.umax < 1n << BigInt(8 * size);
 }
 
-const isZero = (r: RegisterState): boolean => r.kind === 'scalar' && isConstant(r.value) && constantValue(r.value) === 0n;
+const isZero = (r: RegisterState): boolean =>
+  r.kind === 'scalar' && isConstant(r.value) && constantValue(r.value) === 0n;
 
 /**
  * Store at a known offset. `value` is what is stored; a constant for the immediate form.
  * @returns the value the source register has afterwards: a stored scalar gets an id, so that what is learned of either copy holds for both.
  */
-export function writeStack(a: Analysis, frameIndex: number, offset: number, size: Size, value: RegisterState): RegisterState {
+export function writeStack(
+  a: Analysis,
+  frameIndex: number,
+  offset: number,
+  size: Size,
+  value: RegisterState,
+): RegisterState {
   const frame = a.state.frames[frameIndex]!;
   const index = slotOf(offset);
   const first = byteOf(offset);
@@ -202,7 +203,9 @@ export function readStackRange(
     }
     if (state !== ByteState.zero) zero = false;
   }
-  return zero && size <= 8 ? ZERO_SCALAR : scalarRegister(truncate(UNKNOWN_SCALAR.value, size <= 8 ? (size as Size) : 8));
+  return zero && size <= 8
+    ? ZERO_SCALAR
+    : scalarRegister(truncate(UNKNOWN_SCALAR.value, size <= 8 ? (size as Size) : 8));
 }
 
 /** Largest and smallest offset that a stack pointer plus `offset` can have; refuses what may leave the frame. */
@@ -212,9 +215,9 @@ export function stackBounds(
   pointer: RegisterState,
   offset: number,
   size: number,
-  purpose: 'read' | 'write' | 'helper',
+  purpose: 'read' | 'write',
 ): [low: number, high: number] {
-  const how = purpose === 'read' ? ' read from' : purpose === 'write' ? ' write to' : ' indirect access to';
+  const how = purpose === 'read' ? ' read from' : ' write to';
   const fixed = isConstant(pointer.value);
   const low = Number(pointer.value.smin) + pointer.offset + offset;
   const high = Number(pointer.value.smax) + pointer.offset + offset;
@@ -223,7 +226,7 @@ export function stackBounds(
   if (low < -STACK_BYTES || high + size > 0) {
     const place = fixed
       ? `invalid${how} stack R${register} off=${low} size=${size}`
-      : `invalid variable-offset${how} stack R${register} off=[${low},${high}] size=${size}`;
+      : `invalid variable-offset${how} stack R${register} var_off=${formatTnum(pointer.value.tnum)} off=${pointer.offset + offset} size=${size}`;
     a.fail('stack_out_of_bounds', place);
   }
   return [low, high];

@@ -49,7 +49,13 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
     return signature === undefined ? undefined : `bpf_${signature.name}`;
   };
   const log = new VerifierLog(options.logLevel ?? 0, insns, program.lines, helperName);
-  const refuse = (code: VerifierErrorCode, text: string, errno: Errno, insn?: number, hint: string = HINTS[code]): never => {
+  const refuse = (
+    code: VerifierErrorCode,
+    text: string,
+    errno: Errno,
+    insn?: number,
+    hint: string = HINTS[code],
+  ): never => {
     log.write(text);
     throw new VerifierError(code, {
       program: program.name,
@@ -66,7 +72,11 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
   checkOptions(options, refuse);
   if (insns.length === 0) refuse('bad_program', 'the program has no instructions', 'EINVAL');
   if (insns.length > MAX_PROGRAM_SLOTS)
-    refuse('bad_program', `the program has ${insns.length} instructions, at most ${MAX_PROGRAM_SLOTS} are allowed`, 'E2BIG');
+    refuse(
+      'bad_program',
+      `the program has ${insns.length} instructions, at most ${MAX_PROGRAM_SLOTS} are allowed`,
+      'E2BIG',
+    );
   const usedMaps = findMaps(insns, options, refuse);
   const cfg = checkControlFlow(insns, program.subprograms, helper => runsCallback(options.helpers.get(helper)), refuse);
   const argumentCount = (helper: number): number => Math.min(options.helpers.get(helper)?.args.length ?? 5, 5);
@@ -126,7 +136,11 @@ function checkOptions(options: VerifyOptions, refuse: RefuseWithHint): void {
   if (memorySize !== undefined) {
     const { min, max } = memorySize;
     if (!Number.isInteger(min) || !Number.isInteger(max) || min < 0 || max < min || max > MAX_MEMORY)
-      refuse('bad_option', `memorySize must be whole numbers 0 <= min <= max <= ${MAX_MEMORY}, got ${min} and ${max}`, 'EINVAL');
+      refuse(
+        'bad_option',
+        `memorySize must be whole numbers 0 <= min <= max <= ${MAX_MEMORY}, got ${min} and ${max}`,
+        'EINVAL',
+      );
   }
   if (maxInsns !== undefined && (!Number.isInteger(maxInsns) || maxInsns < 1))
     refuse('bad_option', `maxInsns must be a positive whole number, got ${maxInsns}`, 'EINVAL');
@@ -143,7 +157,12 @@ function findMaps(insns: readonly Instruction[], options: VerifyOptions, refuse:
       refuse('unknown_map', `map ${name} is not known`, 'EBADF', insn, `verify() was given no map named ${name}.`);
     names.add(name);
     if (names.size > MAX_USED_MAPS)
-      refuse('too_many_maps', `The total number of maps per program has reached the limit of ${MAX_USED_MAPS}`, 'E2BIG', insn);
+      refuse(
+        'too_many_maps',
+        `The total number of maps per program has reached the limit of ${MAX_USED_MAPS}`,
+        'E2BIG',
+        insn,
+      );
   });
   return [...names];
 }

@@ -1,0 +1,101 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { afterAll, describe, expect, it } from 'vitest';
+import { CASES, type Case } from './cases.ts';
+import { type Judge, openJudge } from './kernel.ts';
+import { accepted, attempt, MAPS, program } from './support.ts';
+
+/** Where our verdict differs from the kernel's, and why. An entry that no longer differs fails the suite. */
+const STRONGER: Readonly<Record<string, string>> = {
+  'modulo bounds an index': 'the scalar domain bounds a modulo by a constant; the kernel forgets the value',
+  'division bounds an index': 'the scalar domain bounds a division by a constant; the kernel forgets the value',
+  'tail call below a shallow frame': 'the kernel wants BTF for tail calls in functions; assembly has none',
+};
+const WEAKER: Readonly<Record<string, string>> = {
+  'dereferences a map': 'the kernel lets programs read its struct bpf_map; there is none here',
+  'dereferences an inner map': 'as above',
+};
+
+interface Verdict {
+  readonly accepted: boolean;
+  /** The line of the log that says why not. */
+  readonly error: string;
+}
+
+const FILE = new URL('verdicts.json', import.meta.url);
+const judges = new Map<string, Judge | undefined>();
+/** A prog array belongs to the type of program that used it first, so each type has maps of its own. */
+const judgeFor = (type: string): Judge | undefined => {
+  if (!judges.has(type)) judges.set(type, openJudge(MAPS));
+  return judges.get(type);
+};
+const specOf = (c: Case) => program(c.type, c.text, { attachType: c.attachType, license: c.license });
+
+const results = new Map<string, ReturnType<typeof attempt>>();
+function ourVerdict(c: Case): ReturnType<typeof attempt> {
+  const result = results.get(c.name) ?? attempt(specOf(c));
+  results.set(c.name, result);
+  return result;
+}
+
+function kernelVerdict(judge: Judge, c: Case): Verdict {
+  const { accepted: ok, log } = judge.judge(specOf(c));
+  const lines = log.split('\n').filter(line => line !== '' && !/^(processed|verification time|stack depth)/.test(line));
+  return { accepted: ok, error: ok ? '' : (lines.at(-1) ?? '').replace(/processed .*/, '') };
+}
+
+if (process.env.UPDATE_GOLDEN) {
+  const verdicts = CASES.map(c => [c.name, kernelVerdict(judgeFor(c.type)!, c)]);
+  writeFileSync(FILE, `${JSON.stringify(Object.fromEntries(verdicts), undefined, 1)}\n`);
+}
+const VERDICTS = JSON.parse(readFileSync(FILE, 'utf8')) as Record<string, Verdict>;
+
+afterAll(() => {
+  for (const judge of judges.values()) judge?.dispose();
+});
+
+describe("verdicts are the kernel's", () => {
+  it('has a verdict for every program and no other', () => {
+    expect(Object.keys(VERDICTS).sort()).toEqual(CASES.map(c => c.name).sort());
+    const names = new Set(CASES.map(c => c.name));
+    for (const name of [...Object.keys(STRONGER), ...Object.keys(WEAKER)]) expect(names).toContain(name);
+  });
+  it.each(CASES.map(c => [c.name, c] as const))('%s', (name, c) => {
+    const result = ourVerdict(c);
+    const ours = accepted(result);
+    const theirs = VERDICTS[name]!.accepted;
+    if (name in STRONGER) expect([ours, theirs]).toEqual([true, false]);
+    else if (name in WEAKER) expect([ours, theirs]).toEqual([false, true]);
+    else expect(ours, accepted(result) ? VERDICTS[name]!.error : result.message).toBe(theirs);
+  });
+});
+
+describe('the running kernel still says so', () => {
+  it.each(CASES.map(c => [c.name, c] as const))('%s', (name, c) => {
+    const judge = judgeFor(c.type);
+    if (judge === undefined) return;
+    expect(kernelVerdict(judge, c).accepted).toBe(VERDICTS[name]!.accepted);
+  });
+});
+
+/** Refusals whose words differ from the kernel's, though the cause is the same. */
+const OTHER_WORDS: ReadonlySet<string> = new Set([
+  'infinite loop with unchanged condition',
+  'writes to a map pointer',
+  'tail call with a hash',
+  'tail call below a deep frame',
+  'may_goto loop with an unchecked index',
+  'load_acquire from the packet (xdp)',
+]);
+
+describe("refusals use the kernel's words", () => {
+  const refused = CASES.filter(c => !(c.name in STRONGER) && VERDICTS[c.name]?.accepted === false);
+  it.each(refused.map(c => [c.name, c] as const))('%s', (name, c) => {
+    const result = ourVerdict(c);
+    if (accepted(result)) throw new Error('accepted');
+    const last = result.text.split('\n').at(-1);
+    if (OTHER_WORDS.has(name)) expect(last).not.toBe(VERDICTS[name]!.error);
+    else expect(last).toBe(VERDICTS[name]!.error);
+    expect(result.message.split('\n').length).toBeGreaterThan(1);
+    expect(result.log).toContain(result.text);
+  });
+});

@@ -1,0 +1,73 @@
+/** Programs and maps for the verifier's tests. */
+import { HELPERS } from '../../src/helpers/table.ts';
+import { assemble } from '../../src/isa/assembler.ts';
+import type { MapSpec, MapType, ProgramSpec, ProgramType } from '../../src/object/spec.ts';
+import { VerifierError } from '../../src/verifier/errors.ts';
+import type { Verified } from '../../src/verifier/facts.ts';
+import { type VerifyOptions, verify } from '../../src/verifier/verify.ts';
+
+function map(
+  name: string,
+  type: MapType,
+  keySize: number,
+  valueSize: number,
+  maxEntries: number,
+  more: Partial<MapSpec> = {},
+): MapSpec {
+  return { name, type, keySize, valueSize, maxEntries, flags: 0, contents: [], ...more };
+}
+
+const INNER = map('inner', 'array', 4, 16, 1);
+const CONSTANTS = new Uint8Array([1, 2, 3, 4, 0xff, 0xff, 0xff, 0xff, 0x61, 0x62, 0, 0, 0, 0, 0, 0x80]);
+
+/** The maps that every test program may name. */
+export const MAPS: ReadonlyMap<string, MapSpec> = new Map(
+  [
+    map('array', 'array', 4, 48, 4),
+    map('one', 'array', 4, 16, 1),
+    map('hash', 'hash', 8, 16, 8),
+    map('percpu', 'percpu_array', 4, 8, 2),
+    map('progs', 'prog_array', 4, 4, 4),
+    map('others', 'prog_array', 4, 4, 8),
+    map('outer', 'array_of_maps', 4, 4, 2, { inner: INNER }),
+    map('devices', 'devmap', 4, 4, 4),
+    map('readonly', 'array', 4, 16, 1, { flags: 1 << 7, frozen: true, contents: [{ key: 0, value: CONSTANTS }] }),
+    map('writeonly', 'array', 4, 16, 1, { flags: 1 << 8 }),
+  ].map(spec => [spec.name, spec]),
+);
+
+const NAMES: Readonly<Record<string, number>> = Object.fromEntries(
+  [...HELPERS.values()].map(signature => [`bpf_${signature.name}`, signature.id]),
+);
+
+export function program(type: ProgramType, text: string, more: Partial<ProgramSpec> = {}): ProgramSpec {
+  return {
+    name: 'test',
+    section: type,
+    type,
+    attachType: undefined,
+    xdpFrags: false,
+    insns: assemble(text, { helpers: NAMES }),
+    subprograms: [],
+    lines: [],
+    license: 'GPL',
+    btf: undefined,
+    ...more,
+  };
+}
+
+export const OPTIONS: VerifyOptions = { maps: MAPS, helpers: HELPERS };
+
+/** The facts of an accepted program, or the refusal; anything else that is thrown is a bug. */
+export function attempt(spec: ProgramSpec, options: Partial<VerifyOptions> = {}): Verified | VerifierError {
+  try {
+    return verify(spec, { ...OPTIONS, ...options });
+  } catch (error) {
+    if (error instanceof VerifierError) return error;
+    throw error;
+  }
+}
+
+export function accepted(result: Verified | VerifierError): result is Verified {
+  return !(result instanceof VerifierError);
+}
