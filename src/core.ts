@@ -20,11 +20,12 @@ export { parseObject } from './object/parse.ts';
 export type { Collection, LineInfo, MapSpec, MapType, ProgramSpec, ProgramType } from './object/spec.ts';
 export { RuntimeError } from './runtime/errors.ts';
 export { createBufferHost } from './runtime/host.ts';
+export type { LoadedObject } from './runtime/loaded-object.ts';
 export type { Packet, PacketOutcome, RedirectRecord } from './runtime/packets.ts';
 export type { ProgArraySlots } from './runtime/prog-array-slots.ts';
 export type { Program } from './runtime/program.ts';
 export type { AsyncReplayOptions, ReplayOptions, ReplayResult, RunResult } from './runtime/replay.ts';
-export { LoadedObject, type LoadOptions, Runtime, type RuntimeOptions } from './runtime/runtime.ts';
+export { type LoadOptions, Runtime, type RuntimeOptions } from './runtime/runtime.ts';
 export {
   compileProgram,
   lineAt,

@@ -21,7 +21,7 @@ import {
   replayOnThreads,
   runOnce,
 } from './replay.ts';
-import type { RuntimeServices } from './runtime.ts';
+import type { RuntimeServices } from './run-services.ts';
 import { type TailCallSiteInfo, tailCallSites } from './stages.ts';
 
 const MAX_REPEAT = 0xffff_ffff;

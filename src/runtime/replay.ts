@@ -11,7 +11,7 @@ import { Batch, HISTOGRAM, PacketKind } from './batch.ts';
 import type { ContextBlock } from './contexts.ts';
 import { RuntimeError } from './errors.ts';
 import { type Packet, PacketMemory, type PacketOutcome } from './packets.ts';
-import type { RuntimeServices } from './runtime.ts';
+import type { RuntimeServices } from './run-services.ts';
 import { addHistogram, verdictName } from './verdict.ts';
 
 export interface RunResult extends PacketOutcome {

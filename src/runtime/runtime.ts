@@ -13,7 +13,6 @@ import { createMap } from '../maps/create.ts';
 import type { BpfMap } from '../maps/map.ts';
 import { type OwnerTraits, ProgArray } from '../maps/prog-array.ts';
 import { MAP_ROUTINES } from '../maps/routines/index.ts';
-import type { Arena } from '../memory/arena.ts';
 import { ProgramObject, RunContext, RuntimeState } from '../memory/layout.ts';
 import type { Btf } from '../object/btf.ts';
 import { parseObject } from '../object/parse.ts';
@@ -25,8 +24,10 @@ import { type ContextBlock, type Contexts, createContexts } from './contexts.ts'
 import { RuntimeError } from './errors.ts';
 import { GracePeriods } from './grace-period.ts';
 import type { Host } from './host.ts';
+import { LoadedObject } from './loaded-object.ts';
 import { ProgArraySlots } from './prog-array-slots.ts';
 import { Program } from './program.ts';
+import type { RuntimeServices } from './run-services.ts';
 import { lowerProgram, type VerifyProgramOptions, verifyProgram } from './stages.ts';
 
 export interface RuntimeOptions {
@@ -51,20 +52,6 @@ export interface LoadOptions extends VerifyProgramOptions {
   readonly pokes?: boolean;
 }
 
-/** @internal What programs use of their runtime. */
-export interface RuntimeServices {
-  readonly arena: Arena;
-  readonly gracePeriods: GracePeriods;
-  /** Monotonic, ns. */
-  now(): number;
-  /** Name of the map whose object lies at an address; "" where it is gone. */
-  readonly mapName: (address: bigint) => string;
-  /** @throws RuntimeError `busy` when the control thread is inside a run already. */
-  withControlContext<T>(use: (context: ContextBlock) => T): T;
-  leaseContexts(count: number): readonly ContextBlock[];
-  returnContexts(contexts: readonly ContextBlock[]): void;
-}
-
 /** The routines that every backend compiles before anything else. */
 const ROUTINES = [...MAP_ROUTINES, ...HELPER_ROUTINES, ...BATCH_ROUTINES];
 
@@ -73,74 +60,6 @@ interface SharedMap {
   references: number;
   /** Objects among them: a prog array is emptied with the last, as the kernel does when the last file descriptor closes. */
   objects: number;
-}
-
-/** Maps and programs of one object, by name. */
-export class LoadedObject {
-  readonly collection: Collection;
-  readonly programs: ReadonlyMap<string, Program>;
-  readonly maps: ReadonlyMap<string, BpfMap>;
-  /** The prog arrays among `maps`, as slots. */
-  readonly progArrays: ReadonlyMap<string, ProgArraySlots>;
-  readonly #dispose: () => void;
-  #disposed = false;
-
-  /** Objects are made by `Runtime.load`. */
-  constructor(
-    collection: Collection,
-    programs: ReadonlyMap<string, Program>,
-    maps: ReadonlyMap<string, BpfMap>,
-    progArrays: ReadonlyMap<string, ProgArraySlots>,
-    dispose: () => void,
-  ) {
-    this.collection = collection;
-    this.programs = programs;
-    this.maps = maps;
-    this.progArrays = progArrays;
-    this.#dispose = dispose;
-  }
-
-  /** @throws RuntimeError `no_such_program` that lists the names there are */
-  program(name: string): Program {
-    const program = this.programs.get(name);
-    if (program) return program;
-    const names = [...this.programs.keys()];
-    throw new RuntimeError(
-      'no_such_program',
-      `no program is named ${name}; the object has ${names.join(', ') || 'none'}`,
-      { name, names },
-    );
-  }
-
-  /** @throws RuntimeError `no_such_map` that lists the names there are */
-  map(name: string): BpfMap {
-    const map = this.maps.get(name);
-    if (map) return map;
-    const names = [...this.maps.keys()];
-    throw new RuntimeError('no_such_map', `no map is named ${name}; the object has ${names.join(', ') || 'none'}`, {
-      name,
-      names,
-    });
-  }
-
-  /** @throws RuntimeError `no_such_map` where there is no prog array of that name */
-  progArray(name: string): ProgArraySlots {
-    const slots = this.progArrays.get(name);
-    if (slots) return slots;
-    const names = [...this.progArrays.keys()];
-    throw new RuntimeError(
-      'no_such_map',
-      `no prog array is named ${name}; the object has ${names.join(', ') || 'none'}`,
-      { name, names },
-    );
-  }
-
-  /** Disposes its programs, empties its prog arrays, and frees its maps once nothing can reach them. */
-  dispose(): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.#dispose();
-  }
 }
 
 export class Runtime {
