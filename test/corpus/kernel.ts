@@ -1,0 +1,173 @@
+/**
+ * The running kernel as the oracle for whole objects: bpftool (that is libbpf) loads and pins them, bpf(2) runs them on
+ * packets with BPF_PROG_TEST_RUN and reads their maps. Nothing is attached; what is pinned is removed.
+ */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import koffi from 'koffi';
+import type { MapSpec, ProgramType } from '../../src/index.ts';
+import { requireTool } from '../tools.ts';
+import { comparable, lines, type MapContents } from './observe.ts';
+
+const SYS_BPF: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
+const Command = { lookup: 1, nextKey: 4, objectGet: 7, testRun: 10 } as const;
+const ATTR_BYTES = 144;
+const OUT_BYTES = 1 << 14;
+const SK_BUFF_BYTES = 192;
+const ETHERNET_BYTES = 14;
+
+export interface KernelRun {
+  readonly returnValue: number;
+  /** Metadata, then the packet. */
+  readonly bytes: Uint8Array;
+  /** skb programs: the mark afterwards. */
+  readonly mark: number | undefined;
+}
+
+export interface KernelObject {
+  run(program: string, packet: Uint8Array): KernelRun;
+  contents(): MapContents;
+  close(): void;
+}
+
+export interface Kernel {
+  /** The object, or the log of its refusal. */
+  load(
+    file: string,
+    programs: ReadonlyMap<string, ProgramType>,
+    maps: ReadonlyMap<string, MapSpec>,
+  ): KernelObject | string;
+}
+
+type Syscall = (number: number, command: number, attr: Uint8Array, size: number) => number | bigint;
+
+function possibleCpus(): number {
+  return Number(/(\d+)\s*$/.exec(readFileSync('/sys/devices/system/cpu/possible', 'utf8'))?.[1] ?? 0) + 1;
+}
+
+/** @returns undefined where there is no bpftool or we are not root; throws instead in CI. */
+export function openKernel(): Kernel | undefined {
+  const bpftool = requireTool('bpftool');
+  const number = SYS_BPF[process.arch];
+  if (bpftool === undefined || number === undefined || process.platform !== 'linux' || process.getuid?.() !== 0) {
+    if (process.env.CI)
+      throw new Error('the corpus must be compared with the kernel in CI: needs Linux, root, bpftool');
+    return undefined;
+  }
+  const libc = koffi.load('libc.so.6');
+  const syscall = libc.func('long syscall(long number, long command, void *attr, long size)') as Syscall;
+  const close = libc.func('int close(int fd)') as (fd: number) => number;
+  const cpus = possibleCpus();
+  let loads = 0;
+
+  const bpf = (command: number, fill: (attr: Buffer) => void): { result: number; attr: Buffer } => {
+    const attr = Buffer.alloc(ATTR_BYTES);
+    fill(attr);
+    return { result: Number(syscall(number, command, attr, ATTR_BYTES)), attr };
+  };
+  const pointer = (attr: Buffer, at: number, to: Buffer): void => {
+    attr.writeBigUInt64LE(koffi.address(to), at);
+  };
+  const must = (what: string, { result, attr }: { result: number; attr: Buffer }) => {
+    if (result < 0) throw new Error(`${what}: errno ${koffi.errno()}`);
+    return { result, attr };
+  };
+  const open = (path: string): number => {
+    const name = Buffer.from(`${path}\0`);
+    return must(
+      path,
+      bpf(Command.objectGet, attr => pointer(attr, 0, name)),
+    ).result;
+  };
+
+  function* entries(fd: number, spec: MapSpec): Generator<[Uint8Array, Uint8Array]> {
+    const perCpu = spec.type.includes('percpu');
+    const value = Buffer.alloc(perCpu ? Math.ceil(spec.valueSize / 8) * 8 * cpus : spec.valueSize);
+    let key: Buffer | undefined;
+    for (;;) {
+      const next = Buffer.alloc(spec.keySize);
+      const before = key;
+      const { result } = bpf(Command.nextKey, attr => {
+        attr.writeUInt32LE(fd, 0);
+        if (before !== undefined) pointer(attr, 8, before);
+        pointer(attr, 16, next);
+      });
+      if (result < 0) return;
+      key = next;
+      must(
+        `lookup in ${spec.name}`,
+        bpf(Command.lookup, attr => {
+          attr.writeUInt32LE(fd, 0);
+          pointer(attr, 8, next);
+          pointer(attr, 16, value);
+        }),
+      );
+      yield [next, Uint8Array.from(value)];
+    }
+  }
+
+  return {
+    load(file, programs, maps) {
+      const pins = `/sys/fs/bpf/switchyard-corpus-${process.pid}-${loads++}`;
+      try {
+        const { status, stdout, stderr } = spawnSync(
+          bpftool,
+          ['prog', 'loadall', file, pins, 'pinmaps', `${pins}-maps`],
+          { encoding: 'utf8', maxBuffer: 1 << 28 },
+        );
+        if (status !== 0) return stdout + stderr;
+        const fds = new Map([...programs.keys()].map(name => [name, open(`${pins}/${name}`)]));
+        const names = maps.size === 0 ? [] : readdirSync(`${pins}-maps`);
+        const mapFds = new Map<MapSpec, number>();
+        for (const spec of maps.values()) {
+          if (!comparable(spec)) continue;
+          // Pins have underscores for dots, and data maps the object's name in front.
+          const pinned = spec.name.replaceAll('.', '_');
+          const name = names.find(
+            candidate => candidate === pinned || (spec.name.startsWith('.') && candidate.endsWith(pinned)),
+          );
+          if (name === undefined) throw new Error(`map ${spec.name} is not among ${names.join(', ')}`);
+          mapFds.set(spec, open(`${pins}-maps/${name}`));
+        }
+        return {
+          run: (name, packet) => testRun(fds.get(name)!, programs.get(name)!, packet),
+          contents: () =>
+            Object.fromEntries([...mapFds].map(([spec, fd]) => [spec.name, lines(spec, entries(fd, spec))])),
+          close: () => {
+            for (const fd of [...fds.values(), ...mapFds.values()]) close(fd);
+          },
+        };
+      } finally {
+        rmSync(pins, { recursive: true, force: true });
+        rmSync(`${pins}-maps`, { recursive: true, force: true });
+      }
+    },
+  };
+
+  function testRun(fd: number, type: ProgramType, packet: Uint8Array): KernelRun {
+    // A socket filter on a packet socket sees the Ethernet header; a test run takes the first one away.
+    const hidden = type === 'socket_filter' ? packet.subarray(0, ETHERNET_BYTES) : new Uint8Array(0);
+    const input = Buffer.concat([hidden, packet]);
+    const output = Buffer.alloc(OUT_BYTES);
+    const context = Buffer.alloc(SK_BUFF_BYTES);
+    const skb = type !== 'xdp';
+    const { attr } = must(
+      'test run',
+      bpf(Command.testRun, request => {
+        request.writeUInt32LE(fd, 0);
+        request.writeUInt32LE(input.length, 8);
+        request.writeUInt32LE(OUT_BYTES, 12);
+        pointer(request, 16, input);
+        pointer(request, 24, output);
+        request.writeUInt32LE(1, 32);
+        if (!skb) return;
+        request.writeUInt32LE(SK_BUFF_BYTES, 44);
+        pointer(request, 56, context);
+      }),
+    );
+    const bytes = Uint8Array.from(output.subarray(hidden.length, attr.readUInt32LE(12)));
+    // Its Ethernet header is not given back either where the program cannot see it.
+    if (type === 'cgroup_skb' || type === 'socket_filter') bytes.set(packet.subarray(0, ETHERNET_BYTES));
+    return { returnValue: attr.readUInt32LE(4), bytes, mark: skb ? context.readUInt32LE(8) : undefined };
+  }
+}
