@@ -103,7 +103,7 @@ describe.skipIf(kernel === undefined)('helpers against the running kernel', () =
     test(`${name} alone`, () => {
       fc.assert(
         fc.property(arbitrary, packets, (call, input) => compare([call], 'sched_cls', input)),
-        { numRuns: 60 },
+        { numRuns: 30 },
       );
     });
   }
@@ -114,7 +114,7 @@ describe.skipIf(kernel === undefined)('helpers against the running kernel', () =
         fc.pre(!undefinedInKernel(calls, input));
         compare(calls, 'sched_cls', input);
       }),
-      { numRuns: 200 },
+      { numRuns: 120 },
     );
   });
 
@@ -124,7 +124,7 @@ describe.skipIf(kernel === undefined)('helpers against the running kernel', () =
       fc.property(fc.array(fc.oneof(...xdpCalls), { minLength: 4, maxLength: MAX_CALLS }), packets, (calls, input) =>
         compare(calls, 'xdp', input),
       ),
-      { numRuns: 100 },
+      { numRuns: 50 },
     );
   });
 
@@ -145,7 +145,7 @@ describe.skipIf(kernel === undefined)('helpers against the running kernel', () =
           expect([value >= 0n, value >= 0n ? value : 0n]).toEqual([survived === 1n, loaded]);
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 80 },
     );
   });
 });

@@ -188,7 +188,7 @@ describe('strings', () => {
         const theirs = new BigInt64Array(value.buffer, 0, 2);
         expect([result, machine.arena.view.getBigInt64(machine.scratch + 64, true)]).toEqual([theirs[0], theirs[1]]);
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 });

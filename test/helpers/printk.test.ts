@@ -69,7 +69,7 @@ describe('trace formats', () => {
         const expected = kernelText(format, values.slice(0, Math.min(used, 3)));
         expect(conversions?.split('\0', 1)[0]).toBe(expected);
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 

@@ -86,18 +86,18 @@ describe.skipIf(kernel === undefined).each(['native', 'interpreter'] as const)('
   test.skipIf(!usable)('skb helpers', async () => {
     await fc.assert(
       fc.asyncProperty(skbSequence, typed, (calls, input) => compare('sched_cls', calls, input)),
-      { numRuns: 40 },
+      { numRuns: 20 },
     );
     await fc.assert(
       fc.asyncProperty(roomy, typed, (call, input) => compare('sched_cls', [call], input)),
-      { numRuns: 40 },
+      { numRuns: 20 },
     );
   });
 
   test.skipIf(!usable)('xdp helpers', async () => {
     await fc.assert(
       fc.asyncProperty(xdpSequence, packets, (calls, input) => compare('xdp', calls, input)),
-      { numRuns: 40 },
+      { numRuns: 20 },
     );
   });
 
@@ -111,7 +111,7 @@ describe.skipIf(kernel === undefined).each(['native', 'interpreter'] as const)('
         const ours = await runHere(backend, 'sched_cls', loadText(from, width, 'map[values]'), input);
         expect(outcome(ours, 2)).toEqual(outcome(theirs, 2));
       }),
-      { numRuns: 30 },
+      { numRuns: 15 },
     );
   });
 });
