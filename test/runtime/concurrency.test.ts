@@ -145,10 +145,20 @@ describe('slots that change while other threads run', () => {
 
   test('replaced code stays while a run that could see it goes on, and is poisoned after it', () =>
     withRuntime(async runtime => {
-      // The stage loops for a long time; it is replaced, and disposed of, while a thread is inside.
+      // The stage says that it was entered, then loops for some hundred milliseconds; it is replaced, and disposed of,
+      // while a thread is inside.
       const slow = `${HEAD}
-        r1 = 8000000
-        r2 = func[step] ll
+        r1 = 0
+        *(u32 *)(r10 - 4) = r1
+        r2 = r10
+        r2 += -4
+        r1 = map[entered] ll
+        call 1
+        if r0 == 0 goto short
+        r1 = 1
+        *(u32 *)(r0 + 0) = r1
+        r1 = 100
+        r2 = func[outer] ll
         r3 = 0
         r4 = 0
         call 181
@@ -157,21 +167,29 @@ describe('slots that change while other threads run', () => {
       short:
         r0 = 0
         exit
-      step:
+      outer:
+        r1 = 1000000
+        r2 = func[inner] ll
+        r3 = 0
+        r4 = 0
+        call 181
+        r0 = 0
+        exit
+      inner:
         r0 = 0
         exit`;
       const object = runtime.load(
         collection({
           programs: { main: `${HEAD} ${site('static', 0)} ${TAIL}`, slow, quick: 'r0 = 6\n exit' },
-          maps: [JMP],
+          maps: [JMP, { name: 'entered', type: 'array' }],
         }),
       );
       const slots = object.progArray('jmp');
       slots.set(0, object.program('slow'));
       const { address, length } = object.program('slow').code!;
       const replay = object.program('main').replayAsync([new Uint8Array(64), new Uint8Array(64)]);
-      // The thread is inside once it has announced its epoch; the loop takes tens of milliseconds.
-      await new Promise(resolve => setTimeout(resolve, 5));
+      const entered = () => object.map('entered').lookup(new Uint8Array(4))![0] === 1;
+      while (!entered()) await new Promise(resolve => setTimeout(resolve, 1));
       slots.set(0, object.program('quick'));
       object.program('slow').dispose();
       const during = codeBytes(address, length);
