@@ -102,26 +102,12 @@ export class NativeBackend implements Backend {
       throw error;
     }
     const entry = this.#memory.address(offset);
-    const site = (poke: number) => code.pokeSites.filter(candidate => candidate.poke === poke);
     return {
       entry,
       target: entry + BigInt(code.tailCallPrologueOffset),
       code,
       readMemory: () => this.#memory.read(offset, code.bytes.length),
-      patch: (poke, target) => {
-        for (const { bypass, target: jump, out } of site(poke)) {
-          const at = (position: number) => entry + BigInt(position);
-          if (target === undefined) this.#memory.patch(offset + bypass, this.#machine.jump(at(bypass), at(out)));
-          else {
-            // First the jump, then the way to it: a run that passes the bypass must find a target.
-            this.#memory.patch(offset + jump, this.#machine.jump(at(jump), target));
-            this.#memory.patch(offset + bypass, this.#machine.nop());
-          }
-        }
-      },
-      clear: poke => {
-        for (const { target: jump } of site(poke)) this.#memory.patch(offset + jump, this.#machine.trap());
-      },
+      ...this.#patcher(code, offset),
       free: () => this.#memory.free(offset),
     };
   }
@@ -148,6 +134,34 @@ export class NativeBackend implements Backend {
         }
       });
     });
+  }
+
+  /** The two instructions of each direct call site, see `PokeSite`. */
+  #patcher(code: Code, offset: number): Pick<Installed, 'patch' | 'clear'> {
+    const address = (position: number) => this.#memory.address(offset + position);
+    const write = (position: number, bytes: Uint8Array) => this.#memory.patch(offset + position, bytes);
+    const sites = new Map(code.pokeSites.map(site => [site.poke, { ...site, open: false }]));
+    return {
+      patch: (poke, target) => {
+        const site = sites.get(poke);
+        if (!site) return;
+        if (target === undefined) {
+          write(site.bypass, this.#machine.jump(address(site.bypass), address(site.out)));
+          site.open = false;
+          return;
+        }
+        write(site.target, this.#machine.jump(address(site.target), target));
+        if (site.open) return;
+        // A run that passes the bypass must find the jump behind it, also where its thread fetched those bytes before.
+        this.#memory.synchronise();
+        write(site.bypass, this.#machine.nop());
+        site.open = true;
+      },
+      clear: poke => {
+        const site = sites.get(poke);
+        if (site && !site.open) write(site.target, this.#machine.trap());
+      },
+    };
   }
 
   /** Unregisters the callbacks. Nothing may run. */
