@@ -9,7 +9,10 @@ import { MAP_TYPE, MapFlag } from './uapi.ts';
 
 export interface MapEnv {
   readonly arena: Arena;
-  /** Number of run contexts: the width of per-CPU values. At least 1. */
+  /**
+   * Number of CPUs, at least 1: the width of per-CPU values. Each RunContext.cpu is below it, and no two threads that use
+   * maps at once have the same: a hash keeps a spare element per CPU that only one thread may touch.
+   */
   readonly cpus: number;
   readonly routines: RoutineCaller;
   /** Id of the new map, u32, not 0. */

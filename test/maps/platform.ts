@@ -111,6 +111,8 @@ function startNative(size: number, cpus: number, worker: string | undefined): Na
   const { arena, createBackends } = createNativeHost(size, CODE);
   let seed = 1n;
   const contexts = createContexts(arena, cpus, () => seed++);
+  // No two threads may have the same number at once: here context n is CPU n for good.
+  for (const [cpu, block] of contexts.blocks.entries()) arena.view.setUint32(block.offset + RunContext.cpu, cpu, true);
   // The backend's name for what it runs on a thread, once per batch.
   const entry: Routine = { name: 'replay', text: worker ?? '  r0 = 0\n  exit' };
   const [native] = createBackends(contexts, [...MAP_ROUTINES, entry], NO_SERVICES);
