@@ -4,7 +4,7 @@ import { encode } from '../../src/isa/codec.ts';
 import type { Instruction } from '../../src/isa/instruction.ts';
 import { parseObject } from '../../src/object/parse.ts';
 import type { Collection, ProgramSpec } from '../../src/object/spec.ts';
-import { COMPILERS, FIXTURES, fixture, kernelLoader, loadInKernel, readObject } from './support.ts';
+import { COMPILERS, FIXTURES, fixture, kernelLoader, linkObjects, loadInKernel, readObject } from './support.ts';
 
 const LOAD_IMM64 = 0x18;
 
@@ -187,6 +187,10 @@ describe('data that holds addresses', () => {
 const bpftool = kernelLoader();
 const objects = [
   { label: 'fixture', path: () => join(FIXTURES, 'pipeline.o') },
+  {
+    label: 'two objects linked by bpftool',
+    path: () => linkObjects(bpftool!, 'linked', [join(FIXTURES, 'values.o'), join(FIXTURES, 'pipeline.o')]),
+  },
   ...COMPILERS.map(({ label, compile }) => ({ label, path: () => compile('pipeline') })),
 ];
 

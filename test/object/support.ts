@@ -50,6 +50,13 @@ export const COMPILERS: readonly Compiler[] = [
   ];
 });
 
+/** Static linking as libbpf does it; the path of the object. */
+export function linkObjects(bpftool: string, name: string, objects: readonly string[]): string {
+  const path = join(scratchDirectory(), `${name}.o`);
+  execFileSync(bpftool, ['gen', 'object', path, ...objects]);
+  return path;
+}
+
 export function readObject(path: string): Uint8Array {
   return new Uint8Array(readFileSync(path));
 }
@@ -67,13 +74,15 @@ export interface LoadReport {
   readonly text: string;
 }
 
+const unshare = requireTool('unshare');
+
 /**
  * Loads an object into the running kernel. Whether it was accepted does not matter. The BPF file system is a private
  * one, so that what libbpf pins by name goes away with the process and is nobody else's.
  */
 export function loadInKernel(bpftool: string, object: string): LoadReport {
   const script = 'mount -t bpf bpf /sys/fs/bpf && exec "$0" -d prog loadall "$1" /sys/fs/bpf/programs';
-  const { stdout, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', script, bpftool, object], {
+  const { stdout, stderr } = spawnSync(unshare ?? '', ['--mount', 'sh', '-c', script, bpftool, object], {
     encoding: 'utf8',
     maxBuffer: 1 << 28,
   });
@@ -117,7 +126,7 @@ export function loadInKernel(bpftool: string, object: string): LoadReport {
 /** bpftool, where it is installed and may load programs. Under CI it must be. */
 export function kernelLoader(): string | undefined {
   const bpftool = requireTool('bpftool');
-  if (bpftool === undefined) return undefined;
+  if (bpftool === undefined || unshare === undefined) return undefined;
   const report = loadInKernel(bpftool, join(FIXTURES, 'values.o'));
   if (/prog 'read': pinned/.test(report.text)) return bpftool;
   if (process.env.CI) throw new Error(`bpftool cannot load a program here: ${report.text.slice(-500)}`);
