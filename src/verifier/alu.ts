@@ -64,14 +64,24 @@ export function executeAlu(a: Analysis, i: Alu): void {
     executePointer(a, i, target, operand);
     return;
   }
+  if (shiftsTooFar(a, i, operand.value)) {
+    a.write(i.dst, unknown(i.width));
+    return;
+  }
   const result = scalarRegister(alu(i.op, i.width, target.value, shiftOperand(a, i, operand.value)));
   a.write(i.dst, linkedSum(i, target, operand, result));
 }
 
-/** A raw program's shift amounts are masked (RFC 9669); other types never get here with one out of range. */
+const isShift = (i: Alu): boolean => i.op === 'lsh' || i.op === 'rsh' || i.op === 'arsh';
+
+/** An amount in a register that may be out of range: the kernel, where machines differ, counts on no result then. */
+function shiftsTooFar(a: Analysis, i: Alu, amount: Scalar): boolean {
+  return a.program.type !== 'raw' && i.src !== undefined && isShift(i) && amount.umax >= BigInt(i.width);
+}
+
+/** A raw program's shift amounts are masked (RFC 9669); in other types one out of range was refused by `checkImmediate`. */
 function shiftOperand(a: Analysis, i: Alu, operand: Scalar): Scalar {
-  if (i.src !== undefined || a.program.type !== 'raw') return operand;
-  if (i.op !== 'lsh' && i.op !== 'rsh' && i.op !== 'arsh') return operand;
+  if (i.src !== undefined || a.program.type !== 'raw' || !isShift(i)) return operand;
   return constant(BigInt(i.imm & (i.width - 1)));
 }
 
@@ -79,7 +89,7 @@ function checkImmediate(a: Analysis, i: Alu): void {
   if (a.program.type === 'raw') return;
   if (i.imm === 0 && (i.op === 'div' || i.op === 'sdiv' || i.op === 'mod' || i.op === 'smod'))
     a.fail('invalid_instruction', 'div by zero', 'EINVAL');
-  if ((i.op === 'lsh' || i.op === 'rsh' || i.op === 'arsh') && (i.imm < 0 || i.imm >= i.width))
+  if (isShift(i) && (i.imm < 0 || i.imm >= i.width))
     a.fail('invalid_instruction', `invalid shift ${i.imm}`, 'EINVAL', `Shift by 0 to ${i.width - 1}.`);
 }
 
@@ -246,13 +256,15 @@ function movePointer(
   const step = isConstant(amount) ? BigInt.asIntN(64, constantValue(amount)) : 0n;
   const offset = BigInt(pointer.offset) + (i.op === 'add' ? step : -step);
   if (isConstant(amount) && offset === BigInt.asIntN(32, offset)) {
-    moved = withFields(pointer, { offset: Number(offset) });
+    // What is behind the packet's end may not be any more once it has moved down.
+    const range = pointer.range < 0 && offset < BigInt(pointer.offset) ? 0 : pointer.range;
+    moved = withFields(pointer, { offset: Number(offset), range });
   } else {
     const value = alu(i.op, 64, pointer.value, amount);
     moved = withFields(pointer, { value });
     if (hasLearnedRange(pointer)) {
       const lowered = i.op === 'sub' && amount.smin >= 0n;
-      moved = withFields(moved, { id: a.newId(), range: lowered ? pointer.range : 0 });
+      moved = withFields(moved, { id: a.newId(), range: lowered ? Math.max(pointer.range, 0) : 0 });
     }
   }
   checkSane(a, moved, moved.value, 'pointer');

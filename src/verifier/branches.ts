@@ -5,9 +5,11 @@
  * decides all its copies. A comparison of a packet pointer with the packet's end proves bytes for all pointers
  * with the same id. For `raw` programs the size in r2, and the end r1 + r2, prove bytes of the memory in the same way.
  */
-import type { Jump, JumpOp } from '../isa/instruction.ts';
+import type { Jump, JumpOp, Register } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
 import {
+  AT_PACKET_END,
+  BEYOND_PACKET_END,
   isNonNullPointer,
   isPacketPointer,
   isPointer,
@@ -52,7 +54,27 @@ function predict(i: Jump, left: RegisterState, right: RegisterState): boolean | 
     )
       return i.op === 'ne';
   }
-  return undefined;
+  return i.width === 64 ? predictPastEnd(i.op, left, right) : undefined;
+}
+
+/** A packet pointer that was found at or behind the packet's end on this path is still there. */
+function predictPastEnd(op: JumpOp, left: RegisterState, right: RegisterState): boolean | undefined {
+  const mirrored = left.kind === 'packetEnd';
+  const [pointer, end] = mirrored ? [right, left] : [left, right];
+  if (pointer.kind !== 'packet' || end.kind !== 'packetEnd' || pointer.range >= 0) return undefined;
+  const beyond = pointer.range === BEYOND_PACKET_END;
+  switch (mirrored ? MIRRORED[op] : op) {
+    case 'gt':
+      return beyond ? true : undefined;
+    case 'le':
+      return beyond ? false : undefined;
+    case 'ge':
+      return true;
+    case 'lt':
+      return false;
+    default:
+      return undefined;
+  }
 }
 
 /** @returns the slot to go on at; -1 where neither way is possible. */
@@ -76,7 +98,7 @@ export function executeJump(a: Analysis, i: Jump): number {
     if (left.nullable !== right.nullable)
       decideNull(i.op === 'eq' ? taken : fall, left.nullable ? left.id : right.id, false);
   } else {
-    learnBounds(i.op, left, right, taken, fall);
+    learnBounds(i, left, right, taken, fall);
   }
   return next;
 }
@@ -164,27 +186,38 @@ function bounds(pointer: RegisterState, end: RegisterState): boolean {
  * Where `pointer <= end` (or `pointer < end`) is known, the bytes before the pointer lie inside.
  * `inTaken`: known where the jump is taken, else where it is not.
  */
-function learnBounds(op: JumpOp, left: RegisterState, right: RegisterState, taken: State, fall: State): void {
+function learnBounds(i: Jump, left: RegisterState, right: RegisterState, taken: State, fall: State): void {
   const leftBounded = bounds(left, right);
   if (!leftBounded && !bounds(right, left)) return;
   const pointer = leftBounded ? left : right;
   const end = leftBounded ? right : left;
   // In terms of `pointer op end`: the state in which it is below, and whether strictly.
-  const normal = leftBounded ? op : MIRRORED[op];
+  const normal = leftBounded ? i.op : MIRRORED[i.op];
+  const named = leftBounded ? i.dst : i.src!;
   switch (normal) {
     case 'gt':
       prove(fall, pointer, end, false);
+      notePastEnd(taken, named, BEYOND_PACKET_END);
       break;
     case 'ge':
       prove(fall, pointer, end, true);
+      notePastEnd(taken, named, AT_PACKET_END);
       break;
     case 'lt':
       prove(taken, pointer, end, true);
+      notePastEnd(fall, named, AT_PACKET_END);
       break;
     case 'le':
       prove(taken, pointer, end, false);
+      notePastEnd(fall, named, BEYOND_PACKET_END);
       break;
   }
+}
+
+/** Only of the register compared: how far its copies with other offsets are from the end is not known. */
+function notePastEnd(state: State, named: Register, where: number): void {
+  const pointer = state.registers[named]!;
+  if (pointer.kind === 'packet') state.registers[named] = withFields(pointer, { range: where });
 }
 
 /** `a op b` is `b MIRRORED[op] a`. */

@@ -132,8 +132,13 @@ function registerCovered(old: RegisterState, current: RegisterState, ids: IdMap,
     return contains(old.value, current.value) && ids.checkScalar(old.id, current.id);
   }
   if (!sameFixed(old, current)) return false;
-  if ((isPacketPointer(old) || old.kind === 'raw') && old.range > current.range) return false;
+  if ((isPacketPointer(old) || old.kind === 'raw') && !rangeCovered(old.range, current.range)) return false;
   return contains(old.value, current.value) && ids.check(old.id, current.id) && ids.check(old.mapUid, current.mapUid);
+}
+
+/** A pointer known to be past the end decides branches: such knowledge must be the same in both. */
+function rangeCovered(old: number, current: number): boolean {
+  return old < 0 || current < 0 ? old === current : old <= current;
 }
 
 function slotCovered(

@@ -8,7 +8,9 @@
  * - `offset`: fixed byte offset of a pointer. For a scalar: what was added to the linked value `id` stands for.
  * - `id`: equal ids mean the same unknown: the same or-null result, the same variable packet offset, or linked scalars.
  *   0 means unlinked. `RAW_SIZE_ID` is the size of a raw program's memory.
- * - `range`: bytes from (base + variable part) that were proved to be inside the packet or the raw memory.
+ * - `range`: bytes from (base + variable part) that were proved to be inside the packet or the raw memory. On paths where
+ *   a packet pointer was found to be at or behind the end it is `AT_PACKET_END` or `BEYOND_PACKET_END` instead, so that
+ *   the same comparison later on has only one outcome.
  */
 import type { MapSpec } from '../object/spec.ts';
 import { constant, type Scalar, UNKNOWN } from './scalar.ts';
@@ -51,6 +53,11 @@ export interface RegisterState {
 
 /** In `raw` programs the id of the scalar that holds the memory's size; ids made during analysis are positive. */
 export const RAW_SIZE_ID = -1;
+
+/** The pointer is at the packet's end, or behind it. */
+export const AT_PACKET_END = -1;
+/** The pointer is at least one byte behind the packet's end. */
+export const BEYOND_PACKET_END = -2;
 
 const ZERO = constant(0n);
 

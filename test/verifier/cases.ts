@@ -1343,6 +1343,109 @@ r0 = *(u8 *)(r6 + 0)
 exit
 out: r0 = 0
 exit
+## behind the end stays behind @xdp
+PACKET
+r7 = 100
+if r4 > r3 goto +1
+r7 = 0
+if r4 > r3 goto out
+r2 += r7
+r0 = *(u8 *)(r2 + 0)
+exit
+out: r0 = 0
+exit
+## behind the end stays behind, mirrored @xdp
+PACKET
+r7 = 100
+if r3 < r4 goto +1
+r7 = 0
+if r3 < r4 goto out
+r2 += r7
+r0 = *(u8 *)(r2 + 0)
+exit
+out: r0 = 0
+exit
+## behind the end is also at the end @xdp
+PACKET
+r7 = 100
+if r4 > r3 goto +1
+r7 = 0
+if r4 >= r3 goto out
+r2 += r7
+r0 = *(u8 *)(r2 + 0)
+exit
+out: r0 = 0
+exit
+## at the end stays at the end @xdp
+PACKET
+r7 = 100
+if r4 >= r3 goto +1
+r7 = 0
+if r3 <= r4 goto out
+r2 += r7
+r0 = *(u8 *)(r2 + 0)
+exit
+out: r0 = 0
+exit
+## at the end need not be behind @xdp
+PACKET
+r7 = 100
+if r4 >= r3 goto +1
+r7 = 0
+if r4 > r3 goto out
+r2 += r7
+r0 = *(u8 *)(r2 + 0)
+exit
+out: r0 = 0
+exit
+## behind the end by another way round @xdp
+PACKET
+r7 = 100
+if r4 > r3 goto +1
+r7 = 0
+if r3 < r4 goto out
+r2 += r7
+r0 = *(u8 *)(r2 + 0)
+exit
+out: r0 = 0
+exit
+## behind the end and further up @xdp
+PACKET
+r7 = 100
+if r4 > r3 goto +1
+r7 = 0
+r4 += 8
+if r4 > r3 goto out
+r2 += r7
+r0 = *(u8 *)(r2 + 0)
+exit
+out: r0 = 0
+exit
+## behind the end, then moved down @xdp
+PACKET
+r7 = 100
+if r4 > r3 goto +1
+r7 = 0
+r4 -= 12
+if r4 > r3 goto out
+r2 += r7
+r0 = *(u8 *)(r2 + 0)
+exit
+out: r0 = 0
+exit
+## behind the end on one path only @xdp
+PACKET
+r5 = *(u32 *)(r1 + 12)
+r7 = 0
+if r5 != 7 goto join
+if r4 <= r3 goto out
+join:
+r8 = 1
+if r4 <= r3 goto read
+out: r0 = 0
+exit
+read: r0 = *(u8 *)(r2 + 14)
+exit
 ## packet read again after adjust_head @xdp
 r6 = r1
 r2 = 4
