@@ -118,9 +118,9 @@ export function openKernel(): Kernel | undefined {
         if (status !== 0) return stdout + stderr;
         const fds = new Map([...programs.keys()].map(name => [name, open(`${pins}/${name}`)]));
         const names = maps.size === 0 ? [] : readdirSync(`${pins}-maps`);
+        // All of them are kept open: a prog array is emptied when nothing in user space holds it.
         const mapFds = new Map<MapSpec, number>();
         for (const spec of maps.values()) {
-          if (!comparable(spec)) continue;
           // Pins have underscores for dots, and data maps the object's name in front.
           const pinned = spec.name.replaceAll('.', '_');
           const name = names.find(
@@ -132,7 +132,11 @@ export function openKernel(): Kernel | undefined {
         return {
           run: (name, packet) => testRun(fds.get(name)!, programs.get(name)!, packet),
           contents: () =>
-            Object.fromEntries([...mapFds].map(([spec, fd]) => [spec.name, lines(spec, entries(fd, spec))])),
+            Object.fromEntries(
+              [...mapFds]
+                .filter(([spec]) => comparable(spec))
+                .map(([spec, fd]) => [spec.name, lines(spec, entries(fd, spec))]),
+            ),
           close: () => {
             for (const fd of [...fds.values(), ...mapFds.values()]) close(fd);
           },
