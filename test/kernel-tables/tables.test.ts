@@ -1,0 +1,188 @@
+/**
+ * The kernel's own verifier tests as the judge of ours: each program of the tables in tools/testing/selftests/bpf/verifier
+ * (Linux 6.1) that has one of our types must be accepted or refused as Linux 6.18 does, and return on both backends what
+ * the tables say.
+ *
+ * Where 6.1's expectation is out of date, 6.18 is right: `linux-6.18.json` lists the tests on which its verdict is
+ * another one. Where the tests run on 6.18 and may use bpf(2), the list is checked against it; UPDATE_VERDICTS=1 rewrites it.
+ *
+ * `known.json` holds what differs on purpose or for now, each with its reason: programs that we refuse and Linux
+ * accepts, and runs with other results. Whatever is not in it fails, and so does what is in it and no longer
+ * differs. There is no entry for a program that we accept and Linux refuses. KERNEL_TABLES_REPORT=1 prints the figures by file.
+ *
+ * Needs gcc, xz and Debian's package linux-source-6.1: skipped without them, but a failure in CI.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createRuntime, type Runtime } from '../../src/index.ts';
+import { ourVerdict, prepare, run, type Subject } from './compare.ts';
+import { extractTables, type TableTest } from './extract.ts';
+import { type KernelJudge, openKernelJudge } from './kernel.ts';
+
+const VERDICTS = join(import.meta.dirname, 'linux-6.18.json');
+const KNOWN = join(import.meta.dirname, 'known.json');
+/** The part of the applicable tests that must agree. */
+const TARGET = 0.98;
+const SOCKET_FILTER = 1;
+
+interface Verdicts {
+  /** Tests that 6.1 expects to be refused. */
+  readonly accepts: readonly string[];
+  /** Tests that 6.1 expects to be accepted. */
+  readonly refuses: readonly string[];
+}
+interface Known {
+  readonly refusals: Readonly<Record<string, string>>;
+  readonly runs: Readonly<Record<string, string>>;
+}
+interface Tally {
+  agreed: number;
+  falselyAccepted: number;
+  falselyRefused: number;
+  runsDiffer: number;
+  notApplicable: number;
+}
+
+const recorded = JSON.parse(readFileSync(VERDICTS, 'utf8')) as Verdicts;
+const known = JSON.parse(readFileSync(KNOWN, 'utf8')) as Known;
+const tables = extractTables() ?? [];
+const byFile = new Map<string, { id: string; test: TableTest }[]>();
+const ids = new Set<string>();
+for (const entry of tables) {
+  let id = `${entry.file}: ${entry.name}`;
+  for (let n = 2; ids.has(id); n++) id = `${entry.file}: ${entry.name} (${n})`;
+  ids.add(id);
+  const list = byFile.get(entry.file) ?? [];
+  list.push({ id, test: entry });
+  byFile.set(entry.file, list);
+}
+
+describe.skipIf(tables.length === 0)("the kernel's verifier tables", () => {
+  const tallies = new Map<string, Tally>();
+  const notApplicable = new Map<string, number>();
+  const found = { refusals: new Set<string>(), runs: new Set<string>() };
+  const live = { accepts: [] as string[], refuses: [] as string[] };
+  let runtime: Runtime;
+  let judge: KernelJudge | undefined;
+
+  beforeAll(() => {
+    runtime = createRuntime();
+    if (release().startsWith('6.18.')) judge = openKernelJudge();
+  });
+  afterAll(async () => {
+    judge?.dispose();
+    await runtime.dispose();
+    if (process.env.KERNEL_TABLES_REPORT) report(tallies, notApplicable);
+  });
+
+  /** What Linux 6.18 says, live or from the record. */
+  function kernelAccepts({ test, id, code, maps, loadFlags }: Subject): boolean {
+    const expected = test.result === 'accept';
+    if (judge === undefined) return expected ? !recorded.refuses.includes(id) : recorded.accepts.includes(id);
+    const accepts = judge.refusal(code, maps, test.type || SOCKET_FILTER, test.attachType, loadFlags) === undefined;
+    if (accepts && !expected) live.accepts.push(id);
+    if (!accepts && expected) live.refuses.push(id);
+    return accepts;
+  }
+
+  /** @returns what is wrong: a false acceptance, a refusal or a result that `known.json` does not explain. */
+  function compare(subject: Subject, tally: Tally): string[] {
+    const skip = (feature: string): string[] => {
+      tally.notApplicable++;
+      notApplicable.set(feature, (notApplicable.get(feature) ?? 0) + 1);
+      return [];
+    };
+    const { id } = subject;
+    const theirs = kernelAccepts(subject);
+    const ours = ourVerdict(subject);
+    if (!ours.accepted) {
+      if (ours.feature !== undefined) return skip(ours.feature);
+      if (!theirs) {
+        tally.agreed++;
+        return [];
+      }
+      tally.falselyRefused++;
+      found.refusals.add(id);
+      return id in known.refusals ? [] : [`${id}: falsely refused: ${ours.why}`];
+    }
+    if (!theirs) {
+      tally.falselyAccepted++;
+      return [`${id}: FALSELY ACCEPTED`];
+    }
+    if (subject.test.result !== 'accept') {
+      tally.agreed++;
+      return [];
+    }
+    const differences: string[] = [];
+    for (const backend of ['native', 'interpreter'] as const) {
+      const result = run(subject, runtime, backend);
+      if (!Array.isArray(result)) return skip(result.notApplicable);
+      differences.push(...result.map(difference => `${id}: ${difference}`));
+    }
+    if (differences.length === 0) tally.agreed++;
+    else {
+      tally.runsDiffer++;
+      found.runs.add(id);
+    }
+    return id in known.runs ? [] : differences;
+  }
+
+  test.each([...byFile])('%s', (file, entries) => {
+    const tally: Tally = { agreed: 0, falselyAccepted: 0, falselyRefused: 0, runsDiffer: 0, notApplicable: 0 };
+    tallies.set(file, tally);
+    const wrong = entries.flatMap(({ id, test }) => {
+      const subject = prepare(test, id);
+      if (!('notApplicable' in subject)) return compare(subject, tally);
+      tally.notApplicable++;
+      notApplicable.set(subject.notApplicable, (notApplicable.get(subject.notApplicable) ?? 0) + 1);
+      return [];
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test('what is known to differ still does', () => {
+    expect([...found.refusals].sort()).toEqual(Object.keys(known.refusals).sort());
+    expect([...found.runs].sort()).toEqual(Object.keys(known.runs).sort());
+  });
+
+  test('the recorded verdicts are those of Linux 6.18', context => {
+    if (judge === undefined) return context.skip();
+    if (process.env.UPDATE_VERDICTS) writeFileSync(VERDICTS, `${JSON.stringify(live, undefined, 2)}\n`);
+    else expect(live).toEqual(recorded);
+  });
+
+  test('nearly all of the applicable tests agree', () => {
+    const sum = (field: keyof Tally): number => [...tallies.values()].reduce((total, tally) => total + tally[field], 0);
+    const applicable = sum('agreed') + sum('falselyAccepted') + sum('falselyRefused') + sum('runsDiffer');
+    expect(applicable).toBeGreaterThan(800);
+    expect(sum('agreed') / applicable).toBeGreaterThanOrEqual(TARGET);
+  });
+});
+
+function report(tallies: ReadonlyMap<string, Tally>, notApplicable: ReadonlyMap<string, number>): void {
+  const total: Tally = { agreed: 0, falselyAccepted: 0, falselyRefused: 0, runsDiffer: 0, notApplicable: 0 };
+  const columns = Object.keys(total) as (keyof Tally)[];
+  const row = (name: string, cells: readonly (string | number)[]): string =>
+    name.padEnd(34) + cells.map(cell => String(cell).padStart(16)).join('');
+  const lines = [row('', columns)];
+  for (const [file, tally] of tallies) {
+    lines.push(
+      row(
+        file,
+        columns.map(column => tally[column]),
+      ),
+    );
+    for (const column of columns) total[column] += tally[column];
+  }
+  lines.push(
+    row(
+      'total',
+      columns.map(column => total[column]),
+    ),
+  );
+  for (const [feature, count] of [...notApplicable].sort((a, b) => b[1] - a[1]))
+    lines.push(`not applicable: ${String(count).padStart(4)}  ${feature}`);
+  console.log(lines.join('\n'));
+}
