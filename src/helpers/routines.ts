@@ -5,6 +5,7 @@ import { CHECKSUM_ROUTINES } from './routines/checksum.ts';
 import { GENERAL_ROUTINES } from './routines/general.ts';
 import { HASH_ROUTINES } from './routines/hash.ts';
 import { MEMORY_ROUTINES } from './routines/memory.ts';
+import { PERF_EVENT_ROUTINES } from './routines/perf-event.ts';
 import { REDIRECT_ROUTINES } from './routines/redirect.ts';
 import { SKB_ROUTINES } from './routines/skb.ts';
 import { VLAN_ROUTINES } from './routines/vlan.ts';
@@ -20,4 +21,5 @@ export const HELPER_ROUTINES: readonly Routine[] = [
   ...HASH_ROUTINES,
   ...XDP_ROUTINES,
   ...REDIRECT_ROUTINES,
+  ...PERF_EVENT_ROUTINES,
 ];

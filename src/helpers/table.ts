@@ -123,6 +123,12 @@ const XDP_HELPERS = [
   helper(190, 'xdp_store_bytes', XDP, [context, scalar, read, size]),
 ];
 
+const PERF_EVENT_HELPERS = [
+  helper(25, 'perf_event_output', NET, [context, map(['perf_event_array']), scalar, read, sizeOrZero], number, {
+    gplOnly: true,
+  }),
+];
+
 const REDIRECT_HELPERS = [
   helper(13, 'clone_redirect', TC, [context, scalar, scalar], number, movesPacket),
   helper(23, 'redirect', TC_XDP, [scalar, scalar]),
@@ -131,9 +137,15 @@ const REDIRECT_HELPERS = [
 
 /** Every helper that Switchyard has, by its number. */
 export const HELPERS: HelperTable = new Map(
-  [...MAP_HELPERS, ...GENERAL_HELPERS, ...CHECKSUM_HELPERS, ...SKB_HELPERS, ...XDP_HELPERS, ...REDIRECT_HELPERS].map(
-    signature => [signature.id, signature],
-  ),
+  [
+    ...MAP_HELPERS,
+    ...GENERAL_HELPERS,
+    ...CHECKSUM_HELPERS,
+    ...SKB_HELPERS,
+    ...XDP_HELPERS,
+    ...PERF_EVENT_HELPERS,
+    ...REDIRECT_HELPERS,
+  ].map(signature => [signature.id, signature]),
 );
 
 /** Map types whose operations have routines of their own; others go through the dispatching ones. */
@@ -144,11 +156,12 @@ const MAP_OPERATIONS: ReadonlyMap<number, string> = new Map([
   [3, 'delete'],
 ]);
 const TAIL_CALL = 12;
-const REDIRECT = 23;
+/** Helpers whose routine for xdp differs from that for skbs. */
+const BY_CONTEXT: ReadonlySet<number> = new Set([23, 25]);
 
 /**
- * Name of the trusted routine that a call of helper `helperId` becomes. bpf_redirect has one for xdp and one for skbs:
- * its verdicts and flags differ.
+ * Name of the trusted routine that a call of helper `helperId` becomes. bpf_redirect and bpf_perf_event_output have one for
+ * xdp and one for skbs.
  *
  * @param mapType type of the map argument where it is the same on all paths.
  * @returns undefined for bpf_tail_call (an instruction of its own) and for a helper that is not in `HELPERS`.
@@ -160,7 +173,7 @@ export function helperRoutine(
 ): string | undefined {
   const signature = HELPERS.get(helperId);
   if (signature === undefined || helperId === TAIL_CALL) return undefined;
-  if (helperId === REDIRECT && programType === 'xdp') return 'bpf_xdp_redirect';
+  if (BY_CONTEXT.has(helperId) && programType === 'xdp') return `bpf_xdp_${signature.name}`;
   const operation = MAP_OPERATIONS.get(helperId);
   if (operation !== undefined && mapType !== undefined && SPECIALISED.has(mapType)) return `${mapType}_${operation}`;
   return `bpf_${signature.name}`;

@@ -131,7 +131,8 @@ in_place:
   r4 += r1                                        ; end of the packet
   if r7 == ${PacketKind.raw} goto raw
   if r7 != ${PacketKind.xdp} goto skb
-  r2 += 40                                        ; the kernel keeps its xdp_frame there
+  r2 += 40                                        ; the kernel keeps its xdp_frame there,
+  r3 -= 320                                       ; and its skb_shared_info here
   *(u64 *)(r8 + ${XdpContext.data}) = r9
   *(u64 *)(r8 + ${XdpContext.dataEnd}) = r4
   *(u64 *)(r8 + ${XdpContext.dataMeta}) = r9
@@ -163,6 +164,15 @@ clear:
   r5 = 0
   if r1 < ${ETHERNET_HEADER} goto no_header
   r5 = *(u16 *)(r9 + 12)
+  r0 = r5
+  r0 = be16 r0
+  if r0 >= 0x600 goto typed
+  r5 = 0x0400                                     ; a length, not a type: ETH_P_802_2 in network order
+  if r1 < 16 goto typed
+  r0 = *(u16 *)(r9 + 14)
+  if r0 != 0xffff goto typed
+  r5 = 0x0100                                     ; ETH_P_802_3: raw IPX
+typed:
   r0 = *(u8 *)(r9 + 0)
   r0 &= 1
   if r0 == 0 goto unicast

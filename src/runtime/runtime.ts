@@ -238,7 +238,7 @@ export class Runtime {
         );
       }
       if (!map) {
-        map = createMap(spec, {
+        map = createMap(sized(spec, this.#cpus), {
           arena: this.#host.arena,
           cpus: this.#cpus,
           routines: this.#backends[0]!,
@@ -396,6 +396,11 @@ export class Runtime {
   #setCpu(context: ContextBlock, number: number): void {
     this.#host.arena.view.setUint32(context.offset + RunContext.cpu, number, true);
   }
+}
+
+/** A perf event array that does not say how large it is has an entry per CPU, as libbpf makes it. */
+function sized(spec: MapSpec, cpus: number): MapSpec {
+  return spec.type === 'perf_event_array' && spec.maxEntries === 0 ? { ...spec, maxEntries: cpus } : spec;
 }
 
 /** The programs asked for, and every program that the initial contents of a prog array they use would put in a slot. */

@@ -8,6 +8,7 @@ import type { MapSpec, MapType } from '../object/spec.ts';
 import type { Analysis } from './analysis.ts';
 import { enterCallback } from './calls.ts';
 import {
+  BPF_F_RDONLY_PROG,
   checkContextPointer,
   checkMapValueAccess,
   checkMemoryAccess,
@@ -172,13 +173,25 @@ function lookupResult(a: Analysis, call: Call): RegisterState {
       );
     return register('map', { map: map.inner, mapUid: a.newId(), nullable: true, id: a.newId() });
   }
-  if (map.type === 'xskmap' || map.type === 'sockmap' || map.type === 'sockhash')
+  // A struct bpf_xdp_sock in the kernel; all that programs may read of it is its queue number.
+  if (map.type === 'xskmap')
+    return register('mapValue', { map: readOnly(map), mapUid: call.mapUid, nullable: true, id: a.newId() });
+  if (map.type === 'sockmap' || map.type === 'sockhash')
     a.fail('unsupported', `lookup in map type ${map.type} gives a socket, which is not supported`, 'EOPNOTSUPP');
   const certain =
     (map.type === 'array' || map.type === 'percpu_array') &&
     call.constantKey !== undefined &&
     call.constantKey < map.maxEntries;
   return register('mapValue', { map, mapUid: call.mapUid, nullable: !certain, id: certain ? 0 : a.newId() });
+}
+
+/** One read-only view per map, since states are compared by identity. */
+const readOnlyViews = new WeakMap<MapSpec, MapSpec>();
+
+function readOnly(map: MapSpec): MapSpec {
+  const view = readOnlyViews.get(map) ?? { ...map, flags: map.flags | BPF_F_RDONLY_PROG };
+  readOnlyViews.set(map, view);
+  return view;
 }
 
 function noteTailCall(a: Analysis, call: Call): void {

@@ -4,7 +4,7 @@
  * Each kind of memory has one function here. An access is proved for every value that the pointer's variable part can
  * have. Refusals use the kernel's words (`check_mem_access`).
  */
-import type { Size } from '../isa/instruction.ts';
+import type { Register, Size } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
 import { contextAccess } from './context.ts';
 import type { VerifierErrorCode } from './errors.ts';
@@ -19,7 +19,7 @@ const MAX_VARIABLE_OFFSET = 1n << 29n;
 const MAX_PACKET_OFFSET = 0xffffn;
 
 /** Map creation flags of the uapi. */
-const BPF_F_RDONLY_PROG = 1 << 7;
+export const BPF_F_RDONLY_PROG = 1 << 7;
 const BPF_F_WRONLY_PROG = 1 << 8;
 
 export interface Access {
@@ -29,8 +29,9 @@ export interface Access {
   readonly size: Size;
   readonly type: 'read' | 'write';
   readonly signed?: boolean;
-  /** What is written. */
+  /** What is written, and the register it comes from, if any. */
   readonly value?: RegisterState;
+  readonly valueRegister?: Register | undefined;
   /** Atomics need natural alignment whatever the memory. */
   readonly strict?: boolean;
   /** Made on behalf of a helper: facts about the instruction's own memory operand are not touched. */
@@ -244,8 +245,8 @@ function accessStack(a: Analysis, pointer: RegisterState, access: Access): Acces
   note(a, access, 'stack');
   if (access.type === 'write') {
     const value = access.value ?? UNKNOWN_SCALAR;
-    if (low === high) return { loaded: UNKNOWN_SCALAR, source: writeStack(a, pointer.frame, low, size, value) };
-    writeStackRange(a, pointer.frame, low, high, size, value);
+    if (low === high) return { loaded: UNKNOWN_SCALAR, source: writeStack(a, pointer.frame, low, size, value, access.valueRegister) };
+    writeStackRange(a, pointer.frame, low, high, size, value, access.valueRegister);
     return { loaded: UNKNOWN_SCALAR, source: undefined };
   }
   const loaded =

@@ -3,6 +3,7 @@ import { SkBuff, SkbContext, SkbState } from '../../memory/layout.ts';
 
 /** Kernel error numbers that helpers return, negated. */
 export const Errno = {
+  ENOENT: -2,
   E2BIG: -7,
   ENOMEM: -12,
   EACCES: -13,
