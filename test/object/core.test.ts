@@ -100,6 +100,22 @@ test('targets that disagree are ambiguous, those that agree are not', () => {
   expect(programs.get('flavor')!.insns).toContainEqual(expect.objectContaining({ kind: 'load', offset: 8, size: 4 }));
 });
 
+test('target types that contain themselves, or too much, are given up', () => {
+  const builder = new BtfBuilder();
+  builder.struct('device', 64, [{ name: '', type: 1, bitOffset: 0 }]);
+  expect(() => parseObject(fixture('core'), { targetBtf: builder.bytes() })).toThrow(
+    expect.objectContaining({ code: 'bad_core_relocation' }),
+  );
+  const wide = new BtfBuilder();
+  const members = (type: number) => Array.from({ length: 40 }, () => ({ name: '', type, bitOffset: 0 }));
+  wide.struct('device', 64, members(2));
+  for (let id = 2; id <= 8; id++) wide.struct(`s${id}`, 64, members(id + 1));
+  wide.struct('s9', 64, []);
+  expect(() => parseObject(fixture('core'), { targetBtf: wide.bytes() })).toThrow(
+    expect.objectContaining({ code: 'bad_core_relocation' }),
+  );
+});
+
 const bpftool = kernelLoader();
 
 describe.skipIf(bpftool === undefined)('against libbpf, for the running kernel', () => {
