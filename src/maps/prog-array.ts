@@ -89,11 +89,13 @@ export class ProgArray implements BpfMap {
    */
   claim(traits: OwnerTraits): void {
     this.#access.alive();
+    this.#checkOwner(traits);
+    this.#owner ??= { ...traits };
+  }
+
+  #checkOwner(traits: OwnerTraits): void {
     const owner = this.#owner;
-    if (owner === undefined) {
-      this.#owner = { ...traits };
-      return;
-    }
+    if (owner === undefined) return;
     const differences: string[] = [];
     const compare = (what: string, theirs: unknown, ours: unknown): void => {
       if (theirs !== ours) differences.push(`${what} is ${theirs ?? 'none'}, the array's is ${ours ?? 'none'}`);
@@ -120,7 +122,8 @@ export class ProgArray implements BpfMap {
   set(index: number, entry: ProgArrayEntry): ProgArrayEntry | undefined {
     this.#access.write();
     this.#checkIndex(index);
-    this.claim(entry.traits);
+    // Before the addresses: an interpreted program has no tail-call entry, but that is not what is wrong with it.
+    this.#checkOwner(entry.traits);
     if (entry.objectAddress === 0n || (this.cachedTargets && entry.target === 0n)) {
       throw new MapError(
         'invalid_operation',
@@ -131,6 +134,7 @@ export class ProgArray implements BpfMap {
         { map: this.spec.name, index, id: entry.id },
       );
     }
+    this.claim(entry.traits);
     return this.#store(index, entry);
   }
 
