@@ -11,6 +11,7 @@ import { createServices } from '../helpers/services.ts';
 import type { TailCallMode } from '../jit/shared/code.ts';
 import { createMap } from '../maps/create.ts';
 import type { BpfMap } from '../maps/map.ts';
+import { MapOfMaps } from '../maps/map-of-maps.ts';
 import { type OwnerTraits, ProgArray } from '../maps/prog-array.ts';
 import { MAP_ROUTINES } from '../maps/routines/index.ts';
 import { ProgramObject, RunContext, RuntimeState } from '../memory/layout.ts';
@@ -60,6 +61,8 @@ interface SharedMap {
   references: number;
   /** Objects among them: a prog array is emptied with the last, as the kernel does when the last file descriptor closes. */
   objects: number;
+  /** Maps of maps: the inner maps put in, each kept alive by one reference. */
+  readonly inner: BpfMap[];
 }
 
 export class Runtime {
@@ -166,7 +169,9 @@ export class Runtime {
         if (slots) progArrays.set(name, slots);
       }
       for (const [name, spec] of collection.maps) {
-        if (!options.maps?.has(name)) fillContents(spec, progArrays, programs, options.programs !== undefined);
+        if (options.maps?.has(name)) continue;
+        fillSlots(spec, progArrays, programs, options.programs !== undefined);
+        this.#fillInner(spec, maps);
       }
       const object = new LoadedObject(collection, programs, maps, progArrays, () => {
         this.#objects.delete(object);
@@ -245,7 +250,7 @@ export class Runtime {
           id: this.#nextId++,
           cachedTargets: backend.tailCallPrologueOffset !== 0,
         });
-        this.#maps.set(map, { references: 0, objects: 0 });
+        this.#maps.set(map, { references: 0, objects: 0, inner: [] });
         if (map instanceof ProgArray)
           this.#slots.set(map, new ProgArraySlots(map, this.#services.gracePeriods, this.#programs));
       }
@@ -318,6 +323,27 @@ export class Runtime {
     return program;
   }
 
+  /** Puts the maps that an object declares to be in a map of maps into it. */
+  #fillInner(spec: MapSpec, maps: ReadonlyMap<string, BpfMap>): void {
+    const outer = maps.get(spec.name)!;
+    for (const entry of spec.contents) {
+      if (!('map' in entry)) continue;
+      const inner = maps.get(entry.map);
+      if (!(outer instanceof MapOfMaps) || !inner) {
+        throw new RuntimeError(
+          'bad_initial_contents',
+          `${spec.name}[${entry.key}] is declared to hold map ${entry.map}, which ${inner ? `a map of type ${spec.type} cannot hold` : 'the object does not define'}`,
+          { map: spec.name, key: entry.key, inner: entry.map },
+        );
+      }
+      const key = new Uint8Array(spec.keySize);
+      new DataView(key.buffer).setUint32(0, entry.key, true);
+      outer.set(key, inner);
+      this.#retainMap(inner);
+      this.#maps.get(outer)!.inner.push(inner);
+    }
+  }
+
   #retainMap(map: BpfMap): void {
     this.#maps.get(map)!.references++;
   }
@@ -332,6 +358,7 @@ export class Runtime {
   #releaseMap(map: BpfMap): void {
     const shared = this.#maps.get(map);
     if (!shared || --shared.references > 0) return;
+    for (const inner of shared.inner) this.#releaseMap(inner);
     this.#slots.delete(map);
     this.#maps.delete(map);
     map.dispose();
@@ -432,7 +459,8 @@ function selectPrograms(collection: Collection, names: readonly string[] | undef
   return [...collection.programs.values()].filter(spec => chosen.has(spec.name));
 }
 
-function fillContents(
+/** Puts the programs that an object declares to be in a prog array into it. */
+function fillSlots(
   spec: MapSpec,
   progArrays: ReadonlyMap<string, ProgArraySlots>,
   programs: ReadonlyMap<string, Program>,
@@ -451,12 +479,6 @@ function fillContents(
         );
       }
       slots.set(entry.key, program);
-    } else if ('map' in entry) {
-      throw new RuntimeError(
-        'bad_initial_contents',
-        `${spec.name}[${entry.key}] is declared to hold map ${entry.map}; maps of type ${spec.type} are not supported yet`,
-        { map: spec.name, key: entry.key },
-      );
     }
   }
 }

@@ -1,7 +1,7 @@
 /** The public API: loading, owners, sharing maps, raw programs, host functions, disposal, and bad arguments. */
 import { describe, expect, test } from 'vitest';
 import { createRuntime, SwitchyardError } from '../../src/index.ts';
-import { collection, PLATFORMS, withRuntime } from './build.ts';
+import { collection, mapSpec, type Parts, PLATFORMS, withRuntime } from './build.ts';
 
 const JMP = { name: 'jmp', type: 'prog_array', maxEntries: 4 } as const;
 const CALL = `
@@ -155,6 +155,64 @@ for (const [platform, options] of Object.entries(PLATFORMS)) {
         second.dispose();
         await runtime.settled();
         expect(failure(() => second.map('counter').lookup(new Uint8Array(4)))).toMatchObject({ code: 'disposed' });
+      }));
+
+    test('a map of maps gets the maps that the object puts into it, and keeps them', () =>
+      withRuntime(async runtime => {
+        const inner = { type: 'array', valueSize: 8, maxEntries: 1 } as const;
+        const parts = {
+          maps: [
+            { name: 'a', ...inner },
+            { name: 'b', ...inner },
+            {
+              name: 'outer',
+              type: 'array_of_maps',
+              maxEntries: 2,
+              inner: mapSpec({ name: 'inner', ...inner }),
+              contents: [
+                { key: 0, map: 'a' },
+                { key: 1, map: 'b' },
+              ],
+            },
+          ],
+          programs: {
+            main: `
+              r1 = *(u32 *)(r1 + 16)
+              r1 += 1
+              *(u32 *)(r10 - 4) = r1
+              r2 = r10
+              r2 += -4
+              r1 = map[outer] ll
+              call 1
+              if r0 == 0 goto out
+              r2 = 0
+              *(u32 *)(r10 - 4) = r2
+              r2 = r10
+              r2 += -4
+              r1 = r0
+              call 1
+              if r0 == 0 goto out
+              r1 = 5
+              lock *(u64 *)(r0 + 0) += r1
+            out:
+              r0 = 2
+              exit`,
+          },
+        } satisfies Parts;
+        const first = runtime.load(collection(parts), options);
+        first.program('main').run(new Uint8Array(64));
+        expect(first.map('b').lookup(new Uint8Array(4))![0]).toBe(5);
+        expect(first.map('a').lookup(new Uint8Array(4))![0]).toBe(0);
+        const second = runtime.load(collection({ ...parts, maps: [parts.maps[2]] }), {
+          ...options,
+          maps: new Map([['outer', first.map('outer')]]),
+        });
+        first.dispose();
+        await runtime.settled();
+        // The inner maps live as long as the outer one.
+        second.program('main').run(new Uint8Array(64));
+        second.dispose();
+        await runtime.settled();
       }));
 
     test('a program that is disposed of stays in its slots until they change', () =>
