@@ -203,7 +203,7 @@ for (const [platform, options] of Object.entries(PLATFORMS)) {
         first.program('main').run(new Uint8Array(64));
         expect(first.map('b').lookup(new Uint8Array(4))![0]).toBe(5);
         expect(first.map('a').lookup(new Uint8Array(4))![0]).toBe(0);
-        const second = runtime.load(collection({ ...parts, maps: [parts.maps[2]] }), {
+        const second = runtime.load(collection({ ...parts, maps: parts.maps.slice(2) }), {
           ...options,
           maps: new Map([['outer', first.map('outer')]]),
         });
