@@ -171,7 +171,9 @@ export function checkControlFlow(
         prunePoint[insn + 1 + instruction.offset] = 1;
         break;
       case 'callSubprogram':
+        prunePoint[insn] = 1;
         prunePoint[insn + 1] = 1;
+        prunePoint[insn + 1 + instruction.offset] = 1;
         break;
       case 'callHelper':
         if (callsCallback(instruction.helper)) {
