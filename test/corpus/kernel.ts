@@ -5,14 +5,17 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import koffi from 'koffi';
-import type { MapSpec, ProgramType } from '../../src/index.ts';
+import { encode, type Instruction, type MapSpec, type ProgramSpec, type ProgramType } from '../../src/index.ts';
+import { MAP_TYPE } from '../../src/maps/uapi.ts';
 import { requireTool } from '../tools.ts';
 import { comparable, lines, type MapContents } from './observe.ts';
 
 const SYS_BPF: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
-const Command = { lookup: 1, nextKey: 4, objectGet: 7, testRun: 10 } as const;
+const Command = { mapCreate: 0, lookup: 1, nextKey: 4, progLoad: 5, objectGet: 7, testRun: 10 } as const;
+const PROGRAM_TYPE = { socket_filter: 1, sched_cls: 3, sched_act: 4, xdp: 6, cgroup_skb: 8 } as const;
 const ATTR_BYTES = 144;
 const OUT_BYTES = 1 << 14;
+const LOG_BYTES = 1 << 16;
 const SK_BUFF_BYTES = 192;
 const ETHERNET_BYTES = 14;
 
@@ -37,6 +40,8 @@ export interface Kernel {
     programs: ReadonlyMap<string, ProgramType>,
     maps: ReadonlyMap<string, MapSpec>,
   ): KernelObject | string;
+  /** The same for one program that was made without an object file, whose maps start empty. */
+  loadProgram(program: ProgramSpec, maps: ReadonlyMap<string, MapSpec>): KernelObject | string;
 }
 
 type Syscall = (number: number, command: number, attr: Uint8Array, size: number) => number | bigint;
@@ -106,7 +111,58 @@ export function openKernel(): Kernel | undefined {
     }
   }
 
+  const kernelObject = (
+    programs: ReadonlyMap<string, { fd: number; type: ProgramType }>,
+    maps: ReadonlyMap<MapSpec, number>,
+  ): KernelObject => ({
+    run: (name, packet) => testRun(programs.get(name)!.fd, programs.get(name)!.type, packet),
+    contents: () =>
+      Object.fromEntries(
+        [...maps].filter(([spec]) => comparable(spec)).map(([spec, fd]) => [spec.name, lines(spec, entries(fd, spec))]),
+      ),
+    close: () => {
+      for (const { fd } of programs.values()) close(fd);
+      for (const fd of maps.values()) close(fd);
+    },
+  });
+
   return {
+    loadProgram(program, maps) {
+      if (program.type === 'raw') throw new Error('the kernel has no raw programs');
+      const type = PROGRAM_TYPE[program.type];
+      const fds = new Map<string, number>();
+      for (const spec of maps.values()) {
+        const made = bpf(Command.mapCreate, attr => {
+          const words = [MAP_TYPE[spec.type], spec.keySize, spec.valueSize, spec.maxEntries, spec.flags];
+          for (const [index, word] of words.entries()) attr.writeUInt32LE(word, 4 * index);
+        });
+        fds.set(spec.name, must(spec.name, made).result);
+      }
+      const insns = program.insns.map((insn): Instruction => {
+        if (insn.kind !== 'loadImm64' || insn.reference?.type !== 'map') return insn;
+        return { ...insn, reference: { type: 'mapFd', fd: fds.get(insn.reference.map)! } };
+      });
+      const code = Buffer.from(encode(insns));
+      const license = Buffer.from('GPL\0');
+      const log = Buffer.alloc(LOG_BYTES);
+      const { result: fd } = bpf(Command.progLoad, attr => {
+        attr.writeUInt32LE(type, 0);
+        attr.writeUInt32LE(code.length / 8, 4);
+        pointer(attr, 8, code);
+        pointer(attr, 16, license);
+        attr.writeUInt32LE(1, 24);
+        attr.writeUInt32LE(LOG_BYTES, 28);
+        pointer(attr, 32, log);
+      });
+      const held = kernelObject(
+        fd < 0 ? new Map() : new Map([[program.name, { fd, type: program.type }]]),
+        new Map([...maps].map(([name, spec]) => [spec, fds.get(name)!])),
+      );
+      if (fd >= 0) return held;
+      held.close();
+      return log.toString('latin1', 0, log.indexOf(0));
+    },
+
     load(file, programs, maps) {
       const pins = `/sys/fs/bpf/switchyard-corpus-${process.pid}-${loads++}`;
       try {
@@ -116,7 +172,7 @@ export function openKernel(): Kernel | undefined {
           { encoding: 'utf8', maxBuffer: 1 << 28 },
         );
         if (status !== 0) return stdout + stderr;
-        const fds = new Map([...programs.keys()].map(name => [name, open(`${pins}/${name}`)]));
+        const held = new Map([...programs].map(([name, type]) => [name, { fd: open(`${pins}/${name}`), type }]));
         const names = maps.size === 0 ? [] : readdirSync(`${pins}-maps`);
         // All of them are kept open: a prog array is emptied when nothing in user space holds it.
         const mapFds = new Map<MapSpec, number>();
@@ -129,18 +185,7 @@ export function openKernel(): Kernel | undefined {
           if (name === undefined) throw new Error(`map ${spec.name} is not among ${names.join(', ')}`);
           mapFds.set(spec, open(`${pins}-maps/${name}`));
         }
-        return {
-          run: (name, packet) => testRun(fds.get(name)!, programs.get(name)!, packet),
-          contents: () =>
-            Object.fromEntries(
-              [...mapFds]
-                .filter(([spec]) => comparable(spec))
-                .map(([spec, fd]) => [spec.name, lines(spec, entries(fd, spec))]),
-            ),
-          close: () => {
-            for (const fd of [...fds.values(), ...mapFds.values()]) close(fd);
-          },
-        };
+        return kernelObject(held, mapFds);
       } finally {
         rmSync(pins, { recursive: true, force: true });
         rmSync(`${pins}-maps`, { recursive: true, force: true });
