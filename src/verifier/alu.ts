@@ -7,6 +7,7 @@
 import type { Alu, AluOp, ByteSwap, MovSx } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
 import { formatSigned } from './format.ts';
+import { needRegister } from './precision.ts';
 import {
   isPacketPointer,
   isPointer,
@@ -227,6 +228,7 @@ function movePointer(
   pointerIsTarget: boolean,
 ): RegisterState {
   const amount = amountRegister.value;
+  needRegister(a, pointerIsTarget ? i.src : i.dst);
   checkMovable(a, i, pointer, amount);
   if (i.op !== 'add' && i.op !== 'sub') {
     const bitwise = i.op === 'and' || i.op === 'or' || i.op === 'xor';

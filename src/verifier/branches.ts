@@ -7,6 +7,7 @@
  */
 import type { Jump, JumpOp, Register } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
+import { needRegister, registerPlace, slotPlace } from './precision.ts';
 import {
   AT_PACKET_END,
   BEYOND_PACKET_END,
@@ -85,7 +86,10 @@ export function executeJump(a: Analysis, i: Jump): number {
   const next = a.insn + 1;
   const target = next + i.offset;
   const known = predict(i, left, right);
-  if (known !== undefined) return known ? target : next;
+  if (known !== undefined) {
+    needOperands(a, i);
+    return known ? target : next;
+  }
   if (left.kind === 'scalar' && right.kind === 'scalar') return branchOnScalars(a, i, left, right, next, target);
 
   const taken = a.push(target, a.insn);
@@ -103,6 +107,11 @@ export function executeJump(a: Analysis, i: Jump): number {
   return next;
 }
 
+function needOperands(a: Analysis, i: Jump): void {
+  needRegister(a, i.dst);
+  needRegister(a, i.src);
+}
+
 function branchOnScalars(
   a: Analysis,
   i: Jump,
@@ -113,6 +122,8 @@ function branchOnScalars(
 ): number {
   const whenTaken = refined(i, left.value, right.value, true);
   const whenNot = refined(i, left.value, right.value, false);
+  const sizes = left.id === RAW_SIZE_ID || right.id === RAW_SIZE_ID;
+  if (whenTaken === undefined || whenNot === undefined || sizes) needOperands(a, i);
   if (whenTaken === undefined && whenNot === undefined) return -1;
   if (whenTaken === undefined) {
     learnScalars(a.state, i, left, right, whenNot!);
@@ -155,11 +166,29 @@ function spread(state: State, from: RegisterState, known: Scalar): void {
     const least = Number(size.umin);
     if (least > state.rawSize) state.rawSize = least;
   }
+  noteLinked(state, id);
   state.mapRegisters(r => {
     if (r.id !== id || r.kind !== 'scalar') return r;
     const value = shifted(known, r.offset - offset);
     return withValue(r, intersect(r.value, value) ?? value);
   });
+}
+
+/** Leaves on the path which registers and slots share the id: who relies on one relies on all. */
+function noteLinked(state: State, id: number): void {
+  const node = state.history;
+  if (node === undefined) return;
+  const places = node.linked ?? [];
+  const before = places.length;
+  state.frames.forEach((frame, f) => {
+    frame.registers.forEach((r, index) => {
+      if (r.kind === 'scalar' && r.id === id) places.push(registerPlace(f, index));
+    });
+    frame.slots.forEach((slot, index) => {
+      if (slot?.spilled?.kind === 'scalar' && slot.spilled.id === id) places.push(slotPlace(f, index));
+    });
+  });
+  if (places.length > before + 1) node.linked = places;
 }
 
 function shifted(value: Scalar, by: number): Scalar {

@@ -10,10 +10,11 @@ import type { CallSubprogram } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
 import { checkGlobalCall } from './global-functions.ts';
 import { forgetCallerSaved } from './helper-call.ts';
+import { needRegister } from './precision.ts';
 import { previousEntry, widenChanged } from './prune.ts';
 import { kindName, type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import { range } from './scalar.ts';
-import { Frame, MAX_FRAMES, type State } from './state.ts';
+import { Frame, History, MAX_FRAMES, type State } from './state.ts';
 
 function checkDepth(a: Analysis, subprogram: number): void {
   const { frames } = a.state;
@@ -59,6 +60,7 @@ export function enterCallback(a: Analysis, name: string, subprogram: number): vo
   a.facts.callbacks.add(subprogram);
   const caller = a.state.frame;
   const iterations = caller.registers[1]!;
+  needRegister(a, 1);
   if (iterations.kind === 'scalar' && BigInt(caller.callbackDepth) >= iterations.value.umax) {
     caller.callbackDepth = 0;
     if (a.log.level > 0) a.log.write(`frame${a.state.frames.length - 1} bpf_loop iteration limit reached`);
@@ -67,6 +69,10 @@ export function enterCallback(a: Analysis, name: string, subprogram: number): vo
   checkDepth(a, subprogram);
   const { start } = a.cfg.subprograms[subprogram]!;
   const state = a.push(start, a.insn);
+  // Values are not followed back through callbacks.
+  const node = new History(a.insn, state.frames.length - 1, a.state.history?.previous);
+  node.opaque = true;
+  state.history = node;
   state.callbackUnrollDepth++;
   state.frame.callbackDepth++;
   const frame = Frame.enter(a.insn, subprogram, true, state.frames.length);
@@ -91,6 +97,8 @@ export function executeExit(a: Analysis): number {
   const result = callee.registers[0]!;
   if (result.kind === 'stack') a.fail('invalid_return_value', 'cannot return stack pointer to the caller', 'EINVAL');
   if (callee.isCallback) {
+    needRegister(a, 0);
+    if (state.history !== undefined) state.history.opaque = true;
     checkCallbackReturn(a, result);
     a.log.frames('returning from callee:', state);
     state.frames.pop();
@@ -144,6 +152,7 @@ function checkReturn(a: Analysis): void {
       'EINVAL',
     );
   if (a.program.type !== 'cgroup_skb') return;
+  needRegister(a, 0);
   if (result.kind !== 'scalar')
     a.fail(
       'invalid_return_value',

@@ -14,6 +14,7 @@ import {
   checkPacketAccess,
   checkRawAccess,
 } from './memory-access.ts';
+import { needRegister } from './precision.ts';
 import { kindName, type RegisterState, register, UNKNOWN_SCALAR } from './registers.ts';
 import { constantValue, isConstant } from './scalar.ts';
 import { clobberStack, readStackRange, stackBounds } from './stack.ts';
@@ -109,18 +110,10 @@ function globalArgument(
 /** Registers r1.. that the function's own verification starts with. */
 export function initialArguments(a: Analysis, index: number): RegisterState[] {
   return globalArguments(a, index).map(argument => {
-    switch (argument.type) {
-      case 'scalar':
-        return UNKNOWN_SCALAR;
-      case 'context':
-        return a.program.type === 'raw' ? register('raw') : register('context');
-      case 'memory':
-        return register('memory', {
-          size: argument.size,
-          nullable: argument.nullable,
-          id: argument.nullable ? a.newId() : 0,
-        });
-    }
+    if (argument.type === 'scalar') return UNKNOWN_SCALAR;
+    if (argument.type === 'context') return register(a.program.type === 'raw' ? 'raw' : 'context');
+    const { size, nullable } = argument;
+    return register('memory', { size, nullable, id: nullable ? a.newId() : 0 });
   });
 }
 
@@ -162,7 +155,10 @@ function checkMemory(a: Analysis, number: number, r: RegisterState, size: number
       'EINVAL',
       'Check the pointer for NULL before the call.',
     );
-  if (isNull) return;
+  if (isNull) {
+    needRegister(a, number);
+    return;
+  }
   switch (r.kind) {
     case 'stack': {
       const [low, high] = stackBounds(a, number, r, 0, size, 'read');

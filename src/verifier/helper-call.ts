@@ -16,6 +16,7 @@ import {
   checkRawAccess,
   isFrozenData,
 } from './memory-access.ts';
+import { needRegister } from './precision.ts';
 import {
   isPacketPointer,
   kindName,
@@ -201,6 +202,7 @@ function noteTailCall(a: Analysis, call: Call): void {
   const index = a.state.registers[3]!;
   const known = index.kind === 'scalar';
   a.facts.noteTailCall(a.insn, map.name, known ? index.value.u32min : 0, known ? index.value.u32max : 0xffffffff);
+  needRegister(a, 3);
   if (a.state.frames.length > 1) returnFromTarget(a);
 }
 
@@ -235,6 +237,7 @@ function checkArgument(
     case 'constScalar':
       if (r.kind !== 'scalar') mismatch(a, number, r, 'scalar');
       if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} is not a known constant'`);
+      needRegister(a, number);
       return;
     case 'context':
       checkContextArgument(a, number, r);
@@ -245,20 +248,21 @@ function checkArgument(
     case 'mapKey':
     case 'mapValue': {
       const map = call.map;
-      if (map === undefined)
-        return a.fail(
-          'invalid_argument',
-          `invalid map_ptr to access map->${argument.type === 'mapKey' ? 'key' : 'value'}`,
-        );
-      checkHelperMemory(a, call, number, r, argument.type === 'mapKey' ? map.keySize : map.valueSize, 'read', false);
+      if (map === undefined) {
+        a.fail('invalid_argument', `invalid map_ptr to access map->${argument.type === 'mapKey' ? 'key' : 'value'}`);
+      }
+      checkHelperMemory(a, call, number, r, argument.type === 'mapKey' ? map.keySize : map.valueSize, 'read');
       if (argument.type === 'mapKey') call.constantKey = constantKey(a, map, r);
       return;
     }
     case 'fixedMemory':
-      checkHelperMemory(a, call, number, r, argument.size, argument.access, false);
+      checkHelperMemory(a, call, number, r, argument.size, argument.access);
       return;
     case 'memory':
-      if (argument.nullable === true && isNull(r)) return;
+      if (argument.nullable === true && isNull(r)) {
+        needRegister(a, number);
+        return;
+      }
       checkMemoryPointer(a, call, number, r);
       return;
     case 'size':
@@ -275,12 +279,14 @@ function checkArgument(
       return;
     case 'callbackContext':
       if (r.kind !== 'stack' && !isNull(r)) mismatch(a, number, r, 'fp');
+      needRegister(a, number);
       return;
   }
 }
 
 function checkContextArgument(a: Analysis, number: number, r: RegisterState): void {
   if (a.program.type === 'raw') {
+    needRegister(a, number);
     const start =
       r.kind === 'raw' && r.offset === 0 && r.id === 0 && isConstant(r.value) && constantValue(r.value) === 0n;
     if (!start && !(isNull(r) && a.options.memorySize?.max === 0))
@@ -363,14 +369,16 @@ function checkSize(
     );
   const pointer = a.state.registers[number - 1]!;
   const size = Number(r.value.umax);
+  needRegister(a, number);
+  needRegister(a, number - 1);
   if (isNull(pointer)) {
     if (size === 0 && zeroAllowed && memory.nullable === true) return;
     mismatch(a, number - 1, pointer, 'fp');
   }
-  checkHelperMemory(a, call, number - 1, pointer, size, memory.access, !isConstant(r.value));
+  checkHelperMemory(a, call, number - 1, pointer, size, memory.access);
 }
 
-/** May the helper read or write `size` bytes (at most, where `upTo`) at the pointer? */
+/** May the helper read or write up to `size` bytes at the pointer? */
 function checkHelperMemory(
   a: Analysis,
   call: Call,
@@ -378,14 +386,13 @@ function checkHelperMemory(
   r: RegisterState,
   size: number,
   access: 'read' | 'write',
-  upTo: boolean,
 ): void {
   checkMemoryPointer(a, call, number, r);
   switch (r.kind) {
     case 'stack': {
       const [low, high] = stackBounds(a, number, r, 0, size, access);
-      // How much is written is not known exactly: what is not written must have been data before.
-      if (access === 'read' || upTo || low !== high) readStackRange(a, r.frame, low, high, size, number, true);
+      // What is written need not have been data before: how much of it the helper fills may vary.
+      if (access === 'read') readStackRange(a, r.frame, low, high, size, number, true);
       if (access === 'write') call.writes.push({ frame: r.frame, offset: low, size: high - low + size });
       return;
     }

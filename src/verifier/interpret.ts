@@ -10,9 +10,9 @@ import { executeExit, executeSubprogramCall } from './calls.ts';
 import { executeHelperCall, forgetCallerSaved } from './helper-call.ts';
 import { accessMemory, checkContextPointer } from './memory-access.ts';
 import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
-import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
+import { isPointer, kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
 import { constant, truncate } from './scalar.ts';
-import type { State } from './state.ts';
+import { History, type State } from './state.ts';
 
 /** Walks everything that `state` at slot `start` leads to. */
 export function interpret(a: Analysis, start: number, state: State): void {
@@ -38,6 +38,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
       fresh = false;
       a.log.instruction(a.insn, a.state);
       a.facts.reachable[a.insn] = 1;
+      a.state.history = new History(a.insn, a.state.frames.length - 1, a.state.history);
       next = step(a);
     }
     if (next >= 0) {
@@ -203,7 +204,14 @@ function executeLoad(a: Analysis, i: Load): void {
 function executeStore(a: Analysis, i: Store): void {
   const value = i.src === undefined ? scalarRegister(constant(BigInt.asUintN(64, BigInt(i.imm)))) : a.read(i.src);
   a.read(i.dst);
-  const { source } = accessMemory(a, { register: i.dst, offset: i.offset, size: i.size, type: 'write', value });
+  const { source } = accessMemory(a, {
+    register: i.dst,
+    offset: i.offset,
+    size: i.size,
+    type: 'write',
+    value,
+    valueRegister: i.src,
+  });
   if (i.src !== undefined && source !== undefined && i.src !== 10) a.state.registers[i.src] = source;
 }
 
@@ -228,7 +236,7 @@ function executeAtomic(a: Analysis, i: Atomic): void {
     return;
   }
   if (i.op === 'storeRelease') {
-    const { source } = accessMemory(a, { ...access, type: 'write', value: other! });
+    const { source } = accessMemory(a, { ...access, type: 'write', value: other!, valueRegister: i.src });
     if (source !== undefined && i.src !== 10) a.state.registers[i.src] = source;
     return;
   }
@@ -236,7 +244,8 @@ function executeAtomic(a: Analysis, i: Atomic): void {
   if (i.fetch) a.checkWritable(result);
   const { loaded } = accessMemory(a, { ...access, type: 'read' });
   accessMemory(a, { ...access, type: 'write', value: numberOf(i.size) });
-  if (i.fetch) a.write(result, loaded);
+  // What a slot held is not followed back through an atomic operation, so its bounds are dropped.
+  if (i.fetch) a.write(result, isPointer(loaded) ? loaded : numberOf(i.size));
 }
 
 /** What an atomic operation leaves in memory: a number of its size. */

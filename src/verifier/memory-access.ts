@@ -245,7 +245,8 @@ function accessStack(a: Analysis, pointer: RegisterState, access: Access): Acces
   note(a, access, 'stack');
   if (access.type === 'write') {
     const value = access.value ?? UNKNOWN_SCALAR;
-    if (low === high) return { loaded: UNKNOWN_SCALAR, source: writeStack(a, pointer.frame, low, size, value, access.valueRegister) };
+    if (low === high)
+      return { loaded: UNKNOWN_SCALAR, source: writeStack(a, pointer.frame, low, size, value, access.valueRegister) };
     writeStackRange(a, pointer.frame, low, high, size, value, access.valueRegister);
     return { loaded: UNKNOWN_SCALAR, source: undefined };
   }

@@ -18,6 +18,7 @@
  */
 import type { Analysis } from './analysis.ts';
 import { formatState } from './format.ts';
+import { inheritPrecision, markEverything } from './precision.ts';
 import {
   isPacketPointer,
   RAW_SIZE_ID,
@@ -115,7 +116,13 @@ function sameFixed(a: RegisterState, b: RegisterState): boolean {
 }
 
 /** Was everything that `current` may be already covered by `old`? */
-function registerCovered(old: RegisterState, current: RegisterState, ids: IdMap, mode: Mode): boolean {
+function registerCovered(
+  old: RegisterState,
+  current: RegisterState,
+  ids: IdMap,
+  mode: Mode,
+  precise: boolean,
+): boolean {
   if (mode === 'exact')
     return (
       sameFixed(old, current) &&
@@ -127,7 +134,7 @@ function registerCovered(old: RegisterState, current: RegisterState, ids: IdMap,
   if (old.kind === 'uninitialized') return true;
   if (old.kind !== current.kind) return false;
   if (old.kind === 'scalar') {
-    if (old === current && old.id === 0) return true;
+    if ((mode === 'loose' && !precise) || (old === current && old.id === 0)) return true;
     if (old.id !== 0 && old.offset !== current.offset) return false;
     return contains(old.value, current.value) && ids.checkScalar(old.id, current.id);
   }
@@ -147,6 +154,7 @@ function slotCovered(
   ids: IdMap,
   mode: Mode,
   uninitialisedAllowed: boolean,
+  precise: boolean,
 ): boolean {
   if (old === undefined || old.bytes === 0) return mode !== 'exact' || current === undefined || current.bytes === 0;
   if (current === undefined) {
@@ -167,7 +175,7 @@ function slotCovered(
     if (is === ByteState.spill && current.spilled?.kind !== 'scalar') return false;
   }
   if (old.spilled === undefined) return true;
-  return current.spilled !== undefined && registerCovered(old.spilled, current.spilled, ids, mode);
+  return current.spilled !== undefined && registerCovered(old.spilled, current.spilled, ids, mode, precise);
 }
 
 function hasZero(slot: StackSlot): boolean {
@@ -188,14 +196,20 @@ function frameCovered(a: Analysis, old: Checkpoint, current: State, index: numbe
   const is = current.frames[index]!;
   if (was.callbackDepth > is.callbackDepth) return false;
   const live = liveIn(a, current, index, old.insn);
+  const preciseRegisters = old.preciseRegisters[index]!;
   for (let r = 0; r < REGISTERS; r++)
-    if ((live & (1 << r)) !== 0 && !registerCovered(was.registers[r]!, is.registers[r]!, ids, mode)) return false;
+    if (
+      (live & (1 << r)) !== 0 &&
+      !registerCovered(was.registers[r]!, is.registers[r]!, ids, mode, (preciseRegisters & (1 << r)) !== 0)
+    )
+      return false;
   for (let slot = 0; slot < STACK_SLOTS; slot++) {
     if (mode === 'loose') {
       const reads = slot < 32 ? old.readLow[index]! : old.readHigh[index]!;
       if ((reads & (1 << (slot & 31))) === 0) continue;
     }
-    if (!slotCovered(was.slots[slot], is.slots[slot], ids, mode, a.uninitializedStackAllowed)) return false;
+    const precise = ((slot < 32 ? old.preciseLow[index]! : old.preciseHigh[index]!) & (1 << (slot & 31))) !== 0;
+    if (!slotCovered(was.slots[slot], is.slots[slot], ids, mode, a.uninitializedStackAllowed, precise)) return false;
   }
   return true;
 }
@@ -258,11 +272,13 @@ export function arrive(a: Analysis): Arrival {
       if (instruction.kind === 'mayGoto') {
         if (old.state.mayGotoDepth !== state.mayGotoDepth && covered(a, old, state, 'contained')) {
           readEverything(state, old);
+          markEverything(state.parent);
           return 'covered';
         }
       } else if (instruction.kind === 'callHelper' && forced) {
         if (covered(a, old, state, 'contained')) {
           readEverything(state, old);
+          markEverything(state.parent);
           return 'covered';
         }
       } else {
@@ -283,6 +299,7 @@ export function arrive(a: Analysis): Arrival {
     } else if (covered(a, old, state, 'loose')) {
       old.hits++;
       inheritReads(state, old);
+      inheritPrecision(a, state, old);
       return 'covered';
     }
     old.misses++;

@@ -12,6 +12,7 @@
 import type { Size } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
 import { formatTnum } from './format.ts';
+import { needRegister, needSlot } from './precision.ts';
 import { markSlotRead } from './prune.ts';
 import { isPointer, type RegisterState, scalarRegister, UNKNOWN_SCALAR, withFields, ZERO_SCALAR } from './registers.ts';
 import { constantValue, isConstant, type Scalar, truncate } from './scalar.ts';
@@ -64,6 +65,7 @@ export function writeStack(
   offset: number,
   size: Size,
   value: RegisterState,
+  valueRegister: number | undefined,
 ): RegisterState {
   const frame = a.state.frames[frameIndex]!;
   const index = slotOf(offset);
@@ -91,10 +93,12 @@ export function writeStack(
     for (let byte = 0; byte < size; byte++) bytes = setByte(bytes, byte, ByteState.spill);
     frame.slots[index] = { bytes, spilled: stored };
     if (size === 8) frame.noteWritten(index);
+    noteSlot(a, frameIndex, index);
     return source;
   }
   let bytes = scrub(slot);
   const state = isZero(value) ? ByteState.zero : ByteState.misc;
+  if (state === ByteState.zero) needRegister(a, valueRegister);
   for (let byte = first; byte < first + size; byte++) bytes = setByte(bytes, byte, state);
   frame.slots[index] = { bytes, spilled: undefined };
   return value;
@@ -125,16 +129,17 @@ export function writeStackRange(
   high: number,
   size: number,
   value: RegisterState,
+  valueRegister: number | undefined,
 ): void {
   const frame = a.state.frames[frameIndex]!;
   const zero = isZero(value);
+  if (zero) needRegister(a, valueRegister);
   a.facts.useStack(frame.subprogram, -low);
   for (let at = low; at < high + size; at++) {
     const index = slotOf(at);
     const byte = byteOf(at);
     const slot = frame.slots[index];
     const before = byteState(slot, byte);
-    if (zero && before === ByteState.spill && slot?.spilled !== undefined && isZero(slot.spilled)) continue;
     const after = zero && before === ByteState.zero ? ByteState.zero : ByteState.misc;
     frame.slots[index] = { bytes: setByte(scrub(slot), byte, after), spilled: undefined };
     a.log.touchSlot(index);
@@ -161,9 +166,11 @@ export function readStack(a: Analysis, frameIndex: number, offset: number, size:
     const covered = spillSize(slot);
     if (size !== 8 || covered !== 8) {
       if (spilled.kind !== 'scalar') a.fail('invalid_memory_access', 'invalid size of register fill');
+      if (first === 0 && size <= covered) noteSlot(a, frameIndex, index);
       if (first === 0 && size <= covered)
         return fits(spilled.value, size) ? spilled : scalarRegister(truncate(spilled.value, size));
     } else {
+      noteSlot(a, frameIndex, index);
       return spilled;
     }
   }
@@ -174,7 +181,16 @@ export function readStack(a: Analysis, frameIndex: number, offset: number, size:
     if (state === ByteState.spill) zero &&= isZero(slot!.spilled!);
     else if (state !== ByteState.zero) zero = false;
   }
+  if (zero && slot?.spilled !== undefined) needSlot(a, frameIndex, index);
   return zero ? ZERO_SCALAR : scalarRegister(truncate(UNKNOWN_SCALAR.value, size));
+}
+
+/** For walking values back: the current instruction spills to, or fills from, this slot. */
+function noteSlot(a: Analysis, frameIndex: number, slot: number): void {
+  const node = a.state.history;
+  if (node === undefined) return;
+  node.slotFrame = frameIndex;
+  node.slot = slot;
 }
 
 /** Load from anywhere in [low, high + size). */
@@ -240,6 +256,7 @@ export function constantOnStack(a: Analysis, frameIndex: number, offset: number,
   if (slot.spilled !== undefined && byteOf(offset) === 0) {
     const { kind, value } = slot.spilled;
     if (spillSize(slot) !== size || kind !== 'scalar' || !isConstant(value)) return undefined;
+    needSlot(a, frameIndex, slotOf(offset));
     return Number(BigInt.asUintN(8 * size, constantValue(value)));
   }
   for (let byte = byteOf(offset); byte < byteOf(offset) + size; byte++)

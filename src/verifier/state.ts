@@ -25,9 +25,24 @@ export interface StackSlot {
 }
 
 /** One instruction that a path processed since its last stored state, newest first. */
-export interface History {
+export class History {
   readonly insn: number;
+  /** Index of the frame it ran in. */
+  readonly frame: number;
   readonly previous: History | undefined;
+  /** Stack slot that it spilled a register to or filled one from; -1 for none. */
+  slotFrame = 0;
+  slot = -1;
+  /** Registers and slots (see `precision.ts`) that share bounds by ids and got new ones together at this jump. */
+  linked: number[] | undefined = undefined;
+  /** Values cannot be followed back through it: a callback's start or end. */
+  opaque = false;
+
+  constructor(insn: number, frame: number, previous: History | undefined) {
+    this.insn = insn;
+    this.frame = frame;
+    this.previous = previous;
+  }
 }
 
 export class Frame {
@@ -146,6 +161,12 @@ export class Checkpoint {
   /** By frame: stack slots that some path from here reads before writing, as pairs of 32-bit sets. */
   readonly readLow: Int32Array;
   readonly readHigh: Int32Array;
+  /** By frame: registers and slots whose numbers some path from here relied on. */
+  readonly preciseRegisters: Int32Array;
+  readonly preciseLow: Int32Array;
+  readonly preciseHigh: Int32Array;
+  /** All of this and of every state before it. */
+  everythingPrecise = false;
 
   constructor(insn: number, state: State) {
     this.insn = insn;
@@ -153,5 +174,8 @@ export class Checkpoint {
     this.parent = state.parent;
     this.readLow = new Int32Array(state.frames.length);
     this.readHigh = new Int32Array(state.frames.length);
+    this.preciseRegisters = new Int32Array(state.frames.length);
+    this.preciseLow = new Int32Array(state.frames.length);
+    this.preciseHigh = new Int32Array(state.frames.length);
   }
 }

@@ -1,0 +1,234 @@
+/**
+ * Which numbers matter: precision tracking by walking back.
+ *
+ * Problem: most scalars never decide anything (counters that are only added up, data that is only copied), and states that
+ * differ in them alone should count as the same, or loops would multiply states without end.
+ *
+ * Strategy (the kernel's): a scalar counts as precise only once something relied on its value: a branch that it decided, an offset it
+ * became, a size, an index. Then the instructions of the path are walked back, from where the value was used to where
+ * it came from, and the registers and stack slots that held it are marked precise in each stored state on the way.
+ * Pruning compares precise scalars by containment and ignores all others.
+ *
+ * Why it is sound: what a stored state proved depends, for imprecise scalars, on no value: every decision of the paths
+ * from it that looked at a number has marked that number's sources. A path that is pruned inherits the marks of
+ * the state that stood for it. Where the walk cannot follow a value (callbacks), everything is marked.
+ */
+import type { Register } from '../isa/instruction.ts';
+import type { Analysis } from './analysis.ts';
+import { type Checkpoint, type History, MAX_FRAMES, REGISTERS, STACK_SLOTS, type State } from './state.ts';
+
+const CALLER_SAVED = 0b111111;
+const ARGUMENTS = 0b111110;
+
+/** Sets of registers and slots, by frame, whose values are wanted at some point of the path. */
+class Wanted {
+  readonly registers = new Int32Array(MAX_FRAMES + 1);
+  readonly low = new Int32Array(MAX_FRAMES + 1);
+  readonly high = new Int32Array(MAX_FRAMES + 1);
+
+  get empty(): boolean {
+    for (let f = 0; f <= MAX_FRAMES; f++)
+      if (this.registers[f] !== 0 || this.low[f] !== 0 || this.high[f] !== 0) return false;
+    return true;
+  }
+
+  hasSlot(frame: number, slot: number): boolean {
+    return ((slot < 32 ? this.low[frame]! : this.high[frame]!) & (1 << (slot & 31))) !== 0;
+  }
+
+  addSlot(frame: number, slot: number): void {
+    const half = slot < 32 ? this.low : this.high;
+    half[frame]! |= 1 << (slot & 31);
+  }
+
+  removeSlot(frame: number, slot: number): void {
+    const half = slot < 32 ? this.low : this.high;
+    half[frame]! &= ~(1 << (slot & 31));
+  }
+
+  clearFrame(frame: number): void {
+    this.registers[frame] = 0;
+    this.low[frame] = 0;
+    this.high[frame] = 0;
+  }
+}
+
+/** Packs a place for `History.linked`: a register, or a slot. */
+export const registerPlace = (frame: number, r: number): number => (frame << 8) | r;
+export const slotPlace = (frame: number, slot: number): number => (frame << 8) | 0x80 | slot;
+
+/** If one of the registers that shared bounds at this jump is wanted, all are. */
+function wantLinked(wanted: Wanted, linked: readonly number[] | undefined): void {
+  if (linked === undefined) return;
+  const has = linked.some(place => {
+    const frame = place >> 8;
+    return (place & 0x80) !== 0
+      ? wanted.hasSlot(frame, place & 0x7f)
+      : (wanted.registers[frame]! & (1 << (place & 0x7f))) !== 0;
+  });
+  if (!has) return;
+  for (const place of linked) {
+    const frame = place >> 8;
+    if ((place & 0x80) !== 0) wanted.addSlot(frame, place & 0x7f);
+    else wanted.registers[frame]! |= 1 << (place & 0x7f);
+  }
+}
+
+/** From what is wanted after an instruction to what is wanted before it. */
+function before(a: Analysis, wanted: Wanted, node: History): void {
+  const i = a.insns[node.insn]!;
+  const f = node.frame;
+  const registers = wanted.registers;
+  const wants = (r: Register): boolean => (registers[f]! & (1 << r)) !== 0;
+  const replace = (dst: Register, src: Register | undefined): void => {
+    if (!wants(dst)) return;
+    registers[f]! &= ~(1 << dst);
+    if (src !== undefined) registers[f]! |= 1 << src;
+  };
+  switch (i.kind) {
+    case 'alu':
+      if (i.op === 'mov') replace(i.dst, i.src);
+      else if (i.src !== undefined && wants(i.dst)) registers[f]! |= 1 << i.src;
+      return;
+    case 'movsx':
+      replace(i.dst, i.src);
+      return;
+    case 'loadImm64':
+      replace(i.dst, undefined);
+      return;
+    case 'load':
+      load(wanted, node, i.dst);
+      return;
+    case 'store':
+      store(wanted, node, i.src);
+      return;
+    case 'atomic':
+      if (i.op === 'loadAcquire') load(wanted, node, i.dst);
+      else if (i.op === 'storeRelease') store(wanted, node, i.src);
+      else if (i.fetch) replace(i.op === 'cmpxchg' ? 0 : i.src, undefined);
+      if (i.op !== 'loadAcquire' && i.op !== 'storeRelease' && node.slot >= 0)
+        wanted.removeSlot(node.slotFrame, node.slot);
+      return;
+    case 'jump':
+      if (i.src !== undefined && (wants(i.dst) || wants(i.src))) registers[f]! |= (1 << i.dst) | (1 << i.src);
+      return;
+    case 'callHelper':
+    case 'packetLoad':
+      registers[f]! &= ~CALLER_SAVED;
+      return;
+    case 'callSubprogram': {
+      const passed = registers[f + 1]! & ARGUMENTS;
+      registers[f] = (registers[f]! & ~CALLER_SAVED) | passed;
+      wanted.clearFrame(f + 1);
+      return;
+    }
+    case 'exit':
+      if (f > 0) {
+        registers[f] = registers[f - 1]! & 1;
+        registers[f - 1]! &= ~CALLER_SAVED;
+      }
+      return;
+  }
+}
+
+function load(wanted: Wanted, node: History, dst: Register): void {
+  if ((wanted.registers[node.frame]! & (1 << dst)) === 0) return;
+  wanted.registers[node.frame]! &= ~(1 << dst);
+  if (node.slot >= 0) wanted.addSlot(node.slotFrame, node.slot);
+}
+
+function store(wanted: Wanted, node: History, src: Register | undefined): void {
+  if (node.slot < 0 || !wanted.hasSlot(node.slotFrame, node.slot)) return;
+  wanted.removeSlot(node.slotFrame, node.slot);
+  if (src !== undefined) wanted.registers[node.frame]! |= 1 << src;
+}
+
+/** Marks what is wanted in a stored state and drops what needs no further search. */
+function mark(checkpoint: Checkpoint, wanted: Wanted): void {
+  const { frames } = checkpoint.state;
+  for (let f = 0; f <= MAX_FRAMES; f++) {
+    const frame = frames[f];
+    if (frame === undefined) {
+      wanted.clearFrame(f);
+      continue;
+    }
+    let registers = wanted.registers[f]!;
+    if (registers !== 0) {
+      for (let r = 0; r < REGISTERS; r++)
+        if ((registers & (1 << r)) !== 0 && frame.registers[r]!.kind !== 'scalar') registers &= ~(1 << r);
+      registers &= ~checkpoint.preciseRegisters[f]!;
+      checkpoint.preciseRegisters[f]! |= registers;
+      wanted.registers[f] = registers;
+    }
+    if ((wanted.low[f]! | wanted.high[f]!) === 0) continue;
+    for (let slot = 0; slot < STACK_SLOTS; slot++) {
+      if (!wanted.hasSlot(f, slot)) continue;
+      const marks = slot < 32 ? checkpoint.preciseLow : checkpoint.preciseHigh;
+      const bit = 1 << (slot & 31);
+      if (frame.slots[slot]?.spilled?.kind !== 'scalar' || (marks[f]! & bit) !== 0) wanted.removeSlot(f, slot);
+      else marks[f]! |= bit;
+    }
+  }
+}
+
+/** Every scalar of every stored state from `start` to the beginning of the path is precise. */
+export function markEverything(start: Checkpoint | undefined): void {
+  for (let at = start; at !== undefined && !at.everythingPrecise; at = at.parent) {
+    at.everythingPrecise = true;
+    at.preciseRegisters.fill(-1);
+    at.preciseLow.fill(-1);
+    at.preciseHigh.fill(-1);
+  }
+}
+
+/** Walks back from just after `history`, through the stored states. */
+function walk(a: Analysis, wanted: Wanted, start: History | undefined, checkpoint: Checkpoint | undefined): void {
+  let history = start;
+  let at = checkpoint;
+  while (!wanted.empty) {
+    for (let node = history; node !== undefined; node = node.previous) {
+      if (node.opaque) {
+        markEverything(at);
+        return;
+      }
+      wantLinked(wanted, node.linked);
+      before(a, wanted, node);
+      wantLinked(wanted, node.linked);
+      if (wanted.empty) return;
+    }
+    if (at === undefined || at.everythingPrecise) return;
+    mark(at, wanted);
+    history = at.state.history;
+    at = at.parent;
+  }
+}
+
+/** The current instruction relies on the value of register `r`. */
+export function needRegister(a: Analysis, r: number | undefined): void {
+  if (r === undefined) return;
+  const { state } = a;
+  if (state.registers[r]?.kind !== 'scalar') return;
+  const wanted = new Wanted();
+  wanted.registers[state.frames.length - 1] = 1 << r;
+  walk(a, wanted, state.history?.previous, state.parent);
+}
+
+/** The current instruction relies on the number in a stack slot. */
+export function needSlot(a: Analysis, frame: number, slot: number): void {
+  const wanted = new Wanted();
+  wanted.addSlot(frame, slot);
+  walk(a, wanted, a.state.history?.previous, a.state.parent);
+}
+
+/** The path in work continues as paths from `old` did: what those relied on, it relies on. */
+export function inheritPrecision(a: Analysis, state: State, old: Checkpoint): void {
+  const wanted = new Wanted();
+  old.state.frames.forEach((frame, f) => {
+    for (let r = 0; r < REGISTERS; r++)
+      if ((old.preciseRegisters[f]! & (1 << r)) !== 0 && frame.registers[r]!.kind === 'scalar')
+        wanted.registers[f]! |= 1 << r;
+    wanted.low[f] = old.preciseLow[f]!;
+    wanted.high[f] = old.preciseHigh[f]!;
+  });
+  walk(a, wanted, state.history, state.parent);
+}
