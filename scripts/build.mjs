@@ -3,15 +3,17 @@
  * command waits for; declarations by tsc (`npm run build` calls both). Then puts the package's commands into its own
  * `node_modules/.bin`, so that `npx switchyard` in a checkout runs them without asking or downloading anything.
  */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
-import { basename, join, relative } from 'node:path';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
-const { metafile } = await build({
+const commands = new Set(Object.values(bin).map(path => join(root, path)));
+
+const { outputFiles } = await build({
   absWorkingDir: root,
   entryPoints: ['src/index.ts', 'src/core.ts', 'src/cli/main.ts', 'src/cli/conformance.ts'],
   outdir: 'dist',
@@ -24,12 +26,20 @@ const { metafile } = await build({
   format: 'esm',
   target: 'node20.19',
   sourcemap: true,
-  metafile: true,
+  write: false,
   logLevel: 'warning',
 });
 
+// Each file changes at once, for commands that run meanwhile; entries come last, when their chunks are there.
+const isChunk = ({ path }) => path.includes('/chunks/');
+for (const file of [...outputFiles.filter(isChunk), ...outputFiles.filter(each => !isChunk(each))]) {
+  mkdirSync(dirname(file.path), { recursive: true });
+  writeFileSync(`${file.path}.new`, file.contents, { mode: commands.has(file.path) ? 0o755 : 0o644 });
+  renameSync(`${file.path}.new`, file.path);
+}
+
 // Chunks of an earlier build have other names.
-const chunks = new Set(Object.keys(metafile.outputs).map(path => basename(path)));
+const chunks = new Set(outputFiles.map(({ path }) => basename(path)));
 for (const name of readdirSync(join(root, 'dist/chunks'))) {
   if (!chunks.has(name)) rmSync(join(root, 'dist/chunks', name));
 }
@@ -38,7 +48,6 @@ const links = join(root, 'node_modules/.bin');
 mkdirSync(links, { recursive: true });
 for (const [name, path] of Object.entries(bin)) {
   const target = join(root, path);
-  chmodSync(target, 0o755);
   rmSync(join(links, name), { force: true });
   symlinkSync(relative(links, target), join(links, name));
 }

@@ -66,8 +66,10 @@ export function unsupportedError({ name, section, kernelType }: NonNullable<Coll
 }
 
 /** Names on standard error what was left out. */
-export function mentionUnsupported({ unsupported }: Collection): void {
-  for (const program of unsupported ?? []) console.error(`switchyard: left out: ${unsupportedError(program).message}`);
+export function mentionUnsupported({ unsupported = [] }: Collection): void {
+  if (unsupported.length === 0) return;
+  const names = unsupported.map(({ name, section, kernelType }) => `${name} (${kernelType ?? `section ${section}`})`);
+  console.error(`switchyard: left out, of types that Switchyard does not run: ${names.join(', ')}`);
 }
 
 /** @throws RuntimeError `no_such_program`, UsageError `unsupported_program_type`, `unknown_program_section` */

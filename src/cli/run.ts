@@ -55,11 +55,14 @@ export async function run(path: string, options: RunOptions): Promise<void> {
   for (const name of programs) findProgram(collection, name);
   const capture = readCaptureFile(options.input);
   const packets = capture.packets.map(({ data }) => data);
-  const printed: string[] = [];
+  const trace = { lines: 0, first: [] as string[] };
+  const onTrace = (line: string) => {
+    if (trace.lines++ < SHOWN_LINES) trace.first.push(line);
+  };
   const runtime = createRuntime({
     ...(backend && { backend }),
     cpus: options.workers + 1,
-    onTrace: line => printed.push(line),
+    onTrace,
   });
   try {
     const object = runtime.load(collection, { programs });
@@ -77,7 +80,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     if (options.output !== undefined) writeOutput(options.output, capture, result.results!);
     if (options.json) console.log(JSON.stringify(asJson(object, program, result)));
     else print(object, program, result);
-    printTrace(printed, options.json === true);
+    printTrace(trace, options.json === true);
   } finally {
     await runtime.dispose();
   }
@@ -134,10 +137,10 @@ function print(object: LoadedObject, program: Program, result: ReplayResult): vo
 }
 
 /** What programs printed: part of the text, beside the JSON. */
-function printTrace(lines: readonly string[], aside: boolean): void {
-  if (lines.length === 0) return;
+function printTrace(trace: { lines: number; first: readonly string[] }, aside: boolean): void {
+  if (trace.lines === 0) return;
   const write = aside ? console.error : console.log;
   write(aside ? 'bpf_trace_printk' : bold('bpf_trace_printk'));
-  for (const line of lines.slice(0, SHOWN_LINES)) write(`  ${line}`);
-  if (lines.length > SHOWN_LINES) write(`  ... ${lines.length - SHOWN_LINES} more lines`);
+  for (const line of trace.first) write(`  ${line}`);
+  if (trace.lines > trace.first.length) write(`  ... ${trace.lines - trace.first.length} more lines`);
 }
