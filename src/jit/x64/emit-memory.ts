@@ -1,7 +1,6 @@
 /** Loads, stores and atomic operations. */
 import type { Atomic, Load, Store } from '../../isa/instruction.ts';
 import type { CodeBuffer } from '../shared/code-buffer.ts';
-import { CompileError } from '../shared/errors.ts';
 import { Condition, jumpIf } from './branches.ts';
 import { move } from './emit-alu.ts';
 import { encode, type Memory } from './encodings.ts';
@@ -55,13 +54,6 @@ export function emitAtomic(buffer: CodeBuffer, insn: Atomic): void {
   if (op === 'storeRelease') {
     store(buffer, size, memory, src);
     return;
-  }
-  if (size !== 4 && size !== 8) {
-    throw new CompileError(
-      'unsupported_instruction',
-      `atomic ${op} of ${size} bytes: read-modify-write atomics are 4 or 8 bytes wide`,
-      { op, size },
-    );
   }
   const width = size === 8 ? 64 : 32;
   switch (op) {

@@ -10,22 +10,18 @@
  */
 import { MapHeader, ProgArrayLayout, ProgramObject } from '../../memory/layout.ts';
 import type { CodeBuffer, Label } from '../shared/code-buffer.ts';
+import { MAX_TAIL_CALLS, type PokeLabels } from '../shared/compile.ts';
 import { PATCH_WORD_BYTES } from '../shared/patch-word.ts';
 import { Condition, fillWithNops, jumpIf, near } from './branches.ts';
 import { fitsInt8 } from './emit-alu.ts';
 import { encode } from './encodings.ts';
-import { emitLoadCounterPointer, emitUnwind, type Frame, MAX_TAIL_CALLS, TAIL_CALL_PROLOGUE_OFFSET } from './frame.ts';
+import { emitLoadCounterPointer, emitUnwind, type Frame, TAIL_CALL_PROLOGUE_OFFSET } from './frame.ts';
 import { PATCH_BYTES, trapBytes } from './patch.ts';
 import { RAX, RCX, RDX, RSI } from './registers.ts';
 
 const POINTER_BYTES = 8;
 /** Largest array whose cached targets lie within a 32-bit displacement; sites of larger ones are compiled as dynamic. */
 export const MAX_STATIC_ENTRIES = Math.floor((0x7fffffff - ProgArrayLayout.ptrs) / POINTER_BYTES);
-
-export interface PokeLabels {
-  readonly bypass: Label;
-  readonly target: Label;
-}
 
 /** RAX = pointer to the count; leaves for `out` at the limit. */
 function emitLimitCheck(buffer: CodeBuffer, frame: Frame, out: Label): void {

@@ -18,20 +18,17 @@
  */
 import type { Register } from '../../isa/instruction.ts';
 import type { CodeBuffer } from '../shared/code-buffer.ts';
+import { type FunctionShape, MAX_TAIL_CALLS } from '../shared/compile.ts';
 import { Condition, jump, jumpIf, nop } from './branches.ts';
 import { fitsInt8 } from './emit-alu.ts';
 import { encode } from './encodings.ts';
 import { machineRegister, RAX, RBP, RSP } from './registers.ts';
 
-/** Most tail calls in one run (the kernel's MAX_TAIL_CALL_CNT). */
-export const MAX_TAIL_CALLS = 33;
-
 /** Bytes from a program's entry to its tail-call entry: 5-byte nop, xor rax,rax, push rbp, mov rbp,rsp. */
 export const TAIL_CALL_PROLOGUE_OFFSET = 12;
 
 export interface Frame {
-  /** The program's own function, one that it calls, or a trusted routine. */
-  readonly kind: 'main' | 'subprogram' | 'routine';
+  readonly kind: FunctionShape['kind'];
   /** BPF stack, bytes, a multiple of 8. */
   readonly depth: number;
   /** Callee-saved BPF registers to keep, in push order. */
