@@ -296,6 +296,46 @@ describe('a lookup that is overtaken by writers', () => {
   });
 });
 
+test('a free list that went and came back while an element was taken gives no element twice', () => {
+  let at = 0;
+  for (let interrupted = true; interrupted; at++) {
+    const platform = createInterpreter(1 << 17);
+    const map = make(platform, { flags: 1 << 6, maxEntries: 8 });
+    const taken = colliding(platform, map, 1)[0]!;
+    // The insertion below holds its bucket's lock, so what overtakes it must use others.
+    const sharing = new Set(colliding(platform, map, 8));
+    const others = Array.from({ length: 60 }, (_, key) => key).filter(key => key !== taken && !sharing.has(key));
+    const staged = (key: number) => stageBytes(platform, key32(key));
+    const value = (key: number) => stageBytes(platform, bytes(8, key));
+    const insert = (key: number) => platform.routines.call('hash_update', map.address, staged(key), value(key), 1n);
+    const remove = (key: number) => platform.routines.call('hash_delete', map.address, staged(key));
+    // Three elements on the free list, and then none that was never used.
+    for (const key of others.slice(0, 8)) expect(insert(key)).toBe(0n);
+    for (const key of others.slice(0, 3)) expect(remove(key)).toBe(0n);
+    const arguments_ = [map.address, staged(taken), value(taken), 1n];
+    let steps = 0;
+    interrupted = false;
+    const result = platform.watch(
+      () => platform.routines.call('hash_update', ...arguments_),
+      () => {
+        if (steps++ !== at) return;
+        interrupted = true;
+        const outcomes = [insert(others[10]!), insert(others[11]!), remove(others[10]!)];
+        expect(outcomes).toEqual([0n, 0n, 0n]);
+      },
+    );
+    expect([at, result]).toEqual([at, 0n]);
+    if (!interrupted) break;
+    // 5 that stayed, one that overtook, the one inserted: one place is left.
+    expect([at, insert(others[12]!)]).toEqual([at, 0n]);
+    expect([at, BigInt.asIntN(64, insert(others[13]!))]).toEqual([at, -7n]);
+    const entries = [...map.entries()];
+    expect(entries.length).toBe(8);
+    for (const [key, stored] of entries) expect([at, stored]).toEqual([at, bytes(8, key[0]!)]);
+  }
+  expect(at).toBeGreaterThan(50);
+});
+
 test('routine names are what routines may be called', () => {
   const names = MAP_ROUTINES.map(routine => routine.name);
   expect(new Set(names).size).toBe(names.length);
