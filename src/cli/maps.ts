@@ -63,7 +63,7 @@ function isZero(value: unknown): boolean {
 }
 
 /** A value on one line: `{packets: 3, bytes: 180}`. */
-export function inline(value: unknown): string {
+function inline(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(inline).join(', ')}]`;
   if (typeof value === 'object' && value !== null) {
     return `{${Object.entries(value)

@@ -62,7 +62,7 @@ export interface ByteSwap {
   readonly dst: Register;
 }
 /** Decoded so that it can be refused by name (arena pointers). */
-export interface AddrSpaceCast {
+interface AddrSpaceCast {
   readonly kind: 'addrSpaceCast';
   readonly dst: Register;
   readonly src: Register;
@@ -77,7 +77,7 @@ export interface LoadImm64 {
   readonly reference: Reference | undefined;
 }
 /** Second slot of a loadImm64. */
-export interface Wide {
+interface Wide {
   readonly kind: 'wide';
 }
 export interface Load {
@@ -134,7 +134,7 @@ export interface Goto {
   readonly offset: number;
   readonly long: boolean;
 }
-export interface MayGoto {
+interface MayGoto {
   readonly kind: 'mayGoto';
   readonly offset: number;
 }
@@ -153,7 +153,7 @@ export interface CallKfunc {
   readonly module: number;
   readonly name?: string;
 }
-export interface Exit {
+interface Exit {
   readonly kind: 'exit';
 }
 
@@ -178,27 +178,27 @@ export type Reference =
  * encoding; the codec refuses them, so no program from outside can hold one.
  */
 /** bpf_tail_call after lowering; `imm` packed as `lowering/tail-call-imm.ts` says (unsigned 32 bits). */
-export interface TailCall {
+interface TailCall {
   readonly kind: 'tailCall';
   readonly imm: number;
 }
 /** dst = address of this thread's RunContext (see memory/layout.ts). */
-export interface LoadRunContext {
+interface LoadRunContext {
   readonly kind: 'runContext';
   readonly dst: Register;
 }
 /** Call of a trusted BPF routine by name, arguments r1-r5, result r0, r6-r9 kept. */
-export interface CallRoutine {
+interface CallRoutine {
   readonly kind: 'callRoutine';
   readonly routine: string;
 }
 /** Call of the BPF function whose address is in `register`. */
-export interface CallIndirect {
+interface CallIndirect {
   readonly kind: 'callIndirect';
   readonly register: Register;
 }
 /** Call of a function outside BPF (libc or JS) that the runtime provides by name; same convention as a routine. */
-export interface CallService {
+interface CallService {
   readonly kind: 'callService';
   readonly service: string;
 }

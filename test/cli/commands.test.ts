@@ -263,7 +263,7 @@ describe('inspect', () => {
         name: 'router',
         type: 'xdp',
         section: 'xdp',
-        license: 'GPL',
+        license: 'Dual BSD/GPL',
         accepted: true,
         error: null,
       }),
