@@ -26,25 +26,10 @@ import type { State } from './state.ts';
 
 const MAX_PACKET_OFFSET = 0xffff;
 
-/** The comparison of a value with itself. */
-const WITH_ITSELF: Readonly<Record<JumpOp, boolean | undefined>> = {
-  eq: true,
-  ne: false,
-  gt: false,
-  ge: true,
-  lt: false,
-  le: true,
-  sgt: false,
-  sge: true,
-  slt: false,
-  sle: true,
-  set: undefined,
-};
-
 /** The outcome where it is the same for all values. */
 function predict(i: Jump, left: RegisterState, right: RegisterState): boolean | undefined {
   if (left.kind === 'scalar' && right.kind === 'scalar')
-    return compare(i.op, i.width, left.value, right.value) ?? (i.src === i.dst ? WITH_ITSELF[i.op] : undefined);
+    return compare(i.op, i.width, left.value, right.value);
   if (i.width === 64 && (i.op === 'eq' || i.op === 'ne')) {
     const [pointer, other] = isPointer(left) ? [left, right] : [right, left];
     if (
@@ -120,8 +105,13 @@ function branchOnScalars(
   next: number,
   target: number,
 ): number {
-  const whenTaken = refined(i, left.value, right.value, true);
-  const whenNot = refined(i, left.value, right.value, false);
+  if (i.src === i.dst) {
+    // The kernel learns nothing from a comparison of a register with itself, and takes both ways.
+    a.push(target, a.insn);
+    return next;
+  }
+  const whenTaken = refine(i.op, i.width, left.value, right.value, true);
+  const whenNot = refine(i.op, i.width, left.value, right.value, false);
   const sizes = left.id === RAW_SIZE_ID || right.id === RAW_SIZE_ID;
   if (whenTaken === undefined || whenNot === undefined || sizes) needOperands(a, i);
   if (whenTaken === undefined && whenNot === undefined) return -1;
@@ -142,13 +132,6 @@ function branchOnScalars(
 interface Operands {
   readonly a: Scalar;
   readonly b: Scalar;
-}
-
-function refined(i: Jump, left: Scalar, right: Scalar, taken: boolean): Operands | undefined {
-  const result = refine(i.op, i.width, left, right, taken);
-  if (result === undefined || i.src !== i.dst) return result;
-  const both = intersect(result.a, result.b);
-  return both === undefined ? undefined : { a: both, b: both };
 }
 
 function learnScalars(state: State, i: Jump, left: RegisterState, right: RegisterState, known: Operands): void {

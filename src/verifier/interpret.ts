@@ -10,7 +10,7 @@ import { executeExit, executeSubprogramCall } from './calls.ts';
 import { executeHelperCall, forgetCallerSaved } from './helper-call.ts';
 import { accessMemory, checkContextPointer } from './memory-access.ts';
 import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
-import { isPointer, kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
+import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
 import { constant, truncate } from './scalar.ts';
 import { History, type State } from './state.ts';
 
@@ -244,8 +244,7 @@ function executeAtomic(a: Analysis, i: Atomic): void {
   if (i.fetch) a.checkWritable(result);
   const { loaded } = accessMemory(a, { ...access, type: 'read' });
   accessMemory(a, { ...access, type: 'write', value: numberOf(i.size) });
-  // What a slot held is not followed back through an atomic operation, so its bounds are dropped.
-  if (i.fetch) a.write(result, isPointer(loaded) ? loaded : numberOf(i.size));
+  if (i.fetch) a.write(result, loaded);
 }
 
 /** What an atomic operation leaves in memory: a number of its size. */

@@ -105,9 +105,7 @@ function before(a: Analysis, wanted: Wanted, node: History): void {
     case 'atomic':
       if (i.op === 'loadAcquire') load(wanted, node, i.dst);
       else if (i.op === 'storeRelease') store(wanted, node, i.src);
-      else if (i.fetch) replace(i.op === 'cmpxchg' ? 0 : i.src, undefined);
-      if (i.op !== 'loadAcquire' && i.op !== 'storeRelease' && node.slot >= 0)
-        wanted.removeSlot(node.slotFrame, node.slot);
+      else exchange(wanted, node, i.fetch ? (i.op === 'cmpxchg' ? 0 : i.src) : undefined);
       return;
     case 'jump':
       if (i.src !== undefined && (wants(i.dst) || wants(i.src))) registers[f]! |= (1 << i.dst) | (1 << i.src);
@@ -141,6 +139,12 @@ function store(wanted: Wanted, node: History, src: Register | undefined): void {
   if (node.slot < 0 || !wanted.hasSlot(node.slotFrame, node.slot)) return;
   wanted.removeSlot(node.slotFrame, node.slot);
   if (src !== undefined) wanted.registers[node.frame]! |= 1 << src;
+}
+
+/** Memory gets an unknown number; `result` gets what memory held. */
+function exchange(wanted: Wanted, node: History, result: Register | undefined): void {
+  if (node.slot >= 0) wanted.removeSlot(node.slotFrame, node.slot);
+  if (result !== undefined) load(wanted, node, result);
 }
 
 /** Marks what is wanted in a stored state and drops what needs no further search. */
