@@ -33,7 +33,8 @@ export function formatRegister(r: RegisterState, frame: number): string {
     );
   if (r.map !== undefined) parts.push(`map=${r.map.name}`, `ks=${r.map.keySize}`, `vs=${r.map.valueSize}`);
   if (r.kind !== 'scalar' && r.offset !== 0) parts.push(`off=${formatSigned(BigInt(r.offset))}`);
-  if (r.kind === 'packet' || r.kind === 'packetMeta' || (r.kind === 'raw' && r.range > 0)) parts.push(`r=${r.range}`);
+  if (r.kind === 'packet' || r.kind === 'packetMeta' || (r.kind === 'raw' && r.range > 0))
+    parts.push(`r=${r.range < 0 ? `0x${BigInt.asUintN(64, BigInt(r.range)).toString(16)}` : r.range}`);
   if (r.kind === 'memory') parts.push(`sz=${r.size}`);
   if (!isConstant(r.value)) {
     const ranges = formatScalar(r.value);
