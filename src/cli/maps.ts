@@ -1,6 +1,5 @@
-/** The contents of maps as JSON values and as text, typed by BTF where the object has it. */
-import { type BpfMap, type Btf, decodeValue, type LoadedObject } from '../core.ts';
-import { bold, dim } from './terminal.ts';
+/** The contents of maps as JSON values, typed by BTF where the object has it. `map-text.ts` makes text of them. */
+import { type BpfMap, type Btf, decodeValue, type LoadedObject, type MapType, SwitchyardError } from '../core.ts';
 
 /** One entry, as bpftool's JSON has it: `value`, or `values` by CPU. */
 export interface DumpedEntry {
@@ -9,9 +8,8 @@ export interface DumpedEntry {
   readonly values?: readonly { readonly cpu: number; readonly value: unknown }[];
 }
 
-const PER_CPU = new Set(['percpu_array', 'percpu_hash', 'lru_percpu_hash']);
-/** Entries shown as text; JSON has all. */
-const SHOWN = 32;
+const PER_CPU = new Set<MapType>(['percpu_array', 'percpu_hash', 'lru_percpu_hash']);
+const HASHES = new Set<MapType>(['hash', 'percpu_hash', 'lru_hash', 'lru_percpu_hash']);
 
 /** Numbers stay numbers while they are exact; larger 64-bit integers become decimal strings. */
 function plain(value: unknown): unknown {
@@ -48,66 +46,21 @@ function dumpEntry(map: BpfMap, btf: Btf | undefined, key: Uint8Array, value: Ui
   return { key: decodedKey, values };
 }
 
-/** All entries of a map; a prog array's values are the names of the programs. */
+/**
+ * All entries of a map; those of hashes in the order of their keys' bytes, so that the output of two runs can be
+ * compared. A prog array's values are the names of its programs. Types without entries (queues, ring buffers) have none.
+ */
 export function dumpMap(object: LoadedObject, name: string): DumpedEntry[] {
   const slots = object.progArrays.get(name);
   if (slots) return slots.entries().map(([key, program]) => ({ key, value: program.name }));
   const map = object.map(name);
-  const { btf } = object.collection;
-  return [...map.entries()].map(([key, value]) => dumpEntry(map, btf, key, value));
-}
-
-function isZero(value: unknown): boolean {
-  if (typeof value === 'object' && value !== null) return Object.values(value).every(isZero);
-  return value === 0 || value === '' || value === false || (typeof value === 'string' && /^0+$/.test(value));
-}
-
-/** A value on one line: `{packets: 3, bytes: 180}`. */
-function inline(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(inline).join(', ')}]`;
-  if (typeof value === 'object' && value !== null) {
-    return `{${Object.entries(value)
-      .map(([name, field]) => `${name}: ${inline(field)}`)
-      .join(', ')}}`;
+  let entries: [Uint8Array, Uint8Array][];
+  try {
+    entries = [...map.entries()];
+  } catch (error) {
+    if (error instanceof SwitchyardError && error.code === 'invalid_operation') return [];
+    throw error;
   }
-  return String(value);
-}
-
-function isNumberTree(value: unknown): boolean {
-  if (typeof value === 'object' && value !== null) return Object.values(value).every(isNumberTree);
-  return typeof value === 'number';
-}
-
-/** Adds up per-CPU values field by field, where all are numbers. */
-function sum(values: readonly unknown[]): unknown {
-  const [first] = values;
-  if (typeof first === 'number') return (values as number[]).reduce((a, b) => a + b, 0);
-  if (Array.isArray(first)) return first.map((_, i) => sum(values.map(value => (value as unknown[])[i])));
-  return Object.fromEntries(
-    Object.keys(first as object).map(name => [
-      name,
-      sum(values.map(value => (value as Record<string, unknown>)[name])),
-    ]),
-  );
-}
-
-function entryText(entry: DumpedEntry): string {
-  const key = inline(entry.key);
-  if (!entry.values) return `${key}: ${inline(entry.value)}`;
-  const values = entry.values.map(({ value }) => value);
-  if (values.length > 0 && values.every(isNumberTree)) return `${key}: ${inline(sum(values))}`;
-  return `${key}: ${entry.values.map(({ cpu, value }) => `cpu${cpu}=${inline(value)}`).join(' ')}`;
-}
-
-/** Lines of text for one map; entries whose value is all zero are counted, not shown. */
-export function mapText(object: LoadedObject, name: string): string[] {
-  const { spec } = object.map(name);
-  const entries = dumpMap(object, name);
-  const live = entries.filter(entry => !isZero(entry.values ? entry.values.map(({ value }) => value) : entry.value));
-  const perCpu = PER_CPU.has(spec.type) ? ', summed over CPUs' : '';
-  const lines = [`${bold(name)} ${dim(`(${spec.type}, ${entries.length} of ${spec.maxEntries} entries${perCpu})`)}`];
-  for (const entry of live.slice(0, SHOWN)) lines.push(`  ${entryText(entry)}`);
-  if (live.length > SHOWN) lines.push(dim(`  ... ${live.length - SHOWN} more (--json has all)`));
-  if (entries.length > live.length) lines.push(dim(`  ${entries.length - live.length} entries are zero`));
-  return lines;
+  if (HASHES.has(map.spec.type)) entries.sort(([a], [b]) => Buffer.compare(a, b));
+  return entries.map(([key, value]) => dumpEntry(map, object.collection.btf, key, value));
 }

@@ -10,7 +10,8 @@ import {
 } from '../index.ts';
 import { UsageError } from './errors.ts';
 import { findProgram, mentionUnsupported, readCaptureFile, readObject, writeBytes } from './files.ts';
-import { dumpMap, mapText } from './maps.ts';
+import { mapText } from './map-text.ts';
+import { dumpMap } from './maps.ts';
 import type { SlotAssignment } from './options.ts';
 import { bold, column, Progress } from './terminal.ts';
 

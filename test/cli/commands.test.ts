@@ -52,6 +52,9 @@ describe('run', () => {
       expect(stdout).toMatch(new RegExp(`^ {2}${name} +${count}$`, 'm'));
     expect(stdout).toMatch(new RegExp(`^ {2}ETHERNET: \\{packets: ${capture.packets.length}, bytes: \\d+\\}$`, 'm'));
     expect(stdout).toMatch(/^ {2}5: stage_udp$/m);
+    // A flow's addresses are arrays of bytes.
+    expect(stdout).toMatch(/^ {2}\{source: 0{20}ffff[0-9a-f]{8}, destination: [0-9a-f]{32}, .*\}: \{packets: \d+, /m);
+    expect(stdout).toMatch(/^\.rodata \(array, read-only, \d+ bytes\)$/m);
   });
 
   test('both backends, more threads and more than packets agree', async () => {

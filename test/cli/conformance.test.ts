@@ -1,4 +1,5 @@
 /** The plugin of bpf_conformance as a process. All cases of the suite run in test/runtime/conformance.test.ts. */
+import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { assemble, encode } from '../../src/core.ts';
 import { conformance } from './support.ts';
@@ -10,6 +11,19 @@ function spaced(bytes: Uint8Array): string {
 
 function program(text: string): Uint8Array {
   return encode(assemble(text));
+}
+
+/** Beside the checkout; every process costs a good part of a second, so only some of the cases run here. */
+const SUITE = new URL('../../../shared/suites/conformance.json', import.meta.url);
+const EVERY = 27;
+const hasSuite = existsSync(SUITE);
+if (!hasSuite && process.env.CI) throw new Error('the conformance suite must be there in CI');
+
+interface Case {
+  readonly name: string;
+  readonly raw: readonly string[];
+  readonly mem: string;
+  readonly result: string;
 }
 
 const FIRST_WORD = program('r0 = *(u32 *)(r1 + 0)\nexit');
@@ -56,4 +70,23 @@ test('--help, --program', async () => {
   expect(stdout).toContain('Example:');
   const answer = await conformance('', '--program', spaced(program('r0 = 7\nexit')));
   expect(answer).toMatchObject({ code: 0, stdout: '7\n' });
+});
+
+describe.skipIf(!hasSuite)('cases of the suite', () => {
+  const { tests }: { tests: Case[] } = hasSuite ? JSON.parse(readFileSync(SUITE, 'utf8')) : { tests: [] };
+  const sample = tests.filter(({ raw }, i) => i % EVERY === 0 && !raw.some(insn => insn.startsWith('8d')));
+
+  test('are enough', () => expect(sample.length).toBeGreaterThan(10));
+
+  test.each(sample.map((each, i) => ({ ...each, flags: i % 2 === 0 ? [] : ['--interpret'] })))(
+    '$name $flags',
+    async ({ raw, mem, result, flags }) => {
+      const { code, stdout } = await conformance(
+        spaced(Buffer.from(raw.join(''), 'hex')),
+        spaced(Buffer.from(mem, 'hex')),
+        ...flags,
+      );
+      expect([code, BigInt(`0x${stdout.trim()}`)]).toEqual([0, BigInt(result)]);
+    },
+  );
 });
