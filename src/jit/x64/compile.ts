@@ -13,7 +13,7 @@ import { emitAtomic, emitLoad, emitStore } from './emit-memory.ts';
 import { emitDirectTailCall, emitDynamicTailCall, emitStaticTailCall, MAX_STATIC_ENTRIES } from './emit-tail-call.ts';
 import { encode } from './encodings.ts';
 import { emitExit, emitLoadCounterPointer, emitPrologue, type Frame, TAIL_CALL_PROLOGUE_OFFSET } from './frame.ts';
-import { CALLEE_SAVED, machineRegister, RAX, RUN_CONTEXT, SCRATCH_B } from './registers.ts';
+import { CALLEE_SAVED, machineRegister, RAX, RUN_CONTEXT, SCRATCH } from './registers.ts';
 
 /**
  * @throws CompileError for instructions that lowering must not leave, targets outside the program, and programs whose
@@ -59,8 +59,8 @@ const X64: Target<Frame> = {
   callIndirect(buffer, register) {
     let target = machineRegister(register);
     if (target === RAX) {
-      move(buffer, 64, SCRATCH_B, RAX);
-      target = SCRATCH_B;
+      move(buffer, 64, SCRATCH, RAX);
+      target = SCRATCH;
     }
     // A callback that can reach a tail call starts a count of its own.
     encode(buffer, 'xor rm, r', 32, RAX, RAX);

@@ -6,7 +6,7 @@ import type { Alu, AluOp, ByteSwap, MovSx, Width } from '../../isa/instruction.t
 import type { CodeBuffer } from '../shared/code-buffer.ts';
 import { Condition, jump, jumpIf } from './branches.ts';
 import { encode, type Form } from './encodings.ts';
-import { type MachineRegister, machineRegister, RAX, RCX, RDX, SCRATCH_A, SCRATCH_B } from './registers.ts';
+import { type MachineRegister, machineRegister, RAX, RCX, RDX, SCRATCH } from './registers.ts';
 
 export const fitsInt8 = (value: number): boolean => value >= -128 && value <= 127;
 
@@ -107,10 +107,10 @@ function shiftRegister(
     encode(buffer, form, width, dst);
     return;
   }
-  move(buffer, 64, SCRATCH_B, RCX);
+  move(buffer, 64, SCRATCH, RCX);
   if (src !== RCX) move(buffer, 32, RCX, src);
-  encode(buffer, form, width, dst === RCX ? SCRATCH_B : dst);
-  move(buffer, 64, RCX, SCRATCH_B);
+  encode(buffer, form, width, dst === RCX ? SCRATCH : dst);
+  move(buffer, 64, RCX, SCRATCH);
 }
 
 type DivideOp = Extract<AluOp, 'div' | 'mod' | 'sdiv' | 'smod'>;
@@ -128,8 +128,8 @@ function divideByRegister(
   const done = buffer.label();
   if (isSigned(op)) {
     // Both divisors that must not reach idiv, 0 and -1, in one test: src + 1 is 1 or 0.
-    encode(buffer, 'lea r, m', width, { base: src, displacement: 1 }, SCRATCH_A);
-    encode(buffer, 'cmp rm, imm8', width, SCRATCH_A, 0, 1);
+    encode(buffer, 'lea r, m', width, { base: src, displacement: 1 }, SCRATCH);
+    encode(buffer, 'cmp rm, imm8', width, SCRATCH, 0, 1);
     jumpIf(buffer, Condition.belowOrEqual, special);
   } else {
     encode(buffer, 'test rm, r', width, src, src);
@@ -141,7 +141,7 @@ function divideByRegister(
   buffer.bind(special);
   // x / 0 = 0 and x / -1 = -x: both are x * divisor. x % 0 = x and x % -1 = 0: both are x * (divisor + 1).
   if (op === 'sdiv') encode(buffer, 'imul r, rm', width, src, dst);
-  else if (op === 'smod') encode(buffer, 'imul r, rm', width, SCRATCH_A, dst);
+  else if (op === 'smod') encode(buffer, 'imul r, rm', width, SCRATCH, dst);
   else if (op === 'div') encode(buffer, 'xor rm, r', 32, dst, dst);
   else move(buffer, width, dst, dst);
   buffer.bind(done);
@@ -175,7 +175,7 @@ function divideByConstant(buffer: CodeBuffer, op: DivideOp, width: Width, dst: M
 
 /**
  * The division proper: the divisor is neither 0 nor, signed, -1. The machine divides RDX:RAX and answers in RAX and
- * RDX, which hold BPF's r0 and r3; they are kept in the scratch registers, so nothing touches the stack.
+ * RDX, which hold BPF's r0 and r3.
  * @param src divisor, or undefined for `constant`
  */
 function divide(
@@ -186,25 +186,19 @@ function divide(
   src: MachineRegister | undefined,
   constant: number,
 ): void {
-  const keepsRax = dst !== RAX;
-  const keepsRdx = dst !== RDX;
-  if (keepsRax) move(buffer, 64, SCRATCH_A, RAX);
-  if (keepsRdx) move(buffer, 64, SCRATCH_B, RDX);
-  if (keepsRax) move(buffer, width, RAX, dst);
-  // From here on `dst` (other than RAX) is free, and a scratch register that keeps nothing is.
+  // What SCRATCH holds: the divisor where it has no other place, which may be the old value of RAX or RDX; else RDX's or
+  // RAX's old value. What it can't keep goes to the stack.
   let divisor: MachineRegister;
-  if (src === undefined) {
-    divisor = !keepsRax ? SCRATCH_A : !keepsRdx ? SCRATCH_B : dst;
-    moveImmediate(buffer, width, divisor, constant);
-  } else if (src === dst) {
-    divisor = RAX;
-  } else if (src === RAX) {
-    divisor = SCRATCH_A;
-  } else if (src === RDX) {
-    divisor = SCRATCH_B;
-  } else {
-    divisor = src;
-  }
+  if (src === undefined) divisor = dst === RAX || dst === RDX ? SCRATCH : dst;
+  else if (src === dst) divisor = RAX;
+  else divisor = src === RAX || src === RDX ? SCRATCH : src;
+  const inScratch = divisor === SCRATCH ? src : dst === RDX ? RAX : RDX;
+  const pushed = [RAX, RDX].filter(register => register !== dst && register !== inScratch);
+  for (const register of pushed) encode(buffer, 'push r64', 32, register);
+  if (inScratch !== undefined) move(buffer, 64, SCRATCH, inScratch);
+  if (dst !== RAX) move(buffer, width, RAX, dst);
+  // From here on `dst` (other than RAX and RDX) is free.
+  if (src === undefined) moveImmediate(buffer, width, divisor, constant);
   if (isSigned(op)) {
     encode(buffer, 'cdq/cqo', width);
     encode(buffer, 'idiv rm', width, divisor);
@@ -213,8 +207,8 @@ function divide(
     encode(buffer, 'div rm', width, divisor);
   }
   move(buffer, 64, dst, isModulo(op) ? RDX : RAX);
-  if (keepsRax) move(buffer, 64, RAX, SCRATCH_A);
-  if (keepsRdx) move(buffer, 64, RDX, SCRATCH_B);
+  if (inScratch !== undefined) move(buffer, 64, inScratch, SCRATCH);
+  for (const register of pushed.reverse()) encode(buffer, 'pop r64', 32, register);
 }
 
 export function emitMovSx(buffer: CodeBuffer, insn: MovSx): void {

@@ -4,7 +4,7 @@ import type { CodeBuffer } from '../shared/code-buffer.ts';
 import { Condition, jumpIf } from './branches.ts';
 import { move } from './emit-alu.ts';
 import { encode, type Memory } from './encodings.ts';
-import { type MachineRegister, machineRegister, RAX, SCRATCH_A, SCRATCH_B } from './registers.ts';
+import { type MachineRegister, machineRegister, RAX, RCX, RDX, RSI, SCRATCH } from './registers.ts';
 
 const at = (base: MachineRegister, displacement: number): Memory => ({ base, displacement });
 
@@ -74,6 +74,8 @@ export function emitAtomic(buffer: CodeBuffer, insn: Atomic): void {
   }
 }
 
+const BORROWED: readonly MachineRegister[] = [RDX, RCX, RSI];
+
 /** The machine has no fetching or, and, xor: compute the new value and try to swap it in until nobody interfered. */
 function fetchAndModify(
   buffer: CodeBuffer,
@@ -83,18 +85,21 @@ function fetchAndModify(
   offset: number,
   src: MachineRegister,
 ): void {
-  // cmpxchg compares with RAX, so r0 moves away, as address or operand too.
-  const away = (register: MachineRegister): MachineRegister => (register === RAX ? SCRATCH_B : register);
+  // cmpxchg compares with RAX, so r0 moves to a register that is free of operands for as long as that takes.
+  const refuge = BORROWED.find(register => register !== base && register !== src)!;
+  const away = (register: MachineRegister): MachineRegister => (register === RAX ? refuge : register);
   const memory = at(away(base), offset);
-  move(buffer, 64, SCRATCH_B, RAX);
+  encode(buffer, 'push r64', 32, refuge);
+  move(buffer, 64, refuge, RAX);
   encode(buffer, 'mov r, rm', width, memory, RAX);
   const retry = buffer.here();
-  move(buffer, 64, SCRATCH_A, RAX);
-  encode(buffer, `${op} rm, r`, width, SCRATCH_A, away(src));
-  encode(buffer, 'lock cmpxchg m, r', width, memory, SCRATCH_A);
+  move(buffer, 64, SCRATCH, RAX);
+  encode(buffer, `${op} rm, r`, width, SCRATCH, away(src));
+  encode(buffer, 'lock cmpxchg m, r', width, memory, SCRATCH);
   jumpIf(buffer, Condition.notEqual, retry);
   if (src !== RAX) {
     move(buffer, 64, src, RAX);
-    move(buffer, 64, RAX, SCRATCH_B);
+    move(buffer, 64, RAX, refuge);
   }
+  encode(buffer, 'pop r64', 32, refuge);
 }

@@ -16,9 +16,13 @@ export const R13 = 13;
 export const R14 = 14;
 export const R15 = 15;
 
-/** r9 and r11: free to the emitter within one BPF instruction. */
-export const SCRATCH_A = 9;
-export const SCRATCH_B = 11;
+/**
+ * r9: in 'fast' mode, how many tail calls the run may still make (see fast.ts). No other emitted code writes it, trusted
+ * routines included, and service thunks keep it over host functions.
+ */
+export const TAIL_CALLS_LEFT = 9;
+/** r11: free to the emitter within one BPF instruction. */
+export const SCRATCH = 11;
 /** r12: holds the address of the RunContext during the whole run; compiled code never writes it. */
 export const RUN_CONTEXT = 12;
 /** r10: BPF's scratch register of lowering and trusted routines. */

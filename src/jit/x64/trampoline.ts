@@ -9,6 +9,8 @@
  * `RunContext.stackTop` to below the calling frame while the service runs, and the trampoline keeps the outer
  * `hostStack` on the host stack, so the inner run uses fresh parts of both stacks and leaves both words as found.
  *
+ * Host functions may change r9, where 'fast' programs count their tail calls; the thunk keeps it.
+ *
  * All code here is position-independent but for the addresses it is given.
  */
 import { RunContext } from '../../memory/layout.ts';
@@ -30,7 +32,8 @@ import {
   RSI,
   RSP,
   RUN_CONTEXT,
-  SCRATCH_B,
+  SCRATCH,
+  TAIL_CALLS_LEFT,
 } from './registers.ts';
 
 const MAX_BYTES = 4096;
@@ -77,21 +80,23 @@ export function entryTrampoline(runContext: bigint): Uint8Array {
  */
 export function serviceThunk(target: bigint): Uint8Array {
   const buffer = new CodeBuffer(MAX_BYTES);
+  encode(buffer, 'push r64', 32, TAIL_CALLS_LEFT);
   encode(buffer, 'push m64', 32, context(RunContext.stackTop));
   encode(buffer, 'lea r, m', 64, { base: RSP, displacement: -NESTING_GAP }, RAX);
   encode(buffer, 'and rm, imm8', 64, RAX, 0, -16);
   encode(buffer, 'mov rm, r', 64, context(RunContext.stackTop), RAX);
-  encode(buffer, 'mov rm, r', 64, SCRATCH_B, RSP);
+  encode(buffer, 'mov rm, r', 64, SCRATCH, RSP);
   encode(buffer, 'mov r, rm', 64, context(RunContext.hostStack), RSP);
   // Twice, to keep the host stack a multiple of 16.
-  encode(buffer, 'push r64', 32, SCRATCH_B);
-  encode(buffer, 'push r64', 32, SCRATCH_B);
-  moveImmediate64(buffer, SCRATCH_B, target);
+  encode(buffer, 'push r64', 32, SCRATCH);
+  encode(buffer, 'push r64', 32, SCRATCH);
+  moveImmediate64(buffer, SCRATCH, target);
   // Variadic functions (printf) take the number of vector registers in AL.
   encode(buffer, 'xor rm, r', 32, RAX, RAX);
-  encode(buffer, 'call rm64', 32, SCRATCH_B);
+  encode(buffer, 'call rm64', 32, SCRATCH);
   encode(buffer, 'pop r64', 32, RSP);
   encode(buffer, 'pop m64', 32, context(RunContext.stackTop));
+  encode(buffer, 'pop r64', 32, TAIL_CALLS_LEFT);
   encode(buffer, 'ret', 32);
   return buffer.finish().bytes;
 }
