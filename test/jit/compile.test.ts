@@ -8,8 +8,8 @@ import { CompileError } from '../../src/jit/shared/errors.ts';
 import { compile } from '../../src/jit/x64/compile.ts';
 import type { Lowered } from '../../src/lowering/lowered.ts';
 import { packTailCall } from '../../src/lowering/tail-call-imm.ts';
+import { Computer, x64Platform } from './computer.ts';
 import { disassemble } from './disassemble.ts';
-import { Native, nativeAvailable } from './native.ts';
 import { lowered, type ProgramOptions } from './support.ts';
 
 const PROGRAM: CompileOptions = { kind: 'program', tailCallMode: 'cached' };
@@ -100,12 +100,12 @@ describe('branches', () => {
     );
   });
 
-  test.skipIf(!nativeAvailable)('a program of 100,000 instructions runs', () => {
-    const native = new Native();
+  test.skipIf(!x64Platform.available)('a program of 100,000 instructions runs', () => {
+    const computer = new Computer(x64Platform);
     // Jumps from the first to the last instruction and back into the middle.
     const adds = 'r0 += 3\n'.repeat(50_000);
     const text = `r0 = 0\ngotol end\nmiddle:\n${adds}exit\n${adds}end:\nr0 += 1\ngotol middle`;
-    expect(native.call(native.install(build(text)))).toBe(150_001n);
+    expect(computer.call(computer.install(build(text)))).toBe(150_001n);
   });
 });
 

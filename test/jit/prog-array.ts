@@ -1,9 +1,8 @@
 /** A prog array in the test's data region, with the poke list that the runtime would keep. */
 import type { Code } from '../../src/jit/shared/code.ts';
 import { mergePatch } from '../../src/jit/shared/patch-word.ts';
-import { jumpBytes, nopBytes, trapBytes } from '../../src/jit/x64/patch.ts';
 import { MapHeader, ProgArrayLayout, ProgramObject } from '../../src/memory/layout.ts';
-import type { Native } from './native.ts';
+import type { Computer } from './computer.ts';
 
 interface Site {
   readonly bypass: bigint;
@@ -14,28 +13,28 @@ interface Site {
 export class TestProgArray {
   readonly address: bigint;
   readonly maxEntries: number;
-  private readonly native: Native;
+  private readonly computer: Computer;
   private readonly sites = new Map<number, Site[]>();
 
-  constructor(native: Native, maxEntries: number) {
-    this.native = native;
+  constructor(computer: Computer, maxEntries: number) {
+    this.computer = computer;
     this.maxEntries = maxEntries;
-    this.address = native.allocate(ProgArrayLayout.ptrs + 16 * maxEntries);
-    native.view.setUint32(native.offset(this.address) + MapHeader.maxEntries, maxEntries, true);
+    this.address = computer.allocate(ProgArrayLayout.ptrs + 16 * maxEntries);
+    computer.view.setUint32(computer.offset(this.address) + MapHeader.maxEntries, maxEntries, true);
   }
 
   /** @param entry code address, undefined to empty the slot */
   set(index: number, entry: bigint | undefined, prologueOffset: number): void {
-    const { native } = this;
-    const slot = native.offset(this.address) + ProgArrayLayout.ptrs + 8 * index;
+    const { computer } = this;
+    const slot = computer.offset(this.address) + ProgArrayLayout.ptrs + 8 * index;
     let object = 0n;
     if (entry !== undefined) {
-      object = native.allocate(ProgramObject.size);
-      native.view.setBigUint64(native.offset(object) + ProgramObject.bpfFunc, entry, true);
+      object = computer.allocate(ProgramObject.size);
+      computer.view.setBigUint64(computer.offset(object) + ProgramObject.bpfFunc, entry, true);
     }
     const target = entry === undefined ? 0n : entry + BigInt(prologueOffset);
-    native.view.setBigUint64(slot, object, true);
-    native.view.setBigUint64(slot + 8 * this.maxEntries, target, true);
+    computer.view.setBigUint64(slot, object, true);
+    computer.view.setBigUint64(slot + 8 * this.maxEntries, target, true);
     for (const site of this.sites.get(index) ?? []) this.patch(site, target);
   }
 
@@ -53,21 +52,22 @@ export class TestProgArray {
   }
 
   private cachedTarget(index: number): bigint {
-    const at = this.native.offset(this.address) + ProgArrayLayout.ptrs + 8 * (this.maxEntries + index);
-    return this.native.view.getBigUint64(at, true);
+    const at = this.computer.offset(this.address) + ProgArrayLayout.ptrs + 8 * (this.maxEntries + index);
+    return this.computer.view.getBigUint64(at, true);
   }
 
   private patch(site: Site, target: bigint): void {
+    const { machine } = this.computer;
     if (target === 0n) {
-      this.write(site.bypass, jumpBytes(site.bypass, site.out));
-      this.write(site.target, trapBytes());
+      this.write(site.bypass, machine.jump(site.bypass, site.out));
+      this.write(site.target, machine.trap());
     } else {
-      this.write(site.target, jumpBytes(site.target, target));
-      this.write(site.bypass, nopBytes());
+      this.write(site.target, machine.jump(site.target, target));
+      this.write(site.bypass, machine.nop());
     }
   }
   private write(address: bigint, bytes: Uint8Array): void {
     const word = address & ~7n;
-    this.native.setCodeWord(word, mergePatch(this.native.codeWord(word), Number(address & 7n), bytes));
+    this.computer.setCodeWord(word, mergePatch(this.computer.codeWord(word), Number(address & 7n), bytes));
   }
 }

@@ -27,16 +27,20 @@ export type RelocationTarget =
 export interface Relocation {
   /** Where in `bytes`. */
   readonly offset: number;
-  /** absolute64: 8 bytes, target + addend. relative32: 4 bytes, target + addend - address of the field. */
-  readonly form: 'absolute64' | 'relative32';
+  /**
+   * How value = target + addend is written (see relocate.ts). absolute64: 8 bytes. relative32: 4 bytes, the value minus
+   * the field's address. branch26: the distance of an A64 `b` or `bl`. moveWide48: a value below 2^48 into the three A64
+   * instructions movz, movk, movk.
+   */
+  readonly form: 'absolute64' | 'relative32' | 'branch26' | 'moveWide48';
   readonly target: RelocationTarget;
   readonly addend: number;
 }
 
 /**
- * A direct call site. Two patchable 5-byte instructions, each inside one aligned 8-byte word so that one store
- * changes it whole. While the slot is empty `bypass` holds a jump to `out` and `target` traps; while it is populated
- * `bypass` holds a 5-byte nop and `target` a jump to the target's tail-call entry.
+ * A direct call site. Two patchable instructions of the length of `Machine.jump`, each inside one aligned 8-byte word
+ * so that one store changes it whole. While the slot is empty `bypass` holds a jump to `out` and `target` traps; while
+ * it is populated `bypass` holds a nop and `target` a jump to the target's tail-call entry.
  */
 export interface PokeSite {
   /** Index into `Lowered.pokeTable`. */

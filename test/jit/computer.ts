@@ -4,12 +4,45 @@
  * without the rooms below it.
  */
 import koffi from 'koffi';
-import type { Code, RelocationTarget } from '../../src/jit/shared/code.ts';
-import { entryTrampoline, serviceThunk } from '../../src/jit/x64/trampoline.ts';
+import type { Code, CompileOptions, Machine, RelocationTarget } from '../../src/jit/shared/code.ts';
+import { applyRelocation } from '../../src/jit/shared/relocate.ts';
+import { x64Machine } from '../../src/jit/x64/machine.ts';
+import type { Lowered } from '../../src/lowering/lowered.ts';
 import { RunContext } from '../../src/memory/layout.ts';
+import type { Platform, Processor } from './processor.ts';
 
-export const nativeAvailable = process.platform === 'linux' && process.arch === 'x64';
-if (!nativeAvailable && process.env.CI && process.arch === 'x64') throw new Error('native tests need Linux on x86-64');
+const available = process.platform === 'linux' && process.arch === 'x64';
+if (!available && process.env.CI && process.arch === 'x64') throw new Error('native tests need Linux on x86-64');
+
+const HOST = koffi.proto('uint64_t JitTestHost(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)');
+
+/** The processor that the tests themselves run on. */
+class HostProcessor implements Processor {
+  readonly machine = x64Machine;
+  private readonly registered: ReturnType<typeof koffi.register>[] = [];
+
+  map(): void {}
+  entry(address: bigint): () => void {
+    return koffi.decode(address, ENTRY);
+  }
+  codeChanged(): void {}
+  hostFunction(body: (...args: bigint[]) => bigint): bigint {
+    const callback = koffi.register((...args: (number | bigint)[]) => body(...args.map(BigInt)), koffi.pointer(HOST));
+    this.registered.push(callback);
+    return BigInt(koffi.address(callback));
+  }
+  close(): void {
+    for (const callback of this.registered) koffi.unregister(callback);
+  }
+}
+
+export const x64Platform: Platform = {
+  name: 'x64, native',
+  machine: x64Machine,
+  available,
+  slowdown: 1,
+  create: () => new HostProcessor(),
+};
 
 const PROT = { read: 1, write: 2, execute: 4 } as const;
 const MAP_SHARED = 1;
@@ -17,12 +50,15 @@ const MAP_SHARED = 1;
 const ENTRY = koffi.proto('void JitTestEntry()');
 const CODE_ALIGN = 64;
 
-export interface NativeOptions {
+export interface ComputerOptions {
   readonly dataBytes?: number;
   readonly codeBytes?: number;
 }
 
-export class Native {
+/** A processor with memory, ready to run. */
+export class Computer {
+  readonly machine: Machine;
+  private readonly processor: Processor;
   readonly data: Uint8Array;
   readonly view: DataView;
   readonly dataAddress: bigint;
@@ -35,7 +71,9 @@ export class Native {
   private readonly routines = new Map<string, bigint>();
   private readonly services = new Map<string, bigint>();
 
-  constructor(options: NativeOptions = {}) {
+  constructor(platform: Platform, options: ComputerOptions = {}) {
+    this.processor = platform.create();
+    this.machine = platform.machine;
     const dataBytes = options.dataBytes ?? 1 << 20;
     const codeBytes = options.codeBytes ?? 1 << 22;
     const libc = koffi.load('libc.so.6');
@@ -65,11 +103,12 @@ export class Native {
     this.code = new Uint8Array(koffi.view(map(codeFd, codeBytes, PROT.read | PROT.write), codeBytes));
     this.codeView = new DataView(this.code.buffer);
     close(codeFd);
+    this.processor.map(this.dataAddress, dataBytes);
+    this.processor.map(this.codeAddress, codeBytes);
     // RunContext at 0, BPF stack of 64 KiB behind it.
     this.dataUsed = 1 << 16;
     this.view.setBigUint64(RunContext.stackTop, this.dataAddress + BigInt(this.dataUsed), true);
-    const trampoline = this.place(entryTrampoline(this.dataAddress));
-    this.enter = koffi.decode(trampoline, ENTRY);
+    this.enter = this.processor.entry(this.place(this.machine.entryTrampoline(this.dataAddress)));
   }
 
   /** @returns address of `size` zeroed bytes, aligned to 64. */
@@ -89,7 +128,9 @@ export class Native {
     this.codeUsed += (bytes.length + CODE_ALIGN - 1) & -CODE_ALIGN;
     if (this.codeUsed > this.code.length) throw new Error('test code region is full');
     this.code.set(bytes, at);
-    return this.codeAddress + BigInt(at);
+    const address = this.codeAddress + BigInt(at);
+    this.processor.codeChanged(address, bytes.length);
+    return address;
   }
 
   /** Forgets all code placed since the mark; data likewise. */
@@ -104,8 +145,17 @@ export class Native {
   addRoutine(name: string, address: bigint): void {
     this.routines.set(name, address);
   }
-  addService(name: string, target: bigint): void {
-    this.services.set(name, this.place(serviceThunk(target)));
+  /** @param target address of a host function, or what a JS function is to do */
+  addService(name: string, target: bigint | ((...args: bigint[]) => bigint)): void {
+    const address = typeof target === 'bigint' ? target : this.processor.hostFunction(target);
+    this.services.set(name, this.place(this.machine.serviceThunk(address)));
+  }
+  close(): void {
+    this.processor.close();
+  }
+
+  compile(lowered: Lowered, kind: CompileOptions['kind'] = 'program'): Code {
+    return this.machine.compile(lowered, { kind, tailCallMode: 'cached' });
   }
 
   /** Places and relocates; `maps` are the addresses of the used maps. */
@@ -123,11 +173,8 @@ export class Native {
       if (found === undefined) throw new Error(`unresolved ${JSON.stringify(target)}`);
       return found;
     };
-    for (const { offset, form, target, addend } of code.relocations) {
-      const value = resolve(target) + BigInt(addend);
-      if (form === 'absolute64') this.codeView.setBigUint64(base + offset, value, true);
-      else this.codeView.setInt32(base + offset, Number(value - (address + BigInt(offset))), true);
-    }
+    const placed = new DataView(this.code.buffer, base, code.bytes.length);
+    for (const relocation of code.relocations) applyRelocation(placed, relocation, address, resolve(relocation.target));
     return address;
   }
 
@@ -137,6 +184,7 @@ export class Native {
   }
   setCodeWord(address: bigint, word: bigint): void {
     this.codeView.setBigUint64(Number(address - this.codeAddress), word, true);
+    this.processor.codeChanged(address, 8);
   }
 
   /** Enters the code at `address`. @returns r0 */

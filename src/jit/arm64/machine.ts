@@ -1,0 +1,21 @@
+/** All that the runtime needs of arm64, behind the interface every machine has. */
+import type { Machine } from '../shared/code.ts';
+import { compile } from './compile.ts';
+import type { AtomicsDialect } from './emit-atomic.ts';
+import { TAIL_CALL_PROLOGUE_OFFSET } from './frame.ts';
+import { jumpBytes, nopBytes, trapBytes } from './patch.ts';
+import { entryTrampoline, serviceThunk } from './trampoline.ts';
+
+/** @param atomics "lse" needs Armv8.1; "exclusive" runs on every processor. */
+export function arm64Machine(atomics: AtomicsDialect): Machine {
+  return {
+    arch: 'arm64',
+    tailCallPrologueOffset: TAIL_CALL_PROLOGUE_OFFSET,
+    compile: (lowered, options) => compile(lowered, options, atomics),
+    entryTrampoline,
+    serviceThunk,
+    jump: jumpBytes,
+    nop: nopBytes,
+    trap: trapBytes,
+  };
+}
