@@ -140,6 +140,11 @@ export function writeStackRange(
     const byte = byteOf(at);
     const slot = frame.slots[index];
     const before = byteState(slot, byte);
+    if (zero && before === ByteState.spill && slot?.spilled !== undefined && isZero(slot.spilled)) {
+      // Zero over a spilled zero leaves a zero, whichever byte is hit.
+      needSlot(a, frameIndex, index);
+      continue;
+    }
     const after = zero && before === ByteState.zero ? ByteState.zero : ByteState.misc;
     frame.slots[index] = { bytes: setByte(scrub(slot), byte, after), spilled: undefined };
     a.log.touchSlot(index);
