@@ -10,7 +10,7 @@
 import { readFileSync } from 'node:fs';
 import { createRuntime, decode, programFromInstructions } from '../index.ts';
 import { EXIT_FAILED, EXIT_USAGE, report, UsageError } from './errors.ts';
-import { endQuietlyWithoutReader } from './terminal.ts';
+import { watchOutput } from './terminal.ts';
 
 const HELP = `Usage: switchyard-conformance [--interpret] [MEMORY_HEX] < PROGRAM_HEX
 
@@ -42,6 +42,15 @@ function fromHex(hex: string, what: string): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
+function standardInput(): string {
+  try {
+    return readFileSync(0, 'latin1');
+  } catch (cause) {
+    const message = `cannot read standard input: ${(cause as Error).message}`;
+    throw new UsageError('unreadable_file', message, {}, { cause });
+  }
+}
+
 function clip(text: string): string {
   return text.length > 40 ? `${text.slice(0, 40)}...` : text;
 }
@@ -62,7 +71,7 @@ async function main(args: readonly string[]): Promise<void> {
     else words.push(arg);
   }
   const memory = fromHex(words.join(' '), 'memory');
-  const insns = decode(fromHex(hex ?? readFileSync(0, 'latin1'), 'a program'));
+  const insns = decode(fromHex(hex ?? standardInput(), 'a program'));
   const runtime = createRuntime({ ...(interpret && { backend: 'interpreter' }), cpus: 1 });
   try {
     const program = programFromInstructions({ name: 'conformance', type: 'raw', insns });
@@ -77,7 +86,7 @@ async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-endQuietlyWithoutReader();
+watchOutput();
 try {
   await main(process.argv.slice(2));
 } catch (error) {

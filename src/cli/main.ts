@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { integer, slotAssignment } from './options.ts';
-import { endQuietlyWithoutReader } from './terminal.ts';
+import { watchOutput } from './terminal.ts';
 
 const EXIT_USAGE = 2;
 const EXAMPLE = 'examples/router/router.bpf.o';
@@ -98,7 +98,7 @@ for (const each of [program, ...program.commands]) {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, 'switchyard:')) });
 }
 
-endQuietlyWithoutReader();
+watchOutput();
 try {
   await program.parseAsync();
 } catch (error) {

@@ -1,6 +1,8 @@
 /** The contents of maps as JSON values, typed by BTF where the object has it. `map-text.ts` makes text of them. */
 import { type BpfMap, type Btf, decodeValue, type LoadedObject, type MapType, SwitchyardError } from '../core.ts';
 
+type Entry = [key: Uint8Array, value: Uint8Array];
+
 /** One entry, as bpftool's JSON has it: `value`, or `values` by CPU. */
 export interface DumpedEntry {
   readonly key: unknown;
@@ -47,20 +49,24 @@ function dumpEntry(map: BpfMap, btf: Btf | undefined, key: Uint8Array, value: Ui
 }
 
 /**
- * All entries of a map; those of hashes in the order of their keys' bytes, so that the output of two runs can be
+ * All entries of a map; those of hashes in the order of their keys, so that the output of two runs can be
  * compared. A prog array's values are the names of its programs. Types without entries (queues, ring buffers) have none.
  */
 export function dumpMap(object: LoadedObject, name: string): DumpedEntry[] {
   const slots = object.progArrays.get(name);
   if (slots) return slots.entries().map(([key, program]) => ({ key, value: program.name }));
   const map = object.map(name);
-  let entries: [Uint8Array, Uint8Array][];
+  let entries: Entry[];
   try {
     entries = [...map.entries()];
   } catch (error) {
     if (error instanceof SwitchyardError && error.code === 'invalid_operation') return [];
     throw error;
   }
-  if (HASHES.has(map.spec.type)) entries.sort(([a], [b]) => Buffer.compare(a, b));
+  if (HASHES.has(map.spec.type)) {
+    // Keys as long as an integer are compared as one.
+    const order = map.spec.keySize <= 8 ? ([key]: Entry) => key.toReversed() : ([key]: Entry) => key;
+    entries.sort((a, b) => Buffer.compare(order(a), order(b)));
+  }
   return entries.map(([key, value]) => dumpEntry(map, object.collection.btf, key, value));
 }

@@ -1,6 +1,7 @@
 /** `switchyard run`: a program over a capture. */
 import {
   type Capture,
+  type Collection,
   createRuntime,
   type LoadedObject,
   type Program,
@@ -28,6 +29,10 @@ export interface RunOptions {
 }
 
 const LINKTYPE_ETHERNET = 1;
+const ARENA_BASE = 64 << 20;
+const ARENA_PER_WORKER = 64 << 20;
+/** Hash buckets, links, rounding, in bytes; more than any map type takes. */
+const ELEMENT_OVERHEAD = 128;
 /** Lines of bpf_trace_printk that are shown. */
 const SHOWN_LINES = 20;
 /** Verdicts after which no packet leaves the program. */
@@ -63,6 +68,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
   const runtime = createRuntime({
     ...(backend && { backend }),
     cpus: options.workers + 1,
+    arenaSize: arenaSize(collection, options.workers),
     onTrace,
   });
   try {
@@ -85,6 +91,16 @@ export async function run(path: string, options: RunOptions): Promise<void> {
   } finally {
     await runtime.dispose();
   }
+}
+
+/** Address space for an object's maps and for the packets that each thread has in hand at a time. */
+function arenaSize({ maps }: Collection, workers: number): number {
+  let bytes = ARENA_BASE + workers * ARENA_PER_WORKER;
+  for (const { type, keySize, valueSize, maxEntries } of maps.values()) {
+    const values = type.includes('percpu') ? workers + 1 : 1;
+    bytes += maxEntries * (keySize + (valueSize + 8) * values + ELEMENT_OVERHEAD);
+  }
+  return Math.min(bytes, 2 ** 32);
 }
 
 function checkLinkTypes(capture: Capture, path: string): void {

@@ -12,12 +12,14 @@ export const dim = paint(2);
 export const red = paint(31);
 export const green = paint(32);
 
-/** When the reader has seen enough (`| head`), the command ends without a word. */
-export function endQuietlyWithoutReader(): void {
+/** When the reader has seen enough (`| head`), the command ends without a word; a full disk is an error. */
+export function watchOutput(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error;
-      process.exit();
+      if (error.code === 'EPIPE') process.exit();
+      if (stream === process.stdout)
+        process.stderr.write(`switchyard: cannot write to standard output: ${error.message}\n`);
+      process.exit(1);
     });
   }
 }

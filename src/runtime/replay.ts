@@ -42,7 +42,7 @@ export interface ReplayResult {
   readonly bytes: number;
   /** How often each verdict was given. */
   readonly verdicts: Readonly<Record<string, number>>;
-  /** Wall-clock time inside the batches, ns, without what JS does around them; the longest of the threads. */
+  /** Wall-clock time during which a batch ran on any thread, ns, without what JS does around them. */
   readonly elapsedNs: number;
   /** True where a signal or the end of the runtime cut it short. */
   readonly stopped: boolean;
@@ -82,7 +82,12 @@ interface Totals {
   stopped: boolean;
   readonly verdicts: Record<string, number>;
   results: RunResult[] | undefined;
+  /** Where several threads run at once: when each batch started and ended. */
+  readonly spans?: Span[];
 }
+
+/** Monotonic, ns. */
+type Span = readonly [started: number, ended: number];
 
 interface Step {
   readonly packets: readonly Packet[];
@@ -155,7 +160,8 @@ export async function replayOnThreads(
   const workers = options.workers ?? 1;
   const contexts = target.services.leaseContexts(workers);
   const share = Math.ceil(packets.length / workers);
-  const parts = contexts.map(() => emptyTotals(options.keep === true));
+  const spans: Span[] = [];
+  const parts = contexts.map(() => ({ ...emptyTotals(options.keep === true), spans }));
   const { view } = target.services.arena;
   const timer = options.onProgress
     ? setInterval(() => {
@@ -178,18 +184,27 @@ export async function replayOnThreads(
     clearInterval(timer);
     target.services.returnContexts(contexts);
   }
-  return parts.reduce(
-    (sum, part) => {
-      sum.packets += part.packets;
-      sum.bytes += part.bytes;
-      sum.elapsedNs = Math.max(sum.elapsedNs, part.elapsedNs);
-      sum.stopped ||= part.stopped;
-      for (const [name, count] of Object.entries(part.verdicts)) sum.verdicts[name] = (sum.verdicts[name] ?? 0) + count;
-      if (part.results) sum.results!.push(...part.results);
-      return sum;
-    },
-    emptyTotals(options.keep === true),
-  );
+  const sum = emptyTotals(options.keep === true);
+  sum.elapsedNs = covered(spans);
+  for (const part of parts) {
+    sum.packets += part.packets;
+    sum.bytes += part.bytes;
+    sum.stopped ||= part.stopped;
+    for (const [name, count] of Object.entries(part.verdicts)) sum.verdicts[name] = (sum.verdicts[name] ?? 0) + count;
+    for (const result of part.results ?? []) sum.results!.push(result);
+  }
+  return sum;
+}
+
+/** Length of the union: threads may run side by side or, where there are more than the machine lends, in turns. */
+function covered(spans: Span[]): number {
+  let sum = 0;
+  let last = 0;
+  for (const [started, ended] of spans.sort(([a], [b]) => a - b)) {
+    sum += Math.max(0, ended - Math.max(started, last));
+    last = Math.max(last, ended);
+  }
+  return sum;
 }
 
 async function runSteps(
@@ -283,7 +298,10 @@ function collect(target: RunTarget, context: ContextBlock, step: Step, memory: P
   view.setBigUint64(batch + Batch.done, 0n, true);
   totals.packets += done;
   const time = (at: number) => Number(view.getBigInt64(at, true)) * 1e9 + Number(view.getBigInt64(at + 8, true));
-  totals.elapsedNs += time(batch + Batch.ended) - time(batch + Batch.started);
+  const started = time(batch + Batch.started);
+  const ended = time(batch + Batch.ended);
+  totals.elapsedNs += ended - started;
+  totals.spans?.push([started, ended]);
   const perPass = step.packets.reduce((sum, packet) => sum + packet.data.length, 0);
   const passes = step.packets.length === 0 ? 0 : Math.floor(done / step.packets.length);
   totals.bytes += passes * perPass;
