@@ -74,27 +74,28 @@ function wantLinked(wanted: Wanted, linked: readonly number[] | undefined): void
   }
 }
 
+/** `dst` was a copy of `src`; undefined: of nothing that could be wanted. */
+function replace(registers: Int32Array, frame: number, dst: Register, src: Register | undefined): void {
+  if ((registers[frame]! & (1 << dst)) === 0) return;
+  registers[frame]! &= ~(1 << dst);
+  if (src !== undefined) registers[frame]! |= 1 << src;
+}
+
 /** From what is wanted after an instruction to what is wanted before it. */
 function before(a: Analysis, wanted: Wanted, node: History): void {
   const i = a.insns[node.insn]!;
   const f = node.frame;
   const registers = wanted.registers;
-  const wants = (r: Register): boolean => (registers[f]! & (1 << r)) !== 0;
-  const replace = (dst: Register, src: Register | undefined): void => {
-    if (!wants(dst)) return;
-    registers[f]! &= ~(1 << dst);
-    if (src !== undefined) registers[f]! |= 1 << src;
-  };
   switch (i.kind) {
     case 'alu':
-      if (i.op === 'mov') replace(i.dst, i.src);
-      else if (i.src !== undefined && wants(i.dst)) registers[f]! |= 1 << i.src;
+      if (i.op === 'mov') replace(registers, f, i.dst, i.src);
+      else if (i.src !== undefined && (registers[f]! & (1 << i.dst)) !== 0) registers[f]! |= 1 << i.src;
       return;
     case 'movsx':
-      replace(i.dst, i.src);
+      replace(registers, f, i.dst, i.src);
       return;
     case 'loadImm64':
-      replace(i.dst, undefined);
+      replace(registers, f, i.dst, undefined);
       return;
     case 'load':
       load(wanted, node, i.dst);
@@ -108,7 +109,8 @@ function before(a: Analysis, wanted: Wanted, node: History): void {
       else exchange(wanted, node, i.fetch ? (i.op === 'cmpxchg' ? 0 : i.src) : undefined);
       return;
     case 'jump':
-      if (i.src !== undefined && (wants(i.dst) || wants(i.src))) registers[f]! |= (1 << i.dst) | (1 << i.src);
+      if (i.src !== undefined && (registers[f]! & ((1 << i.dst) | (1 << i.src))) !== 0)
+        registers[f]! |= (1 << i.dst) | (1 << i.src);
       return;
     case 'callHelper':
     case 'packetLoad':
