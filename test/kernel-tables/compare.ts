@@ -16,7 +16,7 @@ import { fill } from './fillers.ts';
 import { fixupMap, LOOP, SIMPLE_24, SIMPLE_42, VALUE_BTF } from './maps.ts';
 
 /** enum bpf_prog_type; a test that names none is a socket filter. */
-const OUR_TYPES: ReadonlyMap<number, ProgramType> = new Map([
+export const OUR_TYPES: ReadonlyMap<number, ProgramType> = new Map([
   [0, 'socket_filter'],
   [1, 'socket_filter'],
   [3, 'sched_cls'],
@@ -44,9 +44,12 @@ const POINTER_VALUE = 0xcafe4a;
 /** A test with everything it needs to be loaded, here or into the kernel. */
 export interface Subject {
   readonly test: TableTest;
-  /** Unique: table, name, and a number where a name occurs twice. */
+  /** Table and name. */
   readonly id: string;
   readonly type: ProgramType;
+  /** Numbers of uapi bpf.h. */
+  readonly kernelType: number;
+  readonly attachType: number;
   readonly code: Uint8Array;
   /** By slot, the map whose reference goes there. */
   readonly maps: ReadonlyMap<number, MapSpec>;
@@ -64,7 +67,7 @@ export interface NotApplicable {
   readonly notApplicable: string;
 }
 
-export function prepare(test: TableTest, id: string): Subject | NotApplicable {
+export function prepare(test: TableTest): Subject | NotApplicable {
   const type = OUR_TYPES.get(test.type);
   if (type === undefined) return { notApplicable: `program type ${KERNEL_TYPES[test.type] ?? test.type}` };
   if (test.kfuncs.length > 0) return { notApplicable: 'kfunc' };
@@ -89,7 +92,8 @@ export function prepare(test: TableTest, id: string): Subject | NotApplicable {
     (test.flags & ~3) |
     ((alignment & STRICT_ALIGNMENT) !== 0 ? LOAD_STRICT_ALIGNMENT : 0) |
     ((alignment & 1) !== 0 ? LOAD_ANY_ALIGNMENT : 0);
-  return { test, id, type, code, maps, loadFlags, runs };
+  const id = `${test.file}: ${test.name}`;
+  return { test, id, type, kernelType: test.type || 1, attachType: test.attachType, code, maps, loadFlags, runs };
 }
 
 const btf: Btf = parseBtf(VALUE_BTF);

@@ -12,6 +12,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -29,6 +30,7 @@ const CACHE = join(HERE, '../../node_modules/.cache/kernel-tables');
 export interface TableTest {
   /** Table, without ".c". */
   readonly file: string;
+  /** Unique in its table: a second of the same name ends with " (2)". */
   readonly name: string;
   /** enum bpf_prog_type; 0 stands for a socket filter. */
   readonly type: number;
@@ -66,14 +68,23 @@ export function extractTables(): readonly TableTest[] | undefined {
   const cached = join(CACHE, `${cacheKey()}.jsonl`);
   if (!existsSync(cached)) {
     const text = dump(gcc, tar);
-    rmSync(CACHE, { recursive: true, force: true });
     mkdirSync(CACHE, { recursive: true });
-    writeFileSync(cached, text);
+    // Another process may be at the same.
+    const draft = `${cached}.${process.pid}`;
+    writeFileSync(draft, text);
+    renameSync(draft, cached);
   }
+  const seen = new Set<string>();
   return readFileSync(cached, 'utf8')
     .trimEnd()
     .split('\n')
-    .map(line => JSON.parse(line) as TableTest);
+    .map(line => {
+      const test = JSON.parse(line) as TableTest;
+      let { name } = test;
+      for (let n = 2; seen.has(`${test.file}: ${name}`); n++) name = `${test.name} (${n})`;
+      seen.add(`${test.file}: ${name}`);
+      return { ...test, name };
+    });
 }
 
 function cacheKey(): string {

@@ -11,19 +11,19 @@ const BTF_LOAD = 18;
 const ATTR_BYTES = 128;
 const LOG_BYTES = 1 << 20;
 
+/** A program to load: its code in wire format, by slot the maps whose descriptors go there, numbers of uapi bpf.h. */
+interface Load {
+  readonly code: Uint8Array;
+  readonly maps: ReadonlyMap<number, MapSpec>;
+  readonly kernelType: number;
+  readonly attachType: number;
+  readonly loadFlags: number;
+}
+
 export interface KernelJudge {
-  /**
-   * @param code the program, in wire format
-   * @param maps fixed up slots: the map whose descriptor goes there
-   * @returns the log's last words for a program that is refused, undefined for one that is accepted
-   */
-  refusal(
-    code: Uint8Array,
-    maps: ReadonlyMap<number, MapSpec>,
-    type: number,
-    attachType: number,
-    flags: number,
-  ): string | undefined;
+  accepts(program: Load): boolean;
+  /** The log's last words on a program that is refused, undefined for one that is accepted. */
+  refusal(program: Load): string | undefined;
   dispose(): void;
 }
 
@@ -72,32 +72,32 @@ export function openKernelJudge(): KernelJudge | undefined {
     fds.set(key, fd);
     return fd;
   };
-  return {
-    refusal(code, maps, type, attachType, flags) {
-      const program = Buffer.from(code);
-      for (const [slot, spec] of maps) program.writeInt32LE(create(spec, type), slot * 8 + 4);
-      log.fill(0, 0, 1);
-      const load = (level: number): number =>
-        bpf(PROG_LOAD, attr => {
-          attr.writeUInt32LE(type, 0);
-          attr.writeUInt32LE(program.length / 8, 4);
-          pointer(attr, 8, program);
-          pointer(attr, 16, license);
-          if (level > 0) {
-            attr.writeUInt32LE(level, 24);
-            attr.writeUInt32LE(LOG_BYTES, 28);
-            pointer(attr, 32, log);
-          }
-          attr.writeUInt32LE(flags, 44);
-          attr.writeUInt32LE(attachType, 68);
-        });
-      const fd = load(0);
-      if (fd >= 0) {
-        close(fd);
-        return undefined;
+  const load = ({ code, maps, kernelType, attachType, loadFlags }: Load, logLevel: number): boolean => {
+    const program = Buffer.from(code);
+    for (const [slot, spec] of maps) program.writeInt32LE(create(spec, kernelType), slot * 8 + 4);
+    const fd = bpf(PROG_LOAD, attr => {
+      attr.writeUInt32LE(kernelType, 0);
+      attr.writeUInt32LE(program.length / 8, 4);
+      pointer(attr, 8, program);
+      pointer(attr, 16, license);
+      if (logLevel > 0) {
+        attr.writeUInt32LE(logLevel, 24);
+        attr.writeUInt32LE(LOG_BYTES, 28);
+        pointer(attr, 32, log);
       }
+      attr.writeUInt32LE(loadFlags, 44);
+      attr.writeUInt32LE(attachType, 68);
+    });
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+  };
+  return {
+    accepts: program => load(program, 0),
+    refusal(program) {
+      if (load(program, 0)) return undefined;
       const errno = koffi.errno();
-      load(1);
+      log.fill(0, 0, 1);
+      load(program, 1);
       const lines = log.toString('latin1', 0, log.indexOf(0)).trimEnd().split('\n');
       const said = lines.filter(line => !/^(processed|verification time|stack depth|mark_precise)/.test(line));
       return said.at(-1) || `errno ${errno}`;
