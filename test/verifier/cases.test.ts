@@ -13,6 +13,7 @@ const STRONGER: Readonly<Record<string, string>> = {
 const WEAKER: Readonly<Record<string, string>> = {
   'dereferences a map': 'the kernel lets programs read its struct bpf_map; there is none here',
   'dereferences an inner map': 'as above',
+  'reads stack that was never written': 'refused on purpose, so that every backend gives the same result',
   'behind the end, then moved down (xdp)':
     'the kernel believes the pointer to be behind the end still; for a packet of 2 to 13 bytes it is not, and byte 100 is read',
 };
