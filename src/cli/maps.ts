@@ -28,7 +28,14 @@ function plain(value: unknown): unknown {
 }
 
 function decode(btf: Btf | undefined, type: number | undefined, bytes: Uint8Array): unknown {
-  if (btf && type !== undefined) return plain(decodeValue(btf, type, bytes));
+  if (btf && type !== undefined) {
+    try {
+      return plain(decodeValue(btf, type, bytes));
+    } catch (error) {
+      // Types that say more than the value holds are the object's mistake; the bytes are still worth showing.
+      if (!(error instanceof SwitchyardError)) throw error;
+    }
+  }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (bytes.length === 4) return view.getUint32(0, true);
   if (bytes.length === 8) return plain(view.getBigUint64(0, true));
