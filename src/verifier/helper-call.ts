@@ -9,6 +9,7 @@ import type { Analysis } from './analysis.ts';
 import { enterCallback } from './calls.ts';
 import {
   BPF_F_RDONLY_PROG,
+  checkAlignment,
   checkContextPointer,
   checkMapValueAccess,
   checkMemoryAccess,
@@ -257,6 +258,7 @@ function checkArgument(
     }
     case 'fixedMemory':
       checkHelperMemory(a, call, number, r, argument.size, argument.access);
+      checkAlignment(a, r, { offset: 0, size: argument.size, strict: true });
       return;
     case 'memory':
       if (argument.nullable === true && isNull(r)) {

@@ -45,8 +45,15 @@ interface AccessResult {
   readonly source: RegisterState | undefined;
 }
 
-/** The kernel's `check_ptr_alignment` on a machine that allows unaligned access: only the stack and atomics are strict. */
-function checkAlignment(a: Analysis, pointer: RegisterState, access: Access): void {
+/**
+ * The kernel's `check_ptr_alignment` on a machine that allows unaligned access: only the stack, atomics and some memory
+ * that helpers write are strict.
+ */
+export function checkAlignment(
+  a: Analysis,
+  pointer: RegisterState,
+  access: Pick<Access, 'offset' | 'size' | 'strict'>,
+): void {
   if (access.size === 1 || (pointer.kind !== 'stack' && access.strict !== true)) return;
   const low = pointer.value.tnum.value + BigInt(pointer.offset + access.offset);
   const unaligned = ((BigInt.asUintN(64, low) | pointer.value.tnum.mask) & BigInt(access.size - 1)) !== 0n;
