@@ -15,7 +15,7 @@ const Command = { mapCreate: 0, lookup: 1, nextKey: 4, progLoad: 5, objectGet: 7
 const PROGRAM_TYPE = { socket_filter: 1, sched_cls: 3, sched_act: 4, xdp: 6, cgroup_skb: 8 } as const;
 const ATTR_BYTES = 144;
 const OUT_BYTES = 1 << 14;
-const LOG_BYTES = 1 << 16;
+const LOG_BYTES = 1 << 20;
 const SK_BUFF_BYTES = 192;
 const ETHERNET_BYTES = 14;
 
@@ -99,14 +99,13 @@ export function openKernel(): Kernel | undefined {
       });
       if (result < 0) return;
       key = next;
-      must(
-        `lookup in ${spec.name}`,
-        bpf(Command.lookup, attr => {
-          attr.writeUInt32LE(fd, 0);
-          pointer(attr, 8, next);
-          pointer(attr, 16, value);
-        }),
-      );
+      // Maps of devices name all their keys, also those that hold nothing.
+      const { result: found } = bpf(Command.lookup, attr => {
+        attr.writeUInt32LE(fd, 0);
+        pointer(attr, 8, next);
+        pointer(attr, 16, value);
+      });
+      if (found < 0) continue;
       yield [next, Uint8Array.from(value)];
     }
   }
@@ -144,21 +143,26 @@ export function openKernel(): Kernel | undefined {
       });
       const code = Buffer.from(encode(insns));
       const license = Buffer.from('GPL\0');
-      const log = Buffer.alloc(LOG_BYTES);
-      const { result: fd } = bpf(Command.progLoad, attr => {
-        attr.writeUInt32LE(type, 0);
-        attr.writeUInt32LE(code.length / 8, 4);
-        pointer(attr, 8, code);
-        pointer(attr, 16, license);
-        attr.writeUInt32LE(1, 24);
-        attr.writeUInt32LE(LOG_BYTES, 28);
-        pointer(attr, 32, log);
-      });
+      const loadWith = (log: Buffer | undefined): number =>
+        bpf(Command.progLoad, attr => {
+          attr.writeUInt32LE(type, 0);
+          attr.writeUInt32LE(code.length / 8, 4);
+          pointer(attr, 8, code);
+          pointer(attr, 16, license);
+          if (log === undefined) return;
+          attr.writeUInt32LE(1, 24);
+          attr.writeUInt32LE(log.length, 28);
+          pointer(attr, 32, log);
+        }).result;
+      // A log that overflows its buffer is a failure of its own.
+      const fd = loadWith(undefined);
       const held = kernelObject(
         fd < 0 ? new Map() : new Map([[program.name, { fd, type: program.type }]]),
         new Map([...maps].map(([name, spec]) => [spec, fds.get(name)!])),
       );
       if (fd >= 0) return held;
+      const log = Buffer.alloc(LOG_BYTES);
+      loadWith(log);
       held.close();
       return log.toString('latin1', 0, log.indexOf(0));
     },

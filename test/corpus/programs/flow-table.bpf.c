@@ -122,7 +122,7 @@ int flow_table(struct xdp_md *ctx)
 	if (counts) {
 		(*counts)[0]++;
 		(*counts)[1] += size;
-		(*counts)[2] = value->packets;
+		(*counts)[2] += value->packets;
 	}
 	if (value->state == CLOSED && value->packets > 2) {
 		bpf_map_delete_elem(&flows, &key);
