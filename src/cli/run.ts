@@ -123,7 +123,13 @@ function writeOutput(path: string, capture: Capture, results: readonly RunResult
     const cut = packet.originalLength - packet.data.length;
     return [{ ...packet, data: result.data, originalLength: result.data.length + cut }];
   });
-  writeBytes(path, writeCapture({ ...capture, packets }));
+  // Packets may have grown beyond what the capture was limited to.
+  const interfaces = capture.interfaces.map((each, index) => {
+    if (each.snapLength === 0) return each;
+    const lengths = packets.map(({ interfaceIndex, data }) => (interfaceIndex === index ? data.length : 0));
+    return { ...each, snapLength: lengths.reduce((a, b) => Math.max(a, b), each.snapLength) };
+  });
+  writeBytes(path, writeCapture({ ...capture, interfaces, packets }));
 }
 
 function asJson(object: LoadedObject, program: Program, result: ReplayResult): unknown {

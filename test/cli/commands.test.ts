@@ -175,6 +175,21 @@ describe.skipIf(!PROGRAMS)('run, programs of other kinds', () => {
     );
   });
 
+  test('packets grow beyond the length that the capture is cut to', async () => {
+    const packets = capture.packets.map(packet => ({ ...packet, data: packet.data.subarray(0, 60) }));
+    const interfaces = [{ ...capture.interfaces[0]!, snapLength: 60 }];
+    const input = write('cut.pcap', writeCapture({ ...capture, packets, interfaces }));
+    const output = join(scratch, 'longer-cut.pcap');
+    const args = ['--program', 'longer', '--input', input, '--output', output];
+    expect((await switchyard('run', object, ...args)).code).toBe(0);
+    const written = readCapture(new Uint8Array(readFileSync(output)));
+    expect(written.interfaces[0]!.snapLength).toBe(61);
+    expect(written.packets.map(({ data }) => data.length)).toEqual(packets.map(({ data }) => data.length + 1));
+    expect(written.packets.map(each => each.originalLength - each.data.length)).toEqual(
+      packets.map(each => each.originalLength - each.data.length),
+    );
+  });
+
   test('sched_cls and raw', async () => {
     const large = capture.packets.filter(({ data }) => data.length > 60).length;
     expect((await runJson(object, 'large')).verdicts).toEqual({
