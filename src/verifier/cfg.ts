@@ -10,7 +10,7 @@ import type { Instruction } from '../isa/instruction.ts';
 import type { SubprogramSpec } from '../object/spec.ts';
 import type { Errno, VerifierErrorCode } from './errors.ts';
 
-export interface Subprogram {
+interface Subprogram {
   readonly name: string;
   readonly start: number;
   readonly end: number;

@@ -18,7 +18,7 @@ export function formatTnum({ value, mask }: Tnum): string {
 }
 
 /** @param frame index of the frame the register belongs to: pointers into other frames are marked. */
-export function formatRegister(r: RegisterState, frame: number): string {
+function formatRegister(r: RegisterState, frame: number): string {
   if (r.kind === 'uninitialized') return '?';
   if (r.kind === 'scalar' && isConstant(r.value)) return formatSigned(constantValue(r.value));
   let text = kindName(r);
@@ -48,7 +48,7 @@ export function formatRegister(r: RegisterState, frame: number): string {
 const BYTE_LETTERS = ['?', 'm', '0', 'r'] as const;
 
 /** e.g. `mmmm????`: highest address first; a spilled register stands for its bytes. Empty where nothing was written. */
-export function formatSlot(slot: StackSlot | undefined, frame: number): string {
+function formatSlot(slot: StackSlot | undefined, frame: number): string {
   if (slot === undefined || slot.bytes === 0) return '';
   let text = '';
   for (let byte = 7; byte >= 0; byte--) {

@@ -19,7 +19,7 @@ import { kindName, type RegisterState, register, UNKNOWN_SCALAR } from './regist
 import { constantValue, isConstant } from './scalar.ts';
 import { clobberStack, readStackRange, stackBounds } from './stack.ts';
 
-export type GlobalArgument =
+type GlobalArgument =
   | { readonly type: 'scalar' }
   | { readonly type: 'context' }
   /** Readable and writable memory of `size` bytes, or null where `nullable`. */
@@ -45,7 +45,7 @@ function isScalar(btf: Btf, id: number): boolean {
 }
 
 /** What the function of subprogram `index` takes, from BTF. Refuses types that are not supported. */
-export function globalArguments(a: Analysis, index: number): GlobalArgument[] {
+function globalArguments(a: Analysis, index: number): GlobalArgument[] {
   const subprogram = a.cfg.subprograms[index]!;
   const { btf } = a.program;
   if (btf === undefined || subprogram.btfId === undefined)

@@ -14,7 +14,7 @@ const CALLER_SAVED = 0b111111;
 const bit = (r: number | undefined): number => (r === undefined ? 0 : 1 << r);
 
 /** Sets of registers that an instruction reads and overwrites. */
-export function usesAndDefinitions(i: Instruction, argumentCount: (helper: number) => number): [number, number] {
+function usesAndDefinitions(i: Instruction, argumentCount: (helper: number) => number): [number, number] {
   switch (i.kind) {
     case 'alu':
       if (i.op === 'mov') return [bit(i.src), bit(i.dst)];

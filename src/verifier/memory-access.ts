@@ -72,7 +72,7 @@ function note(a: Analysis, access: Access, kind: MemoryKind): void {
 }
 
 /** [offset, offset + size) for all values of the variable part lies in [0, limit). `outside` words the refusal. */
-export function checkRegion(
+function checkRegion(
   a: Analysis,
   register: number,
   pointer: RegisterState,

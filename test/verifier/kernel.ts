@@ -23,7 +23,7 @@ const PROGRAM_TYPES: Readonly<Record<Exclude<ProgramType, 'raw'>, number>> = {
 };
 const ATTACH_TYPES: Readonly<Record<string, number>> = { cgroup_inet_ingress: 0, cgroup_inet_egress: 1 };
 
-export interface Judgement {
+interface Judgement {
   readonly accepted: boolean;
   readonly log: string;
 }
