@@ -28,8 +28,7 @@ const MAX_PACKET_OFFSET = 0xffff;
 
 /** The outcome where it is the same for all values. */
 function predict(i: Jump, left: RegisterState, right: RegisterState): boolean | undefined {
-  if (left.kind === 'scalar' && right.kind === 'scalar')
-    return compare(i.op, i.width, left.value, right.value);
+  if (left.kind === 'scalar' && right.kind === 'scalar') return compare(i.op, i.width, left.value, right.value);
   if (i.width === 64 && (i.op === 'eq' || i.op === 'ne')) {
     const [pointer, other] = isPointer(left) ? [left, right] : [right, left];
     if (
@@ -179,7 +178,7 @@ function shifted(value: Scalar, by: number): Scalar {
 }
 
 /** Every copy of the or-null pointer `id` is null, or none is. */
-export function decideNull(state: State, id: number, isNull: boolean): void {
+function decideNull(state: State, id: number, isNull: boolean): void {
   state.mapRegisters(r => {
     if (r.id !== id || !r.nullable) return r;
     return isNull ? ZERO_SCALAR : withFields(r, { nullable: false, id: 0 });

@@ -14,6 +14,7 @@
  *   writing (recorded while walking, in `readLow/High`) cannot matter and are ignored. Slots that were not
  *   read are found by walking up the chain of stored states to the last one that wrote the slot. A path that is pruned
  *   inherits the reads of the state that it was compared with.
+ * - Of scalars, only those that some path from the stored state relied on are compared (`precision.ts`).
  * - Ids are compared by a one-to-one mapping: two registers linked in the stored state must be linked in the new one.
  */
 import type { Analysis } from './analysis.ts';
@@ -362,15 +363,20 @@ function widen(old: RegisterState | undefined, current: RegisterState): Register
 /**
  * Makes loops without a bound converge: scalars that changed since the loop's head was last passed become unknown in
  * `state`, which is going into the loop again.
+ * @param keepPrecise leave those alone whose value something relied on
  */
-export function widenChanged(old: State, state: State): void {
+export function widenChanged(old: Checkpoint, state: State, keepPrecise: boolean): void {
   state.frames.forEach((frame: Frame, index: number) => {
-    const before = old.frames[index];
+    const before = old.state.frames[index];
     if (before === undefined) return;
-    for (let r = 0; r < REGISTERS; r++) frame.registers[r] = widen(before.registers[r], frame.registers[r]!);
+    const kept = keepPrecise ? old.preciseRegisters[index]! : 0;
+    for (let r = 0; r < REGISTERS; r++)
+      if ((kept & (1 << r)) === 0) frame.registers[r] = widen(before.registers[r], frame.registers[r]!);
     for (let i = 0; i < STACK_SLOTS; i++) {
       const slot = frame.slots[i];
       if (slot?.spilled === undefined) continue;
+      if (keepPrecise && ((i < 32 ? old.preciseLow[index]! : old.preciseHigh[index]!) & (1 << (i & 31))) !== 0)
+        continue;
       const spilled = widen(before.slots[i]?.spilled, slot.spilled);
       if (spilled !== slot.spilled) frame.slots[i] = { bytes: slot.bytes, spilled };
     }
