@@ -115,7 +115,7 @@ export function executeExit(a: Analysis): number {
 /** Before the next iteration, what the last one changed becomes unknown, so that iterations converge. */
 function widenLoop(state: State, callSite: number): void {
   const before = previousEntry(state, callSite, state.parent);
-  if (before !== undefined) widenChanged(before.state, state);
+  if (before !== undefined) widenChanged(before, state, false);
 }
 
 function outside(name: string, where: string, r: RegisterState, min: bigint, max: bigint): string {

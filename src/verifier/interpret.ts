@@ -130,13 +130,19 @@ function step(a: Analysis): number {
   }
 }
 
+/**
+ * Iterations of a `may_goto` loop that are walked with the exact value of an index or bound, for loops that end before
+ * long by their own condition. Then it becomes unknown too, so that the others converge.
+ */
+const PRECISE_ITERATIONS = 256;
+
 /** Both ways are possible at any time; what the loop changes becomes unknown when it is entered again. */
 function executeMayGoto(a: Analysis, target: number): number {
   // The state at this very arrival was stored just now: the one before it is what the loop came from.
   const before = previousEntry(a.state, a.insn, a.state.parent?.parent);
   const body = a.push(a.insn + 1, a.insn);
   body.mayGotoDepth++;
-  if (before !== undefined) widenChanged(before.state, body);
+  if (before !== undefined) widenChanged(before, body, body.mayGotoDepth <= PRECISE_ITERATIONS);
   return target;
 }
 

@@ -86,7 +86,6 @@ const OTHER_WORDS: ReadonlySet<string> = new Set([
   'writes to a map pointer',
   'tail call with a hash',
   'tail call below a deep frame',
-  'may_goto loop with an unchecked index',
   'load_acquire from the packet (xdp)',
 ]);
 
