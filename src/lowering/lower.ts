@@ -2,10 +2,11 @@
  * Lowering: from a verified program to one that any backend can run. `lower` puts the passes in order and does
  * nothing else; what each reads, writes, assumes and may throw stands above it.
  */
+import type { Instruction } from '../isa/instruction.ts';
 import type { MapSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import type { Draft, HelperRoutine, LoweringInput, Pass } from './draft.ts';
-import type { Lowered } from './lowered.ts';
+import type { Lowered, TailCallIndex } from './lowered.ts';
 import { rewriteContextAccess } from './passes/context-access.ts';
 import { removeDeadCode } from './passes/dead-code.ts';
 import { lowerHelperCalls } from './passes/helper-calls.ts';
@@ -54,5 +55,20 @@ export function lower(verified: Verified, options: LowerOptions): Lowered {
     pokeTable: [],
   };
   const { insns, origin, subprograms, pokeTable } = PASSES.reduce((draft, pass) => pass(draft, input), start);
-  return { name: program.name, type: program.type, insns, origin, usedMaps, pokeTable, subprograms };
+  const tailCallIndices = provenIndices(verified, insns, origin);
+  return { name: program.name, type: program.type, insns, origin, usedMaps, pokeTable, tailCallIndices, subprograms };
+}
+
+function provenIndices(
+  { facts }: Verified,
+  insns: readonly Instruction[],
+  origin: Int32Array,
+): Map<number, TailCallIndex> {
+  const maxima = new Map(facts.tailCalls.map(({ insn, indexMax }) => [insn, indexMax]));
+  const indices = new Map<number, TailCallIndex>();
+  insns.forEach((insn, slot) => {
+    const max = insn.kind === 'tailCall' ? maxima.get(origin[slot]!) : undefined;
+    if (max !== undefined) indices.set(slot, { max, narrow: facts.narrowTailCalls?.has(origin[slot]!) === true });
+  });
+  return indices;
 }

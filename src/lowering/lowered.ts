@@ -12,6 +12,14 @@ export interface PokeDescriptor {
   readonly key: number;
 }
 
+/** What the verifier proved of the index of a tail call. */
+export interface TailCallIndex {
+  /** Largest value as u32. */
+  readonly max: number;
+  /** The upper half of the register is zero. */
+  readonly narrow: boolean;
+}
+
 export interface UsedMap {
   readonly name: string;
   /** 0 for maps that are not prog arrays is never read. */
@@ -28,6 +36,8 @@ export interface Lowered {
   readonly usedMaps: readonly UsedMap[];
   /** `TAIL_CALL`'s imm bits 16-31 minus one index this. */
   readonly pokeTable: readonly PokeDescriptor[];
+  /** By slot of the TAIL_CALL instruction; a site without entry may see any index. */
+  readonly tailCallIndices?: ReadonlyMap<number, TailCallIndex>;
   /** In terms of `insns`. */
   readonly subprograms: readonly SubprogramFacts[];
 }

@@ -17,7 +17,7 @@ export interface MapEnv {
   readonly routines: RoutineCaller;
   /** Id of the new map, u32, not 0. */
   readonly id: number;
-  /** Prog arrays: the backend's tailCallPrologueOffset is not 0, so the array gets a second half of cached targets. Default false. */
+  /** Prog arrays: the backend's programs have tail-call entries, so the array gets a second half of cached targets. Default false. */
   readonly cachedTargets?: boolean;
 }
 

@@ -27,6 +27,13 @@ export interface OwnerTraits {
   readonly backend: string;
   readonly attachType: string | undefined;
   readonly xdpFrags: boolean;
+  /**
+   * Compiled programs: where frames and the tail call count are kept. Tail calls compiled as before the series or as in it
+   * agree in that ("linked"), those of mode 'fast' differ ("common").
+   */
+  readonly tailCallFrames?: 'linked' | 'common';
+  /** Tail calls that one run may make; the program that a run starts in decides. Default 33. */
+  readonly maxTailCalls?: number;
 }
 
 export interface ProgArrayEntry {
@@ -104,6 +111,8 @@ export class ProgArray implements BpfMap {
     compare('its backend', traits.backend, owner.backend);
     compare('its attach type', traits.attachType, owner.attachType);
     compare('its support for XDP fragments', traits.xdpFrags, owner.xdpFrags);
+    compare('its tail-call mode', modeOf(traits), modeOf(owner));
+    compare('its maxTailCalls', traits.maxTailCalls ?? 33, owner.maxTailCalls ?? 33);
     if (differences.length > 0) {
       throw new MapError(
         'owner_mismatch',
@@ -256,6 +265,11 @@ export class ProgArray implements BpfMap {
     if (failure !== undefined) throw failure.error;
     return before;
   }
+}
+
+function modeOf({ tailCallFrames }: OwnerTraits): string | undefined {
+  if (tailCallFrames === undefined) return undefined;
+  return tailCallFrames === 'common' ? "'fast'" : "'baseline' or 'cached'";
 }
 
 function toIndex(key: Uint8Array): number {

@@ -1,5 +1,5 @@
 /** What runs lowered programs: the interpreter, or a compiler with executable memory behind it. */
-import type { Code, CompileOptions } from '../jit/shared/code.ts';
+import type { Code, CompileOptions, TailCallMode } from '../jit/shared/code.ts';
 import type { Lowered } from '../lowering/lowered.ts';
 import type { BpfMap, RoutineCaller } from '../maps/map.ts';
 import type { ContextBlock } from './contexts.ts';
@@ -25,8 +25,10 @@ export interface Installed {
 
 export interface Backend extends RoutineCaller {
   readonly name: BackendName;
-  /** Bytes from a program's entry to its tail-call entry; 0: no cached targets (tail-calls.md, 2.1). */
-  readonly tailCallPrologueOffset: number;
+  /** Its programs have a tail-call entry that call sites can jump to without looking at the program. */
+  readonly cachedTargets: boolean;
+  /** How it can compile tail calls; none where nothing is compiled. */
+  readonly tailCallModes: readonly TailCallMode[];
   /** Direct call sites can be patched. */
   readonly pokes: boolean;
   /** Other native threads can run programs. */

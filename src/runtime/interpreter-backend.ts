@@ -19,7 +19,8 @@ interface InterpretedProgram extends Installed {
 
 export class InterpreterBackend implements Backend {
   readonly name = 'interpreter';
-  readonly tailCallPrologueOffset = 0;
+  readonly cachedTargets = false;
+  readonly tailCallModes = [];
   readonly pokes = false;
   readonly threads = false;
   readonly codeUsage = 0;

@@ -47,8 +47,10 @@ export interface LoadOptions extends VerifyProgramOptions {
   readonly maps?: ReadonlyMap<string, BpfMap>;
   /** BTF of the kernel that CO-RE relocations are resolved against. */
   readonly targetBtf?: Uint8Array | Btf;
-  /** How tail calls are compiled; default "cached". */
+  /** How tail calls are compiled; default "cached". Without effect on interpreted programs. */
   readonly tailCallMode?: TailCallMode;
+  /** Most tail calls in a run that starts in these programs, 1 to 2^20; default 33. Another number needs mode "fast". */
+  readonly maxTailCalls?: number;
   /** Patch direct jumps where the verifier proved map and index; default true. */
   readonly pokes?: boolean;
 }
@@ -248,7 +250,7 @@ export class Runtime {
           cpus: this.#cpus,
           routines: this.#backends[0]!,
           id: this.#nextId++,
-          cachedTargets: backend.tailCallPrologueOffset !== 0,
+          cachedTargets: backend.cachedTargets,
         });
         this.#maps.set(map, { references: 0, objects: 0, inner: [] });
         if (map instanceof ProgArray)
@@ -278,19 +280,23 @@ export class Runtime {
       return map;
     });
     const spec = verified.program;
+    const tailCallMode = this.#tailCallMode(backend, options);
     const traits: OwnerTraits = {
       type: spec.type,
       backend: backend.name,
       attachType: spec.attachType,
       xdpFrags: spec.xdpFrags,
+      ...(tailCallMode === undefined ? {} : { tailCallFrames: tailCallMode === 'fast' ? 'common' : 'linked' }),
+      ...(options.maxTailCalls === undefined ? {} : { maxTailCalls: options.maxTailCalls }),
     };
     for (const map of used)
       if (map instanceof ProgArray && verified.facts.tailCalls.some(site => site.maps.includes(map.spec.name)))
         map.claim(traits);
     const id = this.#nextId++;
     const installed: Installed = backend.install(lowered, used, id, {
-      tailCallMode: options.tailCallMode ?? 'cached',
+      tailCallMode: tailCallMode ?? 'cached',
       pokes: options.pokes !== false,
+      ...(options.maxTailCalls === undefined ? {} : { maxTailCalls: options.maxTailCalls }),
     });
     const object = arena.allocate(ProgramObject.size, 64);
     arena.view.setBigUint64(object + ProgramObject.bpfFunc, installed.entry, true);
@@ -321,6 +327,28 @@ export class Runtime {
       }
     }
     return program;
+  }
+
+  /** @returns undefined where nothing is compiled */
+  #tailCallMode(backend: Backend, options: LoadOptions): TailCallMode | undefined {
+    const { tailCallMode, maxTailCalls = 33 } = options;
+    const modes = backend.tailCallModes;
+    if (tailCallMode !== undefined && modes.length > 0 && !modes.includes(tailCallMode)) {
+      throw new RuntimeError(
+        'unsupported_platform',
+        `tail-call mode ${tailCallMode} is not available here; this backend has ${modes.join(', ')}`,
+        { tailCallMode, modes },
+      );
+    }
+    const mode = modes.length === 0 ? undefined : (tailCallMode ?? 'cached');
+    if (maxTailCalls !== 33 && mode !== 'fast') {
+      throw new RuntimeError(
+        'bad_argument',
+        `maxTailCalls ${maxTailCalls} needs native code with tailCallMode "fast"; elsewhere a run has 33 tail calls`,
+        { maxTailCalls },
+      );
+    }
+    return mode;
   }
 
   /** Puts the maps that an object declares to be in a map of maps into it. */

@@ -7,6 +7,7 @@ interface TailCallRecord {
   readonly maps: Set<string>;
   min: number;
   max: number;
+  fits32: boolean;
 }
 
 interface HelperRecord {
@@ -56,15 +57,16 @@ export class FactsCollector {
     return before === undefined || before === offset;
   }
 
-  noteTailCall(insn: number, map: string, min: number, max: number): void {
+  noteTailCall(insn: number, map: string, min: number, max: number, fits32 = false): void {
     const record = this.tailCallRecords.get(insn);
     if (record === undefined) {
-      this.tailCallRecords.set(insn, { maps: new Set([map]), min, max });
+      this.tailCallRecords.set(insn, { maps: new Set([map]), min, max, fits32 });
       return;
     }
     record.maps.add(map);
     record.min = Math.min(record.min, min);
     record.max = Math.max(record.max, max);
+    record.fits32 &&= fits32;
   }
 
   noteHelperCall(insn: number, helper: number, map: string | undefined, constantKey: number | undefined): void {
@@ -87,6 +89,10 @@ export class FactsCollector {
         indexMin: record.min,
         indexMax: record.max,
       }));
+  }
+
+  get narrowTailCalls(): Set<number> {
+    return new Set([...this.tailCallRecords].flatMap(([insn, { fits32 }]) => (fits32 ? [insn] : [])));
   }
 
   get helperCalls(): HelperCallFact[] {

@@ -48,6 +48,8 @@ export interface Facts {
   /** By slot of a context access: byte offset in the uapi context structure. */
   readonly contextOffset: ReadonlyMap<number, number>;
   readonly tailCalls: readonly TailCallSite[];
+  /** Slots of the tail calls whose index register has a zero upper half on all paths. */
+  readonly narrowTailCalls?: ReadonlySet<number>;
   readonly helperCalls: readonly HelperCallFact[];
   readonly subprograms: readonly SubprogramFacts[];
   /** Deepest chain of frames, bytes. */

@@ -106,6 +106,7 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
     memoryKind: facts.memoryKind,
     contextOffset: facts.contextOffset,
     tailCalls: facts.tailCalls,
+    narrowTailCalls: facts.narrowTailCalls,
     helperCalls: facts.helperCalls,
     subprograms: cfg.subprograms.map((subprogram, index) => ({
       name: subprogram.name,

@@ -5,7 +5,7 @@ import { MapHeader, ProgArrayLayout, ProgramObject } from '../../src/memory/layo
 import type { Computer } from './computer.ts';
 
 interface Site {
-  readonly bypass: bigint;
+  readonly bypass: bigint | undefined;
   readonly target: bigint;
   readonly out: bigint;
 }
@@ -44,7 +44,11 @@ export class TestProgArray {
       const key = keys[site.poke]!;
       const at = (offset: number): bigint => entry + BigInt(offset);
       const list = this.sites.get(key) ?? [];
-      const patched = { bypass: at(site.bypass), target: at(site.target), out: at(site.out) };
+      const patched = {
+        bypass: site.bypass === undefined ? undefined : at(site.bypass),
+        target: at(site.target),
+        out: at(site.out),
+      };
       list.push(patched);
       this.sites.set(key, list);
       this.patch(patched, this.cachedTarget(key));
@@ -58,7 +62,9 @@ export class TestProgArray {
 
   private patch(site: Site, target: bigint): void {
     const { machine } = this.computer;
-    if (target === 0n) {
+    if (site.bypass === undefined) {
+      this.write(site.target, machine.jump(site.target, target === 0n ? site.out : target));
+    } else if (target === 0n) {
       this.write(site.bypass, machine.jump(site.bypass, site.out));
       this.write(site.target, machine.trap());
     } else {

@@ -1,7 +1,7 @@
 /** Small `Lowered` programs for the tests. */
 import { assemble } from '../../src/isa/assembler.ts';
 import type { Instruction } from '../../src/isa/instruction.ts';
-import type { Lowered, PokeDescriptor, UsedMap } from '../../src/lowering/lowered.ts';
+import type { Lowered, PokeDescriptor, TailCallIndex, UsedMap } from '../../src/lowering/lowered.ts';
 import type { SubprogramFacts } from '../../src/verifier/facts.ts';
 
 export interface ProgramOptions {
@@ -10,6 +10,8 @@ export interface ProgramOptions {
   readonly pokeTable?: readonly PokeDescriptor[];
   /** Stack of each function, default 512. */
   readonly stackDepth?: number;
+  /** What was proved of the index of each tail call, in order. */
+  readonly indices?: readonly TailCallIndex[];
   /** Start slots of functions used as callbacks. */
   readonly callbacks?: readonly number[];
 }
@@ -56,6 +58,11 @@ export function lowered(code: string | readonly Instruction[], options: ProgramO
     origin: Int32Array.from(insns, (_, slot) => slot),
     usedMaps: options.usedMaps ?? [],
     pokeTable: options.pokeTable ?? [],
+    tailCallIndices: new Map(
+      insns
+        .flatMap((insn, slot) => (insn.kind === 'tailCall' ? [slot] : []))
+        .flatMap((slot, i) => (options.indices?.[i] ? [[slot, options.indices[i]] as const] : [])),
+    ),
     subprograms,
   };
 }

@@ -39,6 +39,8 @@ export const PLATFORMS: Record<string, LoadOptions & { backend: 'native' | 'inte
   interpreter: { backend: 'interpreter' },
   'x86-64, cached targets': { backend: 'native', tailCallMode: 'cached' },
   'x86-64, cached targets, no pokes': { backend: 'native', tailCallMode: 'cached', pokes: false },
+  'x86-64, fast': { backend: 'native', tailCallMode: 'fast' },
+  'x86-64, fast, no pokes': { backend: 'native', tailCallMode: 'fast', pokes: false },
   'x86-64, before the series': { backend: 'native', tailCallMode: 'baseline' },
 };
 

@@ -4,7 +4,7 @@
  * call count, `registers.ts` for the register assignment. BTI and pointer authentication are left out.
  */
 import type { Lowered } from '../../lowering/lowered.ts';
-import type { Code, CompileOptions } from '../shared/code.ts';
+import type { Code, CompileOptions, TailCallMode } from '../shared/code.ts';
 import { compileFor, type Fixup, type Target } from '../shared/compile.ts';
 import { call, INSTRUCTION_BYTES, jump } from './branches.ts';
 import { emitAlu, emitByteSwap, emitMovSx, loadConstant, move } from './emit-alu.ts';
@@ -20,9 +20,12 @@ const CALL: Fixup = { form: 'branch26', bytesBack: INSTRUCTION_BYTES, bias: 0 };
 const ADDRESS_PARTS = [0, 16, 32] as const;
 const ADDRESS: Fixup = { form: 'moveWide48', bytesBack: ADDRESS_PARTS.length * INSTRUCTION_BYTES, bias: 0 };
 
+export const TAIL_CALL_MODES: readonly TailCallMode[] = ['baseline', 'cached'];
+
 function target(atomics: AtomicsDialect): Target<Frame> {
   return {
     tailCallPrologueOffset: TAIL_CALL_PROLOGUE_OFFSET,
+    tailCallModes: TAIL_CALL_MODES,
     maxStaticEntries: MAX_STATIC_ENTRIES,
     frame: frameOf,
     prologue: emitPrologue,

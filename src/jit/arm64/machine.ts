@@ -1,8 +1,7 @@
 /** All that the runtime needs of arm64, behind the interface every machine has. */
 import type { Machine } from '../shared/code.ts';
-import { compile } from './compile.ts';
+import { compile, TAIL_CALL_MODES } from './compile.ts';
 import type { AtomicsDialect } from './emit-atomic.ts';
-import { TAIL_CALL_PROLOGUE_OFFSET } from './frame.ts';
 import { jumpBytes, nopBytes, trapBytes } from './patch.ts';
 import { entryTrampoline, serviceThunk } from './trampoline.ts';
 
@@ -10,7 +9,7 @@ import { entryTrampoline, serviceThunk } from './trampoline.ts';
 export function arm64Machine(atomics: AtomicsDialect): Machine {
   return {
     arch: 'arm64',
-    tailCallPrologueOffset: TAIL_CALL_PROLOGUE_OFFSET,
+    tailCallModes: TAIL_CALL_MODES,
     compile: (lowered, options) => compile(lowered, options, atomics),
     entryTrampoline,
     serviceThunk,

@@ -1,8 +1,11 @@
 /** What a compiler returns: bytes from facts. Position-independent; nothing here knows executable memory. */
 import type { Lowered } from '../../lowering/lowered.ts';
 
-/** How a tail call site is compiled: as before the series, or with cached targets as in it. */
-export type TailCallMode = 'baseline' | 'cached';
+/**
+ * How tail calls are compiled: as before the series, with cached targets as in it, or so that a hop costs least. 'fast'
+ * programs and others keep their frames and their count in different places: no array may hold both.
+ */
+export type TailCallMode = 'baseline' | 'cached' | 'fast';
 
 export interface CompileOptions {
   /** A routine has no tail-call entry and no counter; see isa/routine.ts. */
@@ -10,6 +13,8 @@ export interface CompileOptions {
   readonly tailCallMode: TailCallMode;
   /** Patchable direct jumps for sites with a poke descriptor (default true). */
   readonly pokes?: boolean;
+  /** Most tail calls in one run that starts in this program, 1 to 2^20, default 33. Only 'fast' can do with another. */
+  readonly maxTailCalls?: number;
 }
 
 export type RelocationTarget =
@@ -41,13 +46,15 @@ export interface Relocation {
  * A direct call site. Two patchable instructions of the length of `Machine.jump`, each inside one aligned 8-byte word
  * so that one store changes it whole. While the slot is empty `bypass` holds a jump to `out` and `target` traps; while
  * it is populated `bypass` holds a nop and `target` a jump to the target's tail-call entry.
+ *
+ * In 'fast' mode there is no `bypass`: `target` jumps to `out` while the slot is empty.
  */
 export interface PokeSite {
   /** Index into `Lowered.pokeTable`. */
   readonly poke: number;
-  readonly bypass: number;
+  readonly bypass: number | undefined;
   readonly target: number;
-  /** Offset of the instruction after the tail call. */
+  /** Offset of what runs where the slot is empty. */
   readonly out: number;
 }
 
@@ -64,7 +71,10 @@ export interface CompiledTailCall {
 
 export interface Code {
   readonly bytes: Uint8Array;
-  /** Distance from byte 0 to where a tail call enters, past counter reset and frame link. Asserted by the compiler. */
+  /**
+   * Distance from byte 0 to where a tail call enters, past counter reset and frame link; the same for all programs of a
+   * machine and mode, which the compiler asserts.
+   */
   readonly tailCallPrologueOffset: number;
   readonly relocations: readonly Relocation[];
   readonly pokeSites: readonly PokeSite[];
@@ -81,8 +91,8 @@ interface Compiler {
 
 /** A compiler, and the code around compiled programs: what the runtime needs of one processor architecture. */
 export interface Machine extends Compiler {
-  /** The same for every program; `Code.tailCallPrologueOffset` is checked against it. */
-  readonly tailCallPrologueOffset: number;
+  /** What it can compile. */
+  readonly tailCallModes: readonly TailCallMode[];
   /** `void f(void)` that enters BPF code as RunContext.entryTarget and entryArguments say. */
   entryTrampoline(runContext: bigint): Uint8Array;
   /** What a callService reaches: runs the host function at `target` on the host stack. */

@@ -8,7 +8,7 @@
  * bytes (`PokeSite` relies on alignment within words).
  */
 import type { Alu, Atomic, ByteSwap, Instruction, Jump, Load, MovSx, Register, Store } from '../../isa/instruction.ts';
-import type { Lowered } from '../../lowering/lowered.ts';
+import type { Lowered, TailCallIndex } from '../../lowering/lowered.ts';
 import { unpackTailCall } from '../../lowering/tail-call-imm.ts';
 import type { SubprogramFacts } from '../../verifier/facts.ts';
 import type {
@@ -19,6 +19,7 @@ import type {
   Relocation,
   RelocationTarget,
   TailCallKind,
+  TailCallMode,
 } from './code.ts';
 import { CodeBuffer, type Label } from './code-buffer.ts';
 import { CompileError } from './errors.ts';
@@ -61,13 +62,17 @@ export interface Fixup {
 }
 /** The patchable instructions of a direct call site. */
 export interface PokeLabels {
-  readonly bypass: Label;
+  /** Left out: there is only `target`, which leads to `out` while the slot is empty. */
+  readonly bypass?: Label;
   readonly target: Label;
+  /** Default: behind the call. */
+  readonly out?: Label;
 }
 
 /** What a machine knows how to emit. Each method appends to the buffer and keeps every BPF register it is not asked to change. */
 export interface Target<Frame extends CountingFrame> {
   readonly tailCallPrologueOffset: number;
+  readonly tailCallModes: readonly TailCallMode[];
   /** Largest array whose cached targets a static site reaches; sites of larger ones are compiled as dynamic. */
   readonly maxStaticEntries: number;
   frame(shape: FunctionShape): Frame;
@@ -92,9 +97,20 @@ export interface Target<Frame extends CountingFrame> {
   callIndirect(buffer: CodeBuffer, register: Register): void;
   runContext(buffer: CodeBuffer, dst: Register): void;
   directTailCall(buffer: CodeBuffer, frame: Frame, out: Label): PokeLabels;
-  /** @param maxEntries of the one prog array that reaches the site */
-  staticTailCall(buffer: CodeBuffer, frame: Frame, out: Label, maxEntries: number): void;
+  /**
+   * @param maxEntries of the one prog array that reaches the site
+   * @param index what the verifier proved
+   */
+  staticTailCall(
+    buffer: CodeBuffer,
+    frame: Frame,
+    out: Label,
+    maxEntries: number,
+    index: TailCallIndex | undefined,
+  ): void;
   dynamicTailCall(buffer: CodeBuffer, frame: Frame, out: Label): void;
+  /** Where a function must be entered another way when it is called through its address: code that does so and returns. */
+  callback?(buffer: CodeBuffer, frame: Frame, entry: Label): void;
 }
 
 interface Subprogram<Frame> {
@@ -103,6 +119,8 @@ interface Subprogram<Frame> {
   readonly frame: Frame;
   /** Its first byte, in front of the prologue. */
   readonly entry: Label;
+  /** What its address leads to; `entry`, but for targets that enter callbacks another way. */
+  readonly address: Label;
 }
 interface PendingRelocation extends Omit<Relocation, 'offset' | 'addend'> {
   readonly at: Label;
@@ -129,6 +147,13 @@ export function compileFor<Frame extends CountingFrame>(
   lowered: Lowered,
   options: CompileOptions,
 ): Code {
+  if (!target.tailCallModes.includes(options.tailCallMode)) {
+    throw new CompileError(
+      'bad_input',
+      `${lowered.name}: tail calls can be compiled ${target.tailCallModes.map(mode => `'${mode}'`).join(' or ')} here, not '${options.tailCallMode}'`,
+      { tailCallMode: options.tailCallMode, modes: target.tailCallModes },
+    );
+  }
   return new Compilation(target, lowered, options).run();
 }
 
@@ -164,6 +189,11 @@ class Compilation<Frame extends CountingFrame> {
         this.emit(insns[slot]!, slot, subprogram);
       }
     }
+    for (const { entry, address, frame } of this.subprograms) {
+      if (address === entry) continue;
+      buffer.bind(address);
+      target.callback!(buffer, frame, entry);
+    }
     const end = buffer.here();
     const { bytes, offset } = buffer.finish();
     const tailCallPrologueOffset = this.options.kind === 'program' ? offset(this.tailCallEntry!) : 0;
@@ -185,7 +215,14 @@ class Compilation<Frame extends CountingFrame> {
       })),
       pokeSites: this.tailCalls.flatMap(({ patches, poke, end: out }): PokeSite[] =>
         patches && poke !== undefined
-          ? [{ poke, bypass: offset(patches.bypass), target: offset(patches.target), out: offset(out) }]
+          ? [
+              {
+                poke,
+                bypass: patches.bypass === undefined ? undefined : offset(patches.bypass),
+                target: offset(patches.target),
+                out: offset(patches.out ?? out),
+              },
+            ]
           : [],
       ),
       tailCalls: this.tailCalls.map(
@@ -223,19 +260,16 @@ class Compilation<Frame extends CountingFrame> {
         );
       }
       expected = fact.end;
-      return {
-        start: fact.start,
-        end: fact.end,
-        frame: this.target.frame(
-          shapeOf(
-            fact,
-            insns,
-            kind === 'routine' ? 'routine' : index === 0 ? 'main' : 'subprogram',
-            callbacks.has(fact.start),
-          ),
-        ),
-        entry: this.buffer.label(),
-      };
+      const shape = shapeOf(
+        fact,
+        insns,
+        kind === 'routine' ? 'routine' : index === 0 ? 'main' : 'subprogram',
+        callbacks.has(fact.start),
+      );
+      const entry = this.buffer.label();
+      const entersOtherwise = this.target.callback !== undefined && shape.addressTaken && shape.counts;
+      const address = entersOtherwise ? this.buffer.label() : entry;
+      return { start: fact.start, end: fact.end, frame: this.target.frame(shape), entry, address };
     });
     if (expected !== insns.length) {
       throw new CompileError(
@@ -332,7 +366,7 @@ class Compilation<Frame extends CountingFrame> {
         break;
       case 'function':
         target = { kind: 'self' };
-        addend = { label: this.subprogramAt(slot, reference.offset).entry };
+        addend = { label: this.subprogramAt(slot, reference.offset).address };
         break;
       default:
         throw new CompileError(
@@ -394,8 +428,8 @@ class Compilation<Frame extends CountingFrame> {
     let patches: PokeLabels | undefined;
     if (direct) {
       patches = target.directTailCall(buffer, frame, end);
-    } else if (kind === 'static' && options.tailCallMode === 'cached' && map!.maxEntries <= target.maxStaticEntries) {
-      target.staticTailCall(buffer, frame, end, map!.maxEntries);
+    } else if (kind === 'static' && options.tailCallMode !== 'baseline' && map!.maxEntries <= target.maxStaticEntries) {
+      target.staticTailCall(buffer, frame, end, map!.maxEntries, lowered.tailCallIndices?.get(slot));
     } else {
       target.dynamicTailCall(buffer, frame, end);
     }

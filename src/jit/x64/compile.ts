@@ -5,13 +5,26 @@
  */
 import type { Lowered } from '../../lowering/lowered.ts';
 import type { Code, CompileOptions } from '../shared/code.ts';
-import { compileFor, type Fixup, type FunctionShape, type Target } from '../shared/compile.ts';
+import { compileFor, type Fixup, type FunctionShape, MAX_TAIL_CALLS, type Target } from '../shared/compile.ts';
+import { CompileError } from '../shared/errors.ts';
 import { jump, near } from './branches.ts';
 import { emitAlu, emitByteSwap, emitMovSx, move, moveImmediate64 } from './emit-alu.ts';
 import { emitJump } from './emit-jump.ts';
 import { emitAtomic, emitLoad, emitStore } from './emit-memory.ts';
 import { emitDirectTailCall, emitDynamicTailCall, emitStaticTailCall, MAX_STATIC_ENTRIES } from './emit-tail-call.ts';
 import { encode } from './encodings.ts';
+import {
+  checkLimit,
+  emitCallbackEntry,
+  emitFastDirectTailCall,
+  emitFastDynamicTailCall,
+  emitFastExit,
+  emitFastPrologue,
+  emitFastStaticTailCall,
+  FAST_PROLOGUE_OFFSET,
+  type FastFrame,
+  fastFrame,
+} from './fast.ts';
 import { emitExit, emitLoadCounterPointer, emitPrologue, type Frame, TAIL_CALL_PROLOGUE_OFFSET } from './frame.ts';
 import { CALLEE_SAVED, machineRegister, RAX, RUN_CONTEXT, SCRATCH } from './registers.ts';
 
@@ -21,6 +34,18 @@ import { CALLEE_SAVED, machineRegister, RAX, RUN_CONTEXT, SCRATCH } from './regi
  * @throws LoweringError for a tail call whose immediate `packTailCall` cannot have made
  */
 export function compile(lowered: Lowered, options: CompileOptions): Code {
+  const limit = options.maxTailCalls ?? MAX_TAIL_CALLS;
+  checkLimit(limit);
+  if (options.tailCallMode === 'fast' && options.kind === 'program') {
+    return compileFor(fastTarget(limit), lowered, options);
+  }
+  if (limit !== MAX_TAIL_CALLS) {
+    throw new CompileError(
+      'bad_input',
+      `${lowered.name}: maxTailCalls is ${limit}, but in mode '${options.tailCallMode}' it is ${MAX_TAIL_CALLS}; use tailCallMode 'fast'`,
+      { maxTailCalls: limit, tailCallMode: options.tailCallMode },
+    );
+  }
   return compileFor(X64, lowered, options);
 }
 
@@ -30,6 +55,7 @@ const ADDRESS: Fixup = { form: 'absolute64', bytesBack: 8, bias: 0 };
 
 const X64: Target<Frame> = {
   tailCallPrologueOffset: TAIL_CALL_PROLOGUE_OFFSET,
+  tailCallModes: ['baseline', 'cached'],
   maxStaticEntries: MAX_STATIC_ENTRIES,
   frame: frameOf,
   prologue: emitPrologue,
@@ -71,6 +97,26 @@ const X64: Target<Frame> = {
   staticTailCall: emitStaticTailCall,
   dynamicTailCall: emitDynamicTailCall,
 };
+
+/** What differs in 'fast' mode: frames, calls of subprograms, which hand on no pointer to a count, and tail calls. */
+function fastTarget(limit: number): Target<FastFrame> {
+  return {
+    ...X64,
+    tailCallPrologueOffset: FAST_PROLOGUE_OFFSET,
+    tailCallModes: ['fast'],
+    frame: shape => fastFrame(shape, limit),
+    prologue: (buffer, frame, tailCallEntry) => emitFastPrologue(buffer, frame, limit, tailCallEntry),
+    exit: emitFastExit,
+    load: emitLoad,
+    store: emitStore,
+    atomic: emitAtomic,
+    callSubprogram: (buffer, _frame, callee) => near(buffer, 0xe8, callee),
+    directTailCall: emitFastDirectTailCall,
+    staticTailCall: emitFastStaticTailCall,
+    dynamicTailCall: emitFastDynamicTailCall,
+    callback: (buffer, _frame, entry) => emitCallbackEntry(buffer, limit, entry),
+  };
+}
 
 function frameOf({ kind, stackDepth, used, counts, addressTaken }: FunctionShape): Frame {
   const linked = kind !== 'routine' || used.has(10);

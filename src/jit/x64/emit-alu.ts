@@ -193,7 +193,8 @@ function divide(
   else if (src === dst) divisor = RAX;
   else divisor = src === RAX || src === RDX ? SCRATCH : src;
   const inScratch = divisor === SCRATCH ? src : dst === RDX ? RAX : RDX;
-  const pushed = [RAX, RDX].filter(register => register !== dst && register !== inScratch);
+  const accumulators: MachineRegister[] = [RAX, RDX];
+  const pushed = accumulators.filter(register => register !== dst && register !== inScratch);
   for (const register of pushed) encode(buffer, 'push r64', 32, register);
   if (inScratch !== undefined) move(buffer, 64, SCRATCH, inScratch);
   if (dst !== RAX) move(buffer, width, RAX, dst);

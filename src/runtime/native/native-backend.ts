@@ -7,7 +7,7 @@
 import koffi from 'koffi';
 import type { Services } from '../../helpers/services.ts';
 import type { Routine } from '../../isa/routine.ts';
-import type { Code, CompileOptions, Machine, Relocation } from '../../jit/shared/code.ts';
+import type { Code, CompileOptions, Machine, Relocation, TailCallMode } from '../../jit/shared/code.ts';
 import type { Lowered } from '../../lowering/lowered.ts';
 import { lowerRoutine } from '../../lowering/routine.ts';
 import type { BpfMap } from '../../maps/map.ts';
@@ -35,8 +35,10 @@ const LIBC_SERVICES: ReadonlySet<string> = new Set(['clock_gettime']);
 
 export class NativeBackend implements Backend {
   readonly name = 'native';
-  readonly tailCallPrologueOffset: number;
-  readonly pokes = true;
+  readonly cachedTargets = true;
+  readonly tailCallModes: readonly TailCallMode[];
+  /** Only where other threads can be made to drop instruction bytes they fetched before a patch. */
+  readonly pokes: boolean;
   readonly threads = true;
   readonly #arena: Arena;
   readonly #memory: CodeMemory;
@@ -60,9 +62,10 @@ export class NativeBackend implements Backend {
     this.#arena = arena;
     this.#memory = memory;
     this.#machine = machine;
+    this.pokes = memory.synchronise();
     this.#routines = new Map(routines.map(routine => [routine.name, routine]));
     this.#control = contexts.blocks[0]!;
-    this.tailCallPrologueOffset = machine.tailCallPrologueOffset;
+    this.tailCallModes = machine.tailCallModes;
     this.#entries = contexts.blocks.map(block => {
       const address = this.#place(machine.entryTrampoline(arena.address(block.offset)));
       return koffi.decode(address, ENTRY) as NativeCall;
@@ -87,13 +90,6 @@ export class NativeBackend implements Backend {
 
   install(lowered: Lowered, maps: readonly BpfMap[], _id: number, options: Omit<CompileOptions, 'kind'>): Installed {
     const code = this.#machine.compile(lowered, { ...options, kind: 'program' });
-    if (code.tailCallPrologueOffset !== this.tailCallPrologueOffset) {
-      throw new RuntimeError(
-        'missing_symbol',
-        `program ${lowered.name} was compiled with a tail-call entry at ${code.tailCallPrologueOffset}, the backend states ${this.tailCallPrologueOffset}`,
-        { program: lowered.name },
-      );
-    }
     const offset = this.#memory.allocate(code.bytes.length);
     try {
       this.#memory.write(offset, this.#relocate(code, offset, maps));
@@ -101,6 +97,8 @@ export class NativeBackend implements Backend {
       this.#memory.free(offset);
       throw error;
     }
+    // Whoever is led to this code must not have fetched what lay there before.
+    this.#memory.synchronise();
     const entry = this.#memory.address(offset);
     return {
       entry,
@@ -136,7 +134,7 @@ export class NativeBackend implements Backend {
     });
   }
 
-  /** The two instructions of each direct call site, see `PokeSite`. */
+  /** The one or two instructions of each direct call site, see `PokeSite`. */
   #patcher(code: Code, offset: number): Pick<Installed, 'patch' | 'clear'> {
     const address = (position: number) => this.#memory.address(offset + position);
     const write = (position: number, bytes: Uint8Array) => this.#memory.patch(offset + position, bytes);
@@ -145,8 +143,13 @@ export class NativeBackend implements Backend {
       patch: (poke, target) => {
         const site = sites.get(poke);
         if (!site) return;
+        const { bypass } = site;
+        if (bypass === undefined) {
+          write(site.target, this.#machine.jump(address(site.target), target ?? address(site.out)));
+          return;
+        }
         if (target === undefined) {
-          write(site.bypass, this.#machine.jump(address(site.bypass), address(site.out)));
+          write(bypass, this.#machine.jump(address(bypass), address(site.out)));
           site.open = false;
           return;
         }
@@ -154,12 +157,12 @@ export class NativeBackend implements Backend {
         if (site.open) return;
         // A run that passes the bypass must find the jump behind it, also where its thread fetched those bytes before.
         this.#memory.synchronise();
-        write(site.bypass, this.#machine.nop());
+        write(bypass, this.#machine.nop());
         site.open = true;
       },
       clear: poke => {
         const site = sites.get(poke);
-        if (site && !site.open) write(site.target, this.#machine.trap());
+        if (site && site.bypass !== undefined && !site.open) write(site.target, this.#machine.trap());
       },
     };
   }
