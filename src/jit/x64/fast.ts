@@ -1,0 +1,183 @@
+/**
+ * Tail calls that cost least: frames and call sites of 'fast' mode.
+ *
+ * Problem: what a hop costs once its target is cached is the count, which is loaded, compared and stored through a
+ * pointer, and the frame, which is taken down only to be built again by the target.
+ * Strategy: the count lives in r9 from the entry of a run to its end; trusted routines do not use that register, and
+ * service thunks keep it over host functions. All functions that a hop can leave or reach have one and the same frame:
+ *
+ *     [rbp + 8]        return address
+ *     [rbp]            caller's rbp; r10 = rbp
+ *     [rbp - 512]      BPF stack, its size whatever the program uses
+ *     [rbp - 544]      the caller's rbx, r13, r14, r15; rsp = rbp - 544 but for calls
+ *
+ * so a hop leaves rbp, rsp and the saved registers as they are: the target uses the frame that it finds, and its exit
+ * restores what the function that built the frame was entered with. That is a program at its first entry, or a subprogram
+ * that makes tail calls itself. Other subprograms have ordinary frames and are never hopped from or to.
+ *
+ * r9 holds the number of tail calls that are left, as a signed 64-bit number, below zero once a call has been refused: it
+ * counts down by one for each populated slot, `jl` refuses, and nobody can tell zero from less.
+ * Each first entry of a program sets it; so does the way in for callbacks, which gives the caller its own count back.
+ *
+ * Order of the checks: index in range, slot populated, limit. Which check refuses a call makes no difference to the
+ * program; the count changes only where the slot is populated.
+ *
+ * Programs compiled so can't hop to or be reached from programs with the frames of frame.ts.
+ */
+
+import type { TailCallIndex } from '../../lowering/lowered.ts';
+import { MapHeader, ProgArrayLayout } from '../../memory/layout.ts';
+import type { CodeBuffer, Label } from '../shared/code-buffer.ts';
+import { type FunctionShape, MAX_TAIL_CALLS, type PokeLabels } from '../shared/compile.ts';
+import { CompileError } from '../shared/errors.ts';
+import { PATCH_WORD_BYTES } from '../shared/patch-word.ts';
+import { Condition, fillWithNops, jumpIf, near, nop } from './branches.ts';
+import { fitsInt8 } from './emit-alu.ts';
+import { encode } from './encodings.ts';
+import { PATCH_BYTES } from './patch.ts';
+import { CALLEE_SAVED, machineRegister, RBP, RCX, RDX, RSI, RSP, TAIL_CALLS_LEFT } from './registers.ts';
+
+/** Bytes from a program's entry to its tail-call entry: 5-byte nop, frame, count, 3-byte nop. */
+export const FAST_PROLOGUE_OFFSET = 32;
+/** BPF stack of every frame that a hop leaves or reaches. */
+const HOP_STACK_BYTES = 512;
+/** Largest `maxTailCalls`. */
+const LARGEST_LIMIT = 1 << 20;
+const POINTER_BYTES = 8;
+
+export interface FastFrame {
+  readonly kind: FunctionShape['kind'];
+  readonly counts: boolean;
+  /** The frame that all hops share. */
+  readonly hops: boolean;
+  /** BPF stack, bytes. */
+  readonly depth: number;
+  /** Machine registers to keep, in push order. */
+  readonly saved: readonly ReturnType<typeof machineRegister>[];
+}
+
+/** @throws CompileError bad_input */
+export function checkLimit(limit: number): void {
+  if (Number.isInteger(limit) && limit >= 1 && limit <= LARGEST_LIMIT) return;
+  throw new CompileError('bad_input', `maxTailCalls must be an integer from 1 to ${LARGEST_LIMIT}, got ${limit}`, {
+    maxTailCalls: limit,
+  });
+}
+
+/**
+ * @param limit tail calls in one run
+ * @throws CompileError bad_input for a function that can't have the common frame
+ */
+export function fastFrame({ kind, stackDepth, used, counts, insns }: FunctionShape, limit: number): FastFrame {
+  const hops = kind === 'main' || insns.some(insn => insn.kind === 'tailCall');
+  if (!hops) {
+    const saved = CALLEE_SAVED.filter(register => used.has(register)).map(machineRegister);
+    return { kind, counts, hops, depth: stackDepth, saved };
+  }
+  if (stackDepth > HOP_STACK_BYTES) {
+    throw new CompileError(
+      'bad_input',
+      `a function states a stack of ${stackDepth} bytes; with tail calls it may have ${HOP_STACK_BYTES}`,
+      { stackDepth },
+    );
+  }
+  if (kind === 'subprogram' && limit > MAX_TAIL_CALLS) {
+    throw new CompileError(
+      'bad_input',
+      `a subprogram makes tail calls, each of which can deepen the stack; maxTailCalls can be ${MAX_TAIL_CALLS} at most, not ${limit}`,
+      { maxTailCalls: limit },
+    );
+  }
+  return { kind, counts, hops, depth: HOP_STACK_BYTES, saved: CALLEE_SAVED.map(machineRegister) };
+}
+
+export function emitFastPrologue(buffer: CodeBuffer, frame: FastFrame, limit: number, tailCallEntry: () => void): void {
+  // Room for a tracer's call, as in frame.ts.
+  nop(buffer, 5);
+  encode(buffer, 'push r64', 32, RBP);
+  encode(buffer, 'mov rm, r', 64, RBP, RSP);
+  if (frame.depth > 0) {
+    encode(buffer, fitsInt8(frame.depth) ? 'sub rm, imm8' : 'sub rm, imm32', 64, RSP, 0, frame.depth);
+  }
+  for (const register of frame.saved) encode(buffer, 'push r64', 32, register);
+  if (frame.kind === 'main') {
+    emitSetCount(buffer, limit);
+    nop(buffer, 3);
+  }
+  tailCallEntry();
+}
+
+export function emitFastExit(buffer: CodeBuffer, frame: FastFrame): void {
+  for (const register of [...frame.saved].reverse()) encode(buffer, 'pop r64', 32, register);
+  encode(buffer, 'leave', 32);
+  encode(buffer, 'ret', 32);
+}
+
+/** How a callback that can reach a tail call is entered through its address. */
+export function emitCallbackEntry(buffer: CodeBuffer, limit: number, entry: Label): void {
+  encode(buffer, 'push r64', 32, TAIL_CALLS_LEFT);
+  emitSetCount(buffer, limit);
+  near(buffer, 0xe8, entry);
+  encode(buffer, 'pop r64', 32, TAIL_CALLS_LEFT);
+  encode(buffer, 'ret', 32);
+}
+
+function emitSetCount(buffer: CodeBuffer, limit: number): void {
+  encode(buffer, 'mov r32, imm32', 32, TAIL_CALLS_LEFT, 0, limit);
+}
+
+/** Counts a hop that is about to happen, or leaves for `out` at the limit. */
+function emitCount(buffer: CodeBuffer, out: Label): void {
+  encode(buffer, 'sub rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+  jumpIf(buffer, Condition.less, out);
+}
+
+/** Emitted as for an empty slot: `target` leads to where the call that did not happen is taken off the count again. */
+export function emitFastDirectTailCall(buffer: CodeBuffer, _frame: FastFrame, out: Label): PokeLabels {
+  emitCount(buffer, out);
+  const empty = buffer.label();
+  buffer.keepWithinWord(PATCH_BYTES, PATCH_WORD_BYTES, fillWithNops);
+  const target = buffer.here();
+  near(buffer, 0xe9, empty);
+  buffer.bind(empty);
+  encode(buffer, 'add rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+  return { target, out: empty };
+}
+
+/** @param maxEntries of the one prog array that reaches the site, which rsi therefore points to */
+export function emitFastStaticTailCall(
+  buffer: CodeBuffer,
+  _frame: FastFrame,
+  out: Label,
+  maxEntries: number,
+  index: TailCallIndex | undefined,
+): void {
+  if (index?.narrow !== true) encode(buffer, 'mov rm, r', 32, RDX, RDX);
+  if (index === undefined || index.max >= maxEntries) {
+    encode(buffer, fitsInt8(maxEntries) ? 'cmp rm, imm8' : 'cmp rm, imm32', 32, RDX, 0, maxEntries);
+    jumpIf(buffer, Condition.aboveOrEqual, out);
+  }
+  const displacement = ProgArrayLayout.ptrs + maxEntries * POINTER_BYTES;
+  encode(buffer, 'mov r, rm', 64, { base: RSI, index: RDX, scale: POINTER_BYTES, displacement }, RCX);
+  emitHop(buffer, out);
+}
+
+/** Which array it is shows at run time only; where its cached targets start follows from its size, which is read. */
+export function emitFastDynamicTailCall(buffer: CodeBuffer, _frame: FastFrame, out: Label): void {
+  encode(buffer, 'mov rm, r', 32, RDX, RDX);
+  encode(buffer, 'mov r, rm', 32, { base: RSI, displacement: MapHeader.maxEntries }, RCX);
+  encode(buffer, 'cmp rm, r', 32, RDX, RCX);
+  jumpIf(buffer, Condition.aboveOrEqual, out);
+  encode(buffer, 'add rm, r', 64, RCX, RDX);
+  const displacement = ProgArrayLayout.ptrs;
+  encode(buffer, 'mov r, rm', 64, { base: RSI, index: RCX, scale: POINTER_BYTES, displacement }, RCX);
+  emitHop(buffer, out);
+}
+
+/** To the tail-call entry in rcx, 0 for an empty slot. */
+function emitHop(buffer: CodeBuffer, out: Label): void {
+  encode(buffer, 'test rm, r', 64, RCX, RCX);
+  jumpIf(buffer, Condition.equal, out);
+  emitCount(buffer, out);
+  encode(buffer, 'jmp rm64', 32, RCX);
+}
