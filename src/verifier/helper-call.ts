@@ -202,7 +202,9 @@ function noteTailCall(a: Analysis, call: Call): void {
     a.fail('unsupported', 'tail call through a prog array found by lookup is not supported', 'EOPNOTSUPP');
   const index = a.state.registers[3]!;
   const known = index.kind === 'scalar';
-  a.facts.noteTailCall(a.insn, map.name, known ? index.value.u32min : 0, known ? index.value.u32max : 0xffffffff);
+  const fits32 = known && index.value.umax <= 0xffffffffn;
+  const [min, max] = known ? [index.value.u32min, index.value.u32max] : [0, 0xffffffff];
+  a.facts.noteTailCall(a.insn, map.name, min, max, fits32);
   needRegister(a, 3);
   if (a.state.frames.length > 1) returnFromTarget(a);
 }
