@@ -153,7 +153,7 @@ describe('constants', () => {
       fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }),
       fc
         .array(fc.constantFrom(0n, 0xffffn, 0x1234n), { minLength: 4, maxLength: 4 })
-        .map(parts => parts.reduce((value, part) => (value << 16n) | part, 0n)),
+        .map(parts => parts.reduce<bigint>((value, part) => (value << 16n) | part, 0n)),
     );
     fc.assert(
       fc.property(word, fc.constantFrom(32 as const, 64 as const), (value, width) => {
