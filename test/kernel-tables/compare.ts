@@ -62,20 +62,21 @@ export type Outcome =
   /** `feature`: refused because Switchyard lacks it, not because of what the program does. */
   | { readonly accepted: false; readonly why: string; readonly feature: string | undefined };
 
-/** Why a test is not for us: the program type, or a feature by name. */
-export interface NotApplicable {
-  readonly notApplicable: string;
+/** A feature that a test needs and Switchyard lacks, by name. */
+interface Missing {
+  readonly missing: string;
 }
 
-export function prepare(test: TableTest): Subject | NotApplicable {
+/** What is needed to load a test; or why it is not for us. */
+export function prepare(test: TableTest): Subject | { readonly otherType: string } | Missing {
   const type = OUR_TYPES.get(test.type);
-  if (type === undefined) return { notApplicable: `program type ${KERNEL_TYPES[test.type] ?? test.type}` };
-  if (test.kfuncs.length > 0) return { notApplicable: 'kfunc' };
-  if ((test.flags & STRICT_ALIGNMENT) !== 0) return { notApplicable: 'BPF_F_STRICT_ALIGNMENT' };
+  if (type === undefined) return { otherType: KERNEL_TYPES[test.type] ?? String(test.type) };
+  if (test.kfuncs.length > 0) return { missing: 'kfunc' };
+  if ((test.flags & STRICT_ALIGNMENT) !== 0) return { missing: 'BPF_F_STRICT_ALIGNMENT' };
   const maps = new Map<number, MapSpec>();
   for (const [kind, slots] of Object.entries(test.fixups)) {
     const spec = fixupMap(kind);
-    if (spec === undefined) return { notApplicable: kind };
+    if (spec === undefined) return { missing: kind };
     for (const slot of slots) maps.set(slot, spec);
   }
   const bytes = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(hex, 'hex'));
@@ -83,7 +84,7 @@ export function prepare(test: TableTest): Subject | NotApplicable {
   let runs = test.runs.map(({ retval, data }) => ({ retval, data: bytes(data) }));
   if (test.filler !== null) {
     const filled = fill(test.filler, test.runs[0]!.retval);
-    if (filled === undefined) return { notApplicable: test.filler };
+    if (filled === undefined) return { missing: test.filler };
     code = encode(filled.insns);
     runs = runs.map(({ data }) => ({ retval: filled.retval, data }));
   }
@@ -145,13 +146,13 @@ function missingFeature(error: VerifierError): string | undefined {
 }
 
 /** Runs on one backend. @returns what differed from the table, one entry per run, or the feature the runtime lacks. */
-export function run(subject: Subject, runtime: Runtime, backend: 'native' | 'interpreter'): string[] | NotApplicable {
+export function run(subject: Subject, runtime: Runtime, backend: 'native' | 'interpreter'): string[] | Missing {
   let object: ReturnType<Runtime['load']>;
   try {
     object = runtime.load(collection(subject), { backend });
   } catch (error) {
     if (error instanceof MapError && error.code === 'unsupported_map_type') {
-      return { notApplicable: `map type ${String(error.details.type)}` };
+      return { missing: `map type ${String(error.details.type)}` };
     }
     if (error instanceof SwitchyardError) return [`${backend}: ${error.name} ${error.message}`];
     throw error;
