@@ -7,19 +7,27 @@
  * something; every thread that runs programs copies the current epoch into its RunContext between two packets (with
  * a full fence) and 0 when it stops. What was unlinked in epoch E is unreachable once every thread shows 0 or more
  * than E.
- * Invariants: only the control thread raises the epoch and retires things; unlinking (an atomic exchange of the slot)
- * comes before `retire`; a thread writes its epoch before its first read of any slot.
+ * Invariants: only the control thread raises the epoch and retires things; unlinking (an atomic exchange of the slot,
+ * or a patch of the code) comes before `retire`; a thread writes its epoch before its first read of any slot.
+ *
+ * Patched code needs one step more. A processor fetches instructions long before it executes them: a thread may fetch
+ * the old jump, then read and announce the new epoch, and only then execute what it fetched. So all threads are made to
+ * drop what they fetched (`synchronise`) *before* the epoch is raised: whoever announces the new epoch fetches new code.
+ * That costs microseconds, so what is retired in one turn of the control thread shares it.
  */
 import type { Arena } from '../memory/arena.ts';
 import { RunContext, RuntimeState } from '../memory/layout.ts';
 
 interface Retired {
-  readonly epoch: bigint;
+  /** Undefined until the epoch is raised for it. */
+  epoch: bigint | undefined;
   readonly release: () => void;
 }
 
 /** How often a pending grace period is looked at when nothing else happens, ms. */
 const POLL_MS = 2;
+/** Things retired while threads run that wait for the end of the turn before they are looked at. */
+const PATIENCE = 64;
 
 export class GracePeriods {
   readonly #epochs: BigUint64Array;
@@ -30,9 +38,7 @@ export class GracePeriods {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #settled: { promise: Promise<void>; resolve: () => void } | undefined;
 
-  /**
-   * @param synchronise makes other threads drop instruction bytes they fetched earlier; called before code is freed.
-   */
+  /** @param synchronise makes all threads drop instruction bytes that they fetched earlier */
   constructor(arena: Arena, stateOffset: number, contextOffsets: readonly number[], synchronise: () => void) {
     this.#epochs = arena.u64;
     this.#epochIndex = (stateOffset + RuntimeState.epoch) / 8;
@@ -47,34 +53,32 @@ export class GracePeriods {
 
   /** Calls `release` once no run that began before now is still going on; at once where nothing runs. */
   retire(release: () => void): void {
-    const epoch = Atomics.add(this.#epochs, this.#epochIndex, 1n);
-    this.#waiting.push({ epoch, release });
-    this.poll();
+    this.#waiting.push({ epoch: undefined, release });
+    if (this.#waiting.length % PATIENCE === 0 || !this.#anyRunning()) this.poll();
+    else this.#pollSoon();
   }
 
   /** Releases what can be released. @returns true when nothing waits any more. */
   poll(): boolean {
+    if (this.#waiting.some(({ epoch }) => epoch === undefined)) {
+      this.#synchronise();
+      const epoch = Atomics.add(this.#epochs, this.#epochIndex, 1n);
+      for (const retired of this.#waiting) retired.epoch ??= epoch;
+    }
+    const oldest = this.#oldestRunning();
+    let ready = 0;
+    while (ready < this.#waiting.length && this.#waiting[ready]!.epoch! < oldest) ready++;
+    for (const { release } of this.#waiting.splice(0, ready)) release();
+    // A release may retire more.
     if (this.#waiting.length > 0) {
-      const oldest = this.#oldestRunning();
-      let ready = 0;
-      while (ready < this.#waiting.length && this.#waiting[ready]!.epoch < oldest) ready++;
-      if (ready > 0) {
-        this.#synchronise();
-        for (const { release } of this.#waiting.splice(0, ready)) release();
-      }
+      this.#pollSoon();
+      return false;
     }
-    if (this.#waiting.length === 0) {
-      clearTimeout(this.#timer);
-      this.#timer = undefined;
-      this.#settled?.resolve();
-      this.#settled = undefined;
-      return true;
-    }
-    this.#timer ??= setTimeout(() => {
-      this.#timer = undefined;
-      this.poll();
-    }, POLL_MS);
-    return false;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#settled?.resolve();
+    this.#settled = undefined;
+    return true;
   }
 
   /** Resolves when all that is retired now has been released. */
@@ -88,6 +92,17 @@ export class GracePeriods {
       this.#settled = { promise, resolve };
     }
     return this.#settled.promise;
+  }
+
+  #pollSoon(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.poll();
+    }, POLL_MS);
+  }
+
+  #anyRunning(): boolean {
+    return this.#contextIndexes.some(index => Atomics.load(this.#epochs, index) !== 0n);
   }
 
   /** The lowest epoch that a running thread still shows; larger than every epoch where none runs. */

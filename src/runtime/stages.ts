@@ -14,6 +14,8 @@ export interface VerifyProgramOptions {
   readonly logLevel?: 0 | 1 | 2;
   /** Raw programs: size of the memory they run on, bytes; default: anything, to be compared with r2 by the program. */
   readonly memorySize?: { readonly min: number; readonly max: number };
+  /** Refuse access that is not aligned to its size whatever the memory, as BPF_F_STRICT_ALIGNMENT asks the kernel to. */
+  readonly strictAlignment?: boolean;
 }
 
 /**
@@ -26,12 +28,13 @@ export function verifyProgram(
   maps: ReadonlyMap<string, MapSpec>,
   options: VerifyProgramOptions = {},
 ): Verified {
-  const { logLevel, memorySize } = options;
+  const { logLevel, memorySize, strictAlignment } = options;
   return verify(spec, {
     maps,
     helpers: HELPERS,
     ...(logLevel === undefined ? {} : { logLevel }),
     ...(memorySize === undefined ? {} : { memorySize }),
+    ...(strictAlignment === undefined ? {} : { strictAlignment }),
   });
 }
 

@@ -84,9 +84,12 @@ export class CodeMemory {
     Atomics.store(this.#words, word, BigInt.asIntN(64, value));
   }
 
-  /** After patches: no thread goes on with the old bytes. */
-  synchronise(): void {
-    syncCores();
+  /**
+   * After patches: no thread goes on with bytes it fetched before.
+   * @returns false where the kernel does not offer it
+   */
+  synchronise(): boolean {
+    return syncCores();
   }
 
   /** Nothing may run in it any more. */
