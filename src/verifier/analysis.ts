@@ -31,6 +31,8 @@ export interface VerifyOptions {
    * The kernel allows them to privileged programs (since 6.3).
    */
   readonly uninitializedStack?: 'refuse' | 'allow';
+  /** Refuse access that is not aligned to its size whatever the memory, as the kernel does with BPF_F_STRICT_ALIGNMENT. */
+  readonly strictAlignment?: boolean;
 }
 
 /** A path to walk later. */

@@ -10,7 +10,14 @@ import { contextAccess } from './context.ts';
 import type { VerifierErrorCode } from './errors.ts';
 import type { MemoryKind } from './facts.ts';
 import { formatTnum } from './format.ts';
-import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
+import {
+  isPacketPointer,
+  kindName,
+  type RegisterState,
+  register,
+  scalarRegister,
+  UNKNOWN_SCALAR,
+} from './registers.ts';
 import { constant, constantValue, isConstant, signExtend, truncate } from './scalar.ts';
 import { readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
 
@@ -45,24 +52,33 @@ interface AccessResult {
   readonly source: RegisterState | undefined;
 }
 
+/** Bytes by which packets are taken to start off alignment where it matters: the kernel's NET_IP_ALIGN. */
+const PACKET_START = 2;
+const MEMORY_NAMES: Readonly<Partial<Record<RegisterState['kind'], string>>> = {
+  stack: 'stack ',
+  mapValue: 'value ',
+  context: 'context ',
+};
+
 /**
  * The kernel's `check_ptr_alignment` on a machine that allows unaligned access: only the stack, atomics and some memory
- * that helpers write are strict.
+ * that helpers write are strict, unless all shall be.
  */
 export function checkAlignment(
   a: Analysis,
   pointer: RegisterState,
   access: Pick<Access, 'offset' | 'size' | 'strict'>,
 ): void {
-  if (access.size === 1 || (pointer.kind !== 'stack' && access.strict !== true)) return;
-  const low = pointer.value.tnum.value + BigInt(pointer.offset + access.offset);
+  const strict = access.strict === true || a.options.strictAlignment === true || pointer.kind === 'stack';
+  if (access.size === 1 || !strict) return;
+  const packet = isPacketPointer(pointer);
+  const start = packet ? PACKET_START : 0;
+  const low = pointer.value.tnum.value + BigInt(start + pointer.offset + access.offset);
   const unaligned = ((BigInt.asUintN(64, low) | pointer.value.tnum.mask) & BigInt(access.size - 1)) !== 0n;
   if (!unaligned) return;
-  const what = pointer.kind === 'stack' ? 'stack' : pointer.kind === 'packet' ? 'packet' : 'value';
-  a.fail(
-    'misaligned_access',
-    `misaligned ${what} access off ${formatTnum(pointer.value.tnum)}+${pointer.offset}+${access.offset} size ${access.size}`,
-  );
+  const what = packet ? 'packet ' : (MEMORY_NAMES[pointer.kind] ?? '');
+  const sum = `${packet ? `${start}+` : ''}${formatTnum(pointer.value.tnum)}+${pointer.offset}+${access.offset}`;
+  a.fail('misaligned_access', `misaligned ${what}access off ${sum} size ${access.size}`);
 }
 
 function note(a: Analysis, access: Access, kind: MemoryKind): void {
