@@ -20,10 +20,8 @@ int assembly(struct xdp_md *ctx)
 odd:
 	for (i = 0; i < 1000000; i++) {
 		asm volatile goto("may_goto %l[out]" : : : : out);
-		__u32 slot = i;
 		if (i >= (value & 63)) break;
-		asm volatile("" : "+r"(slot));
-		sums[slot & 63] += value >> (i & 31);
+		sums[i & 63] += value >> (i & 31);
 		total += sums[(i * 7) & 63];
 	}
 out:
