@@ -19,7 +19,7 @@ const LOG_BYTES = 1 << 20;
 const SK_BUFF_BYTES = 192;
 const ETHERNET_BYTES = 14;
 
-export interface KernelRun {
+interface KernelRun {
   readonly returnValue: number;
   /** Metadata, then the packet. */
   readonly bytes: Uint8Array;
@@ -27,13 +27,13 @@ export interface KernelRun {
   readonly mark: number | undefined;
 }
 
-export interface KernelObject {
+interface KernelObject {
   run(program: string, packet: Uint8Array): KernelRun;
   contents(): MapContents;
   close(): void;
 }
 
-export interface Kernel {
+interface Kernel {
   /** The object, or the log of its refusal. */
   load(
     file: string,

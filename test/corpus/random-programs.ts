@@ -8,7 +8,7 @@
 
 export const PACKET_BYTES = 64;
 export const VALUE_BYTES = 64;
-export const STACK_BYTES = 64;
+const STACK_BYTES = 64;
 
 type Size = 1 | 2 | 4 | 8;
 const TYPES: Readonly<Record<Size, string>> = { 1: 'u8', 2: 'u16', 4: 'u32', 8: 'u64' };
