@@ -139,6 +139,17 @@ export class Btf {
     this.#offsets = offsets;
   }
 
+  /** Copies of the type and the string section, as they are on the wire. */
+  sections(): { readonly types: Uint8Array; readonly strings: Uint8Array } {
+    const { buffer, byteOffset, byteLength } = this.#types;
+    return { types: new Uint8Array(buffer, byteOffset, byteLength).slice(), strings: this.#strings.slice() };
+  }
+
+  /** Byte offset of a type in the type section. @throws ObjectError `bad_btf` where there is no such type. */
+  typeOffset(id: number): number {
+    return this.#at(id);
+  }
+
   /** Number of types, `void` included: valid ids are 0 to size - 1. */
   get size(): number {
     return this.#offsets.length;

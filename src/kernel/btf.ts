@@ -1,0 +1,156 @@
+/**
+ * An object's types for the kernel: BTF as the compiler left it does not load as it stands, and line information
+ * points into its strings.
+ *
+ * What changes, as libbpf does it: hidden functions that were linked as static ones are static in BTF too (so that they
+ * are verified inline), and the strings of line information are put behind those that are there. The kernel's check
+ * is strict and types are seldom needed; who loads an object goes on without them where the kernel refuses.
+ */
+import type { Btf } from '../object/btf.ts';
+import type { ProgramSpec } from '../object/spec.ts';
+import { Attr, Command, closeFd, fixed, fixedCopy, refusal } from './bpf.ts';
+import { KernelError } from './errors.ts';
+
+const HEADER_BYTES = 24;
+const MAGIC = 0xeb9f;
+const LOG_BYTES = 1 << 16;
+/** Kind and vlen in a type's second word: of a FUNC, vlen is the linkage, and 0 is static. */
+const VLEN = 0xffff;
+
+/** Types in the kernel. Owns one file descriptor. */
+export class KernelBtf {
+  readonly fd: number;
+  readonly #strings: ReadonlyMap<string, number>;
+
+  /**
+   * @param bytes a `.BTF` section
+   * @param strings where strings begin that it holds for line information
+   * @throws KernelError `btf_refused` with the kernel's log, `not_permitted` and the like
+   */
+  constructor(bytes: Uint8Array, strings: ReadonlyMap<string, number> = new Map()) {
+    this.#strings = strings;
+    const data = fixedCopy(bytes);
+    const load = (log?: Uint8Array) =>
+      new Attr()
+        .pointer(0, data)
+        .pointer(8, log)
+        .u32(16, data.length)
+        .u32(20, log?.length ?? 0)
+        .u32(24, log === undefined ? 0 : 1)
+        .call(Command.btfLoad);
+    const outcome = load();
+    if (outcome.value < 0) {
+      const log = fixed(LOG_BYTES);
+      if (outcome.errno !== 'EPERM') load(log);
+      const text = new TextDecoder().decode(log.subarray(0, log.indexOf(0)));
+      const last = text.trimEnd().split('\n').at(-1) ?? '';
+      const error = refusal('btf_refused', `the types${last === '' ? '' : `: ${last}`}`, outcome, { log: text });
+      throw error;
+    }
+    this.fd = outcome.value;
+  }
+
+  /** Where a string of line information is. */
+  string(text: string): number {
+    return this.#strings.get(text) ?? 0;
+  }
+
+  dispose(): void {
+    closeFd(this.fd);
+  }
+}
+
+/**
+ * Loads the types of an object, with the strings of its programs' lines.
+ * @throws KernelError as the constructor of KernelBtf
+ */
+export function loadBtf(btf: Btf, programs: Iterable<ProgramSpec>): KernelBtf {
+  const { types, strings: given } = btf.sections();
+  const encoder = new TextEncoder();
+  const offsets = new Map<string, number>();
+  const added: Uint8Array[] = [];
+  let end = given.length;
+  const view = new DataView(types.buffer, types.byteOffset, types.byteLength);
+  for (const { lines, subprograms } of programs) {
+    for (const { file, text } of lines) {
+      for (const string of [file, text]) {
+        if (string === '' || offsets.has(string)) continue;
+        const bytes = encoder.encode(`${string}\0`);
+        offsets.set(string, end);
+        added.push(bytes);
+        end += bytes.length;
+      }
+    }
+    for (const { start, linkage, btfId } of subprograms) {
+      if (start === 0 || linkage !== 'static' || btfId === undefined) continue;
+      const info = btf.typeOffset(btfId) + 4;
+      view.setUint32(info, (view.getUint32(info, true) & ~VLEN) >>> 0, true);
+    }
+  }
+  const image = new Uint8Array(HEADER_BYTES + types.length + end);
+  const header = new DataView(image.buffer);
+  header.setUint16(0, MAGIC, true);
+  image[2] = 1;
+  for (const [i, word] of [HEADER_BYTES, 0, types.length, types.length, end].entries()) {
+    header.setUint32(4 + 4 * i, word, true);
+  }
+  image.set(types, HEADER_BYTES);
+  let at = HEADER_BYTES + types.length;
+  for (const bytes of [given, ...added]) {
+    image.set(bytes, at);
+    at += bytes.length;
+  }
+  return new KernelBtf(image, offsets);
+}
+
+/** What BPF_PROG_LOAD takes beside the code: which type each function has, which line each instruction. */
+export interface DebugInfo {
+  readonly btf: KernelBtf;
+  /** struct bpf_func_info[] and bpf_line_info[]; the latter possibly empty. */
+  readonly functions: Uint8Array;
+  readonly lines: Uint8Array;
+}
+
+export const FUNCTION_INFO_BYTES = 8;
+export const LINE_INFO_BYTES = 16;
+
+/** @returns undefined where not every function's type is known, which the kernel insists on */
+export function debugInfo(btf: KernelBtf, spec: ProgramSpec): DebugInfo | undefined {
+  const { subprograms, insns } = spec;
+  const words: number[] = [];
+  for (const { start, btfId } of subprograms) {
+    if (btfId === undefined) return undefined;
+    words.push(start, btfId);
+  }
+  if (words.length === 0) return undefined;
+  // One line an instruction, in order, none at the second half of a 64-bit load.
+  const byInsn = new Map(spec.lines.map(line => [line.insn, line]));
+  const lines = [...byInsn.values()]
+    .filter(({ insn }) => insn < insns.length && insns[insn]?.kind !== 'wide')
+    .sort((a, b) => a.insn - b.insn);
+  const complete = subprograms.every(({ start }) => byInsn.has(start));
+  const lineWords = complete
+    ? lines.flatMap(({ insn, file, line, column, text }) => [
+        insn,
+        btf.string(file),
+        btf.string(text),
+        ((line << 10) | (column & 0x3ff)) >>> 0,
+      ])
+    : [];
+  return { btf, functions: bytesOf(words), lines: bytesOf(lineWords) };
+}
+
+function bytesOf(words: readonly number[]): Uint8Array {
+  return new Uint8Array(Uint32Array.from(words).buffer);
+}
+
+/** Types are an extra: without them programs load, but for those that need them, which the verifier names. */
+export function tryLoadBtf(btf: Btf | undefined, programs: Iterable<ProgramSpec>): KernelBtf | undefined {
+  if (btf === undefined) return undefined;
+  try {
+    return loadBtf(btf, programs);
+  } catch (error) {
+    if (error instanceof KernelError && error.code === 'btf_refused') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,228 @@
+/**
+ * A whole object into the kernel: what libbpf does for C programs, short of attaching anything.
+ *
+ * Types first (an extra: the kernel may refuse them), then maps, then programs with the maps' descriptors in place of
+ * their names, then what needs both: initial slots and inner maps. All or nothing; nothing is pinned, so everything is
+ * gone with the object, or with the process.
+ */
+import { encode } from '../isa/codec.ts';
+import { IsaError } from '../isa/errors.ts';
+import type { Instruction } from '../isa/instruction.ts';
+import { parseObject } from '../object/parse.ts';
+import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
+import { debugInfo, type KernelBtf, tryLoadBtf } from './btf.ts';
+import { KernelError } from './errors.ts';
+import { KernelMap, keyBytes } from './map.ts';
+import { KernelProgArray } from './prog-array.ts';
+import { KernelProgram, loadCode, programTypeNumber } from './program.ts';
+import { ATTACH_TYPE, ProgramFlag } from './uapi.ts';
+
+export interface KernelLoadOptions {
+  /** Programs to load, with all that the prog arrays they use initially hold; default: all. */
+  readonly programs?: readonly string[];
+  /** Detail of the log that accepted programs keep; default 0, none. */
+  readonly logLevel?: 0 | 1 | 2;
+  /** Maps to use instead of the object's own, by name; they stay the caller's. */
+  readonly maps?: ReadonlyMap<string, KernelMap>;
+}
+
+/** Maps and programs of one object, by name. */
+export class KernelObject {
+  readonly collection: Collection;
+  readonly programs: ReadonlyMap<string, KernelProgram>;
+  readonly maps: ReadonlyMap<string, KernelMap>;
+  /** The prog arrays among `maps`, as slots. */
+  readonly progArrays: ReadonlyMap<string, KernelProgArray>;
+  readonly #dispose: () => void;
+
+  /** Objects are made by `loadIntoKernel`. */
+  constructor(
+    collection: Collection,
+    programs: ReadonlyMap<string, KernelProgram>,
+    maps: ReadonlyMap<string, KernelMap>,
+    progArrays: ReadonlyMap<string, KernelProgArray>,
+    dispose: () => void,
+  ) {
+    this.collection = collection;
+    this.programs = programs;
+    this.maps = maps;
+    this.progArrays = progArrays;
+    this.#dispose = dispose;
+  }
+
+  /** @throws KernelError `no_such_program` that lists the names there are */
+  program(name: string): KernelProgram {
+    return named(this.programs, name, 'no_such_program', 'program');
+  }
+
+  /** @throws KernelError `no_such_map` that lists the names there are */
+  map(name: string): KernelMap {
+    return named(this.maps, name, 'no_such_map', 'map');
+  }
+
+  /** @throws KernelError `no_such_map` where there is no prog array of that name */
+  progArray(name: string): KernelProgArray {
+    return named(this.progArrays, name, 'no_such_map', 'prog array');
+  }
+
+  /** Closes every descriptor. Later use of anything of this object throws `disposed`. */
+  dispose(): void {
+    this.#dispose();
+  }
+}
+
+function named<T>(all: ReadonlyMap<string, T>, name: string, code: 'no_such_program' | 'no_such_map', what: string): T {
+  const found = all.get(name);
+  if (found !== undefined) return found;
+  const names = [...all.keys()];
+  throw new KernelError(code, `no ${what} is named ${name}; the object has ${names.join(', ') || 'none'}`, {
+    name,
+    names,
+  });
+}
+
+/**
+ * Loads an object into the running kernel. Nothing is attached or pinned; programs run only when `run` is called.
+ * @param input the bytes of an ELF object without CO-RE relocations, or a collection
+ * @throws KernelError `program_refused`, `map_refused`, `not_permitted`, `lockdown`, `memlock`, `no_bpf` ...; ObjectError
+ */
+export function loadIntoKernel(input: Uint8Array | Collection, options: KernelLoadOptions = {}): KernelObject {
+  const collection = input instanceof Uint8Array ? parseObject(input) : input;
+  const specs = selectPrograms(collection, options.programs);
+  const undo: (() => void)[] = [];
+  const dispose = (): void => {
+    for (const step of undo.splice(0).reverse()) step();
+  };
+  try {
+    const btf = tryLoadBtf(collection.btf, specs);
+    if (btf) undo.push(() => btf.dispose());
+    const maps = new Map<string, KernelMap>();
+    for (const [name, spec] of collection.maps) {
+      const given = options.maps?.get(name);
+      const map = given ?? new KernelMap(spec, btf);
+      if (!given) undo.push(() => map.dispose());
+      maps.set(name, map);
+    }
+    const programs = new Map<string, KernelProgram>();
+    for (const spec of specs) {
+      const program = loadKernelProgram(spec, maps, { logLevel: options.logLevel ?? 0, btf });
+      undo.push(() => program.dispose());
+      programs.set(spec.name, program);
+    }
+    const progArrays = new Map<string, KernelProgArray>();
+    for (const [name, map] of maps) {
+      if (map.spec.type === 'prog_array') progArrays.set(name, new KernelProgArray(map, () => programs.values()));
+    }
+    for (const [name, spec] of collection.maps) {
+      if (!options.maps?.has(name)) fill(spec, maps, progArrays, programs, options.programs !== undefined);
+    }
+    return new KernelObject(collection, programs, maps, progArrays, dispose);
+  } catch (error) {
+    dispose();
+    throw error;
+  }
+}
+
+export interface KernelProgramOptions {
+  /** Detail of the log of a program that is accepted; default 0, none. */
+  readonly logLevel?: 0 | 1 | 2;
+  /** The types that the program's subprograms are of. */
+  readonly btf?: KernelBtf | undefined;
+}
+
+/**
+ * Loads one program.
+ * @param maps those it refers to, by name
+ * @throws KernelError `program_refused` with the verifier's log, `unsupported_program`, `no_such_map`, `not_permitted` ...
+ */
+export function loadKernelProgram(
+  spec: ProgramSpec,
+  maps: ReadonlyMap<string, KernelMap>,
+  options: KernelProgramOptions = {},
+): KernelProgram {
+  const type = programTypeNumber(spec);
+  const request = {
+    type,
+    code: wireCode(spec, maps),
+    name: spec.name,
+    license: spec.license,
+    attachType: ATTACH_TYPE[spec.attachType ?? ''] ?? 0,
+    flags: spec.xdpFrags ? ProgramFlag.xdpHasFrags : 0,
+    logLevel: options.logLevel ?? 0,
+  };
+  return new KernelProgram(spec, loadCode({ ...request, debug: options.btf && debugInfo(options.btf, spec) }));
+}
+
+/** The instructions in wire format, descriptors in place of names. */
+function wireCode(spec: ProgramSpec, maps: ReadonlyMap<string, KernelMap>): Uint8Array {
+  const fd = (name: string): number => named(maps, name, 'no_such_map', 'map').fd;
+  const insns = spec.insns.map((insn): Instruction => {
+    if (insn.kind !== 'loadImm64') return insn;
+    const { reference } = insn;
+    if (reference?.type === 'map') return { ...insn, reference: { type: 'mapFd', fd: fd(reference.map) } };
+    if (reference?.type !== 'mapValue') return insn;
+    return { ...insn, reference: { type: 'mapFdValue', fd: fd(reference.map), offset: reference.offset } };
+  });
+  try {
+    return encode(insns);
+  } catch (cause) {
+    if (!(cause instanceof IsaError)) throw cause;
+    throw new KernelError(
+      'unsupported_program',
+      `program ${spec.name} has no wire format: ${cause.message}`,
+      { program: spec.name },
+      { cause },
+    );
+  }
+}
+
+/** The programs asked for, and every program that the initial contents of a prog array they use would put in a slot. */
+function selectPrograms(collection: Collection, names: readonly string[] | undefined): ProgramSpec[] {
+  if (!names) return [...collection.programs.values()];
+  const chosen = new Set<string>();
+  const queue = [...names];
+  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
+    if (chosen.has(name)) continue;
+    chosen.add(name);
+    for (const insn of named(collection.programs, name, 'no_such_program', 'program').insns) {
+      if (insn.kind !== 'loadImm64' || insn.reference?.type !== 'map') continue;
+      for (const entry of collection.maps.get(insn.reference.map)?.contents ?? []) {
+        if ('program' in entry) queue.push(entry.program);
+      }
+    }
+  }
+  return [...collection.programs.values()].filter(({ name }) => chosen.has(name));
+}
+
+/** Initial contents that name programs and maps. @param partial programs that were not asked for stay out of the slots */
+function fill(
+  spec: MapSpec,
+  maps: ReadonlyMap<string, KernelMap>,
+  progArrays: ReadonlyMap<string, KernelProgArray>,
+  programs: ReadonlyMap<string, KernelProgram>,
+  partial: boolean,
+): void {
+  for (const entry of spec.contents) {
+    if ('program' in entry) {
+      const slots = progArrays.get(spec.name);
+      const program = programs.get(entry.program);
+      if (!program && partial) continue;
+      if (!slots || !program) throw badContents(spec, entry.key, `program ${entry.program}`, slots !== undefined);
+      slots.set(entry.key, program);
+    } else if ('map' in entry) {
+      const inner = maps.get(entry.map);
+      if (!inner) throw badContents(spec, entry.key, `map ${entry.map}`, true);
+      const value = new Uint8Array(4);
+      new DataView(value.buffer).setUint32(0, inner.fd, true);
+      maps.get(spec.name)!.update(keyBytes(spec, entry.key), value);
+    }
+  }
+}
+
+function badContents(spec: MapSpec, key: number, what: string, fits: boolean): KernelError {
+  const why = fits ? 'the object does not define' : `a map of type ${spec.type} cannot hold`;
+  return new KernelError('bad_initial_contents', `${spec.name}[${key}] is declared to hold ${what}, which ${why}`, {
+    map: spec.name,
+    key,
+  });
+}

@@ -1,0 +1,267 @@
+/** A map in the kernel, with the operations that user space has on it. */
+import { readFileSync } from 'node:fs';
+import type { BpfMap } from '../maps/map.ts';
+import { MAP_TYPE } from '../maps/uapi.ts';
+import type { MapSpec } from '../object/spec.ts';
+import { Attr, Command, closeFd, fixed, fixedCopy, type Outcome, refusal } from './bpf.ts';
+import type { KernelBtf } from './btf.ts';
+import { KernelError } from './errors.ts';
+import { objectInfo } from './info.ts';
+import { MapInfo } from './uapi.ts';
+
+/** What Switchyard's own maps offer too. */
+type Shared = Pick<
+  BpfMap,
+  'spec' | 'id' | 'lookup' | 'update' | 'delete' | 'nextKey' | 'entries' | 'freeze' | 'dispose'
+>;
+
+/** Types that the kernel makes without type information. */
+const UNTYPED: ReadonlySet<MapSpec['type']> = new Set([
+  'perf_event_array',
+  'cgroup_array',
+  'stack_trace',
+  'array_of_maps',
+  'hash_of_maps',
+  'devmap',
+  'devmap_hash',
+  'cpumap',
+  'xskmap',
+  'sockmap',
+  'sockhash',
+  'queue',
+  'stack',
+]);
+
+let cpus: number | undefined;
+
+/** CPUs that per-CPU values have room for: those that could be plugged in. */
+export function possibleCpus(): number {
+  if (cpus !== undefined) return cpus;
+  const path = '/sys/devices/system/cpu/possible';
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new KernelError(
+      'unsupported_platform',
+      `cannot read ${path}, which says how large per-CPU values are`,
+      {},
+      { cause },
+    );
+  }
+  // "0-7", or "0-3,8-11": the kernel counts to the highest number.
+  cpus = Number(/(\d+)\s*$/.exec(text)?.[1] ?? 0) + 1;
+  return cpus;
+}
+
+/** Bytes of a value as user space sees it. */
+function valueBytes(spec: MapSpec): number {
+  return spec.type.includes('percpu') ? Math.ceil(spec.valueSize / 8) * 8 * possibleCpus() : spec.valueSize;
+}
+
+/** BPF_MAP_CREATE. The caller closes the descriptor. */
+function createFd(spec: MapSpec, btf: KernelBtf | undefined): number {
+  for (const field of ['keySize', 'valueSize', 'maxEntries', 'flags'] as const) {
+    const value = spec[field];
+    if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
+      throw new KernelError(
+        'bad_argument',
+        `map ${spec.name}: ${field} must be an unsigned 32-bit number, not ${value}`,
+        {
+          map: spec.name,
+          field,
+        },
+      );
+    }
+  }
+  const type: number | undefined = MAP_TYPE[spec.type];
+  if (type === undefined) {
+    throw new KernelError('bad_argument', `map ${spec.name}: there is no map type ${spec.type}`, { map: spec.name });
+  }
+  const inner = spec.inner === undefined ? undefined : createFd(spec.inner, btf);
+  const create = (types: KernelBtf | undefined): Outcome => {
+    const attr = new Attr()
+      .u32(0, type)
+      .u32(4, spec.keySize)
+      .u32(8, spec.valueSize)
+      .u32(12, spec.type === 'perf_event_array' && spec.maxEntries === 0 ? possibleCpus() : spec.maxEntries)
+      .u32(16, spec.flags)
+      .u32(20, inner ?? 0)
+      .name(28, spec.name)
+      .u64(64, BigInt.asUintN(64, spec.mapExtra ?? 0n));
+    if (types)
+      attr
+        .u32(48, types.fd)
+        .u32(52, spec.btfKeyId ?? 0)
+        .u32(56, spec.btfValueId ?? 0);
+    return attr.call(Command.mapCreate);
+  };
+  try {
+    const typed = btf !== undefined && spec.btfValueId !== undefined && !UNTYPED.has(spec.type);
+    let outcome = create(typed ? btf : undefined);
+    // As libbpf: types that do not suit the kernel are left out. Where they are needed (locks), the verifier says so.
+    if (outcome.value < 0 && typed && outcome.errno !== 'EPERM') outcome = create(undefined);
+    if (outcome.value < 0) {
+      const { name, keySize, valueSize, maxEntries, flags } = spec;
+      throw refusal(
+        'map_refused',
+        `map ${name} (${spec.type}, key ${keySize} and value ${valueSize} bytes, ${maxEntries} entries, flags 0x${flags.toString(16)})`,
+        outcome,
+        { map: name, type: spec.type, keySize, valueSize, maxEntries, flags },
+      );
+    }
+    return outcome.value;
+  } finally {
+    if (inner !== undefined) closeFd(inner);
+  }
+}
+
+/** Owns one file descriptor. */
+export class KernelMap implements Shared {
+  readonly spec: MapSpec;
+  /** Bytes of a value in `lookup` and `update`; per-CPU types: of all possible CPUs' values, each rounded up to 8. */
+  readonly valueBytes: number;
+  readonly #fd: number;
+  #id: number | undefined;
+  #disposed = false;
+
+  /**
+   * Makes a map with the values that its specification declares; frozen, if it says so. Entries that name programs or
+   * maps are left to the caller, who knows them.
+   * @param btf the types that `btfKeyId` and `btfValueId` are of
+   * @throws KernelError `map_refused`, `not_permitted` and the like, `bad_argument`
+   */
+  constructor(spec: MapSpec, btf?: KernelBtf) {
+    this.spec = spec;
+    this.valueBytes = valueBytes(spec);
+    this.#fd = createFd(spec, btf);
+    try {
+      for (const entry of spec.contents) if ('value' in entry) this.update(keyBytes(spec, entry.key), entry.value);
+      if (spec.frozen === true) this.freeze();
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
+  }
+
+  /** The file descriptor, for as long as the map is not disposed. */
+  get fd(): number {
+    if (!this.#disposed) return this.#fd;
+    throw new KernelError('disposed', `map ${this.spec.name} was disposed; create it again`, { map: this.spec.name });
+  }
+
+  /** The kernel's id of the map. */
+  get id(): number {
+    this.#id ??= objectInfo(this.fd, MapInfo.size, `map ${this.spec.name}`).getUint32(MapInfo.id, true);
+    return this.#id;
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /**
+   * @returns a copy of the value, undefined where there is no such key. Arrays of programs and of maps give ids.
+   * @throws KernelError `map_access_failed`, `bad_argument` for a key of the wrong size, `disposed`
+   */
+  lookup(key: Uint8Array): Uint8Array | undefined {
+    const value = fixed(this.valueBytes);
+    const outcome = this.#element(Command.mapLookup, this.#key(key), value, 0);
+    if (outcome.value >= 0) return value;
+    if (outcome.errno === 'ENOENT') return undefined;
+    throw this.#failed('lookup', outcome);
+  }
+
+  /**
+   * @param value `valueBytes` bytes. What holds programs or maps takes a file descriptor (u32) here.
+   * @param flags BPF_ANY (0), BPF_NOEXIST (1), BPF_EXIST (2), BPF_F_LOCK (4)
+   */
+  update(key: Uint8Array, value: Uint8Array, flags = 0): void {
+    if (value.length !== this.valueBytes) {
+      throw new KernelError(
+        'bad_argument',
+        `map ${this.spec.name}: a value has ${this.valueBytes} bytes, got ${value.length}`,
+        { map: this.spec.name, expected: this.valueBytes, got: value.length },
+      );
+    }
+    const outcome = this.#element(Command.mapUpdate, this.#key(key), fixedCopy(value), flags);
+    if (outcome.value < 0) throw this.#failed('update', outcome);
+  }
+
+  /** @throws KernelError `map_access_failed`, with errno ENOENT where there is no such key */
+  delete(key: Uint8Array): void {
+    const outcome = this.#element(Command.mapDelete, this.#key(key), undefined, 0);
+    if (outcome.value < 0) throw this.#failed('delete', outcome);
+  }
+
+  /** The key after `key` in the kernel's order; the first for undefined or an unknown key; undefined at the end. */
+  nextKey(key: Uint8Array | undefined): Uint8Array | undefined {
+    const next = fixed(this.spec.keySize);
+    const before = key === undefined ? undefined : this.#key(key);
+    const outcome = this.#element(Command.mapNextKey, before, next, 0);
+    if (outcome.value >= 0) return next;
+    if (outcome.errno === 'ENOENT') return undefined;
+    throw this.#failed('iteration', outcome);
+  }
+
+  /** All entries; those that vanish while one looks are left out. Without end only if keys are added as fast as read. */
+  *entries(): IterableIterator<[key: Uint8Array, value: Uint8Array]> {
+    for (let key = this.nextKey(undefined); key !== undefined; key = this.nextKey(key)) {
+      const value = this.lookup(key);
+      if (value !== undefined) yield [key, value];
+    }
+  }
+
+  /** BPF_MAP_FREEZE: no more changes from user space. */
+  freeze(): void {
+    const outcome = new Attr().u32(0, this.fd).call(Command.mapFreeze);
+    if (outcome.value < 0) throw this.#failed('freeze', outcome);
+  }
+
+  /** Closes the descriptor: the map is gone once no program uses it. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    closeFd(this.#fd);
+  }
+
+  #key(key: Uint8Array): Uint8Array {
+    if (key.length === this.spec.keySize) return fixedCopy(key);
+    throw new KernelError(
+      'bad_argument',
+      `map ${this.spec.name}: a key has ${this.spec.keySize} bytes, got ${key.length}`,
+      { map: this.spec.name, expected: this.spec.keySize, got: key.length },
+    );
+  }
+
+  #element(command: number, key: Uint8Array | undefined, value: Uint8Array | undefined, flags: number): Outcome {
+    return new Attr()
+      .u32(0, this.fd)
+      .pointer(8, key)
+      .pointer(16, value)
+      .u64(24, BigInt.asUintN(64, BigInt(flags)))
+      .call(command);
+  }
+
+  #failed(what: string, { errno = '' }: Outcome): KernelError {
+    const { name, type } = this.spec;
+    return new KernelError('map_access_failed', `${what} in map ${name} (${type}) failed (${errno})`, {
+      map: name,
+      operation: what,
+      errno,
+    });
+  }
+}
+
+/** The key of an initial entry: a number, little-endian, as long as the map's keys. */
+export function keyBytes(spec: MapSpec, key: number): Uint8Array {
+  const limit = 2 ** (8 * Math.min(4, spec.keySize));
+  if (!Number.isInteger(key) || key < 0 || key >= limit) {
+    throw new KernelError(
+      'bad_argument',
+      `initial entry of map ${spec.name}: the key must be a whole number from 0 to ${limit - 1}, not ${key}`,
+      { map: spec.name, key },
+    );
+  }
+  return Uint8Array.from({ length: spec.keySize }, (_, i) => (i < 4 ? (key >>> (8 * i)) & 0xff : 0));
+}
