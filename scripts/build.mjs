@@ -11,8 +11,6 @@ import { build } from 'esbuild';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { bin } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
-const commands = new Set(Object.values(bin).map(path => join(root, path)));
-
 const { outputFiles } = await build({
   absWorkingDir: root,
   entryPoints: ['src/index.ts', 'src/core.ts', 'src/cli/main.ts', 'src/cli/conformance.ts'],
@@ -34,7 +32,7 @@ const { outputFiles } = await build({
 const isChunk = ({ path }) => path.includes('/chunks/');
 for (const file of [...outputFiles.filter(isChunk), ...outputFiles.filter(each => !isChunk(each))]) {
   mkdirSync(dirname(file.path), { recursive: true });
-  writeFileSync(`${file.path}.new`, file.contents, { mode: commands.has(file.path) ? 0o755 : 0o644 });
+  writeFileSync(`${file.path}.new`, file.contents);
   renameSync(`${file.path}.new`, file.path);
 }
 
@@ -44,6 +42,7 @@ for (const name of readdirSync(join(root, 'dist/chunks'))) {
   if (!chunks.has(name)) rmSync(join(root, 'dist/chunks', name));
 }
 
+// npx of some npm versions looks there first; others link the package itself.
 const links = join(root, 'node_modules/.bin');
 mkdirSync(links, { recursive: true });
 for (const [name, path] of Object.entries(bin)) {

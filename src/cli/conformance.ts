@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /**
  * The plugin of the public bpf_conformance suite (https://github.com/Alan-Jowett/bpf_conformance): a program as hex on
  * standard input, its memory as hex in the argument, r0 as hex on standard output. The program gets the memory's

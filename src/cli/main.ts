@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /**
  * The command `switchyard`. This file only defines words and flags; each subcommand lives in a file of its own, loaded
  * when it is called, so that help and usage errors come at once.
