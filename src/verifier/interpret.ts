@@ -249,6 +249,8 @@ function executeAtomic(a: Analysis, i: Atomic): void {
   const result = i.op === 'cmpxchg' ? 0 : i.src;
   if (i.fetch) a.checkWritable(result);
   const { loaded } = accessMemory(a, { ...access, type: 'read' });
+  // Where the old value replaces the base, the kernel looks for the memory that is written at the old value, and refuses.
+  if (i.fetch && result === base) a.write(result, numberOf(i.size));
   accessMemory(a, { ...access, type: 'write', value: numberOf(i.size) });
   if (i.fetch) a.write(result, loaded);
 }
