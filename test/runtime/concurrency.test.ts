@@ -1,11 +1,11 @@
 /**
- * Slots change while native threads run. Set SOAK_SECONDS for a longer soak than the default 5 (CI: 180); each kind of site gets a third.
+ * Slots change while native threads run. Set SOAK_SECONDS for a longer soak than the default 5 (CI: 180); each kind of site in each mode gets a sixth.
  *
  * Freed code is filled with trap instructions, so a thread that reached it would kill the test's process.
  */
 import koffi from 'koffi';
 import { describe, expect, test } from 'vitest';
-import type { LoadedObject, Runtime } from '../../src/index.ts';
+import type { LoadedObject, Runtime, TailCallMode } from '../../src/index.ts';
 import { collection, withRuntime } from './build.ts';
 
 const SECONDS = Number(process.env.SOAK_SECONDS ?? (process.env.CI ? 180 : 5));
@@ -44,10 +44,10 @@ function stage(kind: string, index: number): string {
   return `${HEAD}\n r9 |= ${bit}\n *(u32 *)(r7 + 0) = r9 ${site(kind, index + 1)} ${TAIL}`;
 }
 
-function loadChain(runtime: Runtime, kind: string): LoadedObject {
+function loadChain(runtime: Runtime, kind: string, tailCallMode: TailCallMode = 'cached'): LoadedObject {
   const programs: Record<string, string> = { main: `${HEAD} ${site(kind, 0)} ${TAIL}` };
   for (let index = 0; index < SLOTS; index++) programs[`stage${index}`] = stage(kind, index);
-  return runtime.load(collection({ programs, maps: [JMP, { ...JMP, name: 'other' }] }));
+  return runtime.load(collection({ programs, maps: [JMP, { ...JMP, name: 'other' }] }), { tailCallMode });
 }
 
 function codeBytes(address: bigint, length: number): number[] {
@@ -55,13 +55,16 @@ function codeBytes(address: bigint, length: number): number[] {
 }
 
 describe('slots that change while other threads run', () => {
-  for (const kind of ['direct', 'static', 'dynamic']) {
+  const sites = ['direct', 'static', 'dynamic'].flatMap(kind =>
+    (['cached', 'fast'] as const).map(tailCallMode => ({ kind, tailCallMode })),
+  );
+  for (const { kind, tailCallMode } of sites) {
     test(
-      `${kind} sites: swap, delete, restore and reload for ${(SECONDS / 3).toFixed(1)} s`,
+      `${kind} sites, ${tailCallMode}: swap, delete, restore and reload for ${(SECONDS / sites.length).toFixed(1)} s`,
       { timeout: 30_000 + SECONDS * 1000 },
       () =>
         withRuntime(async runtime => {
-          const chain = loadChain(runtime, kind);
+          const chain = loadChain(runtime, kind, tailCallMode);
           const slots = chain.progArray('jmp');
           const stages = Array.from({ length: SLOTS }, (_, index) => chain.program(`stage${index}`));
           for (const [index, program] of stages.entries()) slots.set(index, program);
@@ -75,6 +78,7 @@ describe('slots that change while other threads run', () => {
             const object = runtime.load(
               collection({ programs: { fresh: stage(kind, index) }, maps: [JMP, { ...JMP, name: 'other' }] }),
               {
+                tailCallMode,
                 maps: new Map([
                   ['jmp', chain.map('jmp')],
                   ['other', chain.map('other')],
@@ -88,7 +92,7 @@ describe('slots that change while other threads run', () => {
           let changes = 0;
           let random = 12345;
           const memory: number[] = [];
-          const end = performance.now() + (SECONDS * 1000) / 3;
+          const end = performance.now() + (SECONDS * 1000) / sites.length;
           while (performance.now() < end) {
             for (let i = 0; i < 200; i++) {
               random = (Math.imul(random, 1103515245) + 12345) >>> 0;
