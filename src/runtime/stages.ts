@@ -1,6 +1,8 @@
 /** The road of one program from specification to machine code, step by step, without running anything. */
 import { HELPERS, helperRoutine } from '../helpers/table.ts';
-import type { Code, TailCallKind, TailCallMode } from '../jit/shared/code.ts';
+import type { AtomicsDialect } from '../jit/arm64/emit-atomic.ts';
+import { arm64Machine } from '../jit/arm64/machine.ts';
+import type { Code, Machine, TailCallKind, TailCallMode } from '../jit/shared/code.ts';
 import { x64Machine } from '../jit/x64/machine.ts';
 import { lower } from '../lowering/lower.ts';
 import type { Lowered } from '../lowering/lowered.ts';
@@ -47,15 +49,20 @@ export function lowerProgram(verified: Verified, maps: ReadonlyMap<string, MapSp
 }
 
 export interface CompileProgramOptions {
+  /** Default "x64". */
+  readonly arch?: Machine['arch'];
+  /** arm64: with Armv8.1's atomic instructions ("lse", default) or for Armv8.0 ("exclusive"). */
+  readonly atomics?: AtomicsDialect;
   /** Default "cached". */
   readonly tailCallMode?: TailCallMode;
   /** Default true. */
   readonly pokes?: boolean;
 }
 
-/** Compiles a lowered program for x86-64, on any machine. @throws CompileError */
+/** Compiles a lowered program; which machine this runs on does not matter. @throws CompileError */
 export function compileProgram(lowered: Lowered, options: CompileProgramOptions = {}): Code {
-  return x64Machine.compile(lowered, {
+  const machine = options.arch === 'arm64' ? arm64Machine(options.atomics ?? 'lse') : x64Machine;
+  return machine.compile(lowered, {
     kind: 'program',
     tailCallMode: options.tailCallMode ?? 'cached',
     pokes: options.pokes !== false,

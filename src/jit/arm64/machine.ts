@@ -16,5 +16,7 @@ export function arm64Machine(atomics: AtomicsDialect): Machine {
     jump: jumpBytes,
     nop: nopBytes,
     trap: trapBytes,
+    // udf #0
+    trapByte: 0,
   };
 }

@@ -101,4 +101,6 @@ export interface Machine extends Compiler {
   jump(from: bigint, to: bigint): Uint8Array;
   nop(): Uint8Array;
   trap(): Uint8Array;
+  /** Memory full of this byte holds nothing but instructions that trap. */
+  readonly trapByte: number;
 }

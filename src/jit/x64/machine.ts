@@ -13,4 +13,6 @@ export const x64Machine: Machine = {
   jump: jumpBytes,
   nop: nopBytes,
   trap: trapBytes,
+  // int3
+  trapByte: 0xcc,
 };

@@ -3,18 +3,18 @@
  *
  * Problem: code must be written, patched while it runs, and never be writable through the address it runs at.
  * Strategy: a memory file mapped once writable and once executable, both for the life of the runtime. All code of a
- * runtime (programs, trusted routines, thunks) lies in the one region, so that calls between them are rel32.
- * Invariants: blocks start on 64-byte lines; what was freed holds int3 (0xcc) until it is written again, so that a
- * stray jump traps at once; a patch is one aligned 8-byte store, which x86-64 performs whole.
+ * runtime (programs, trusted routines, thunks) lies in the one region, so that calls between them are relative.
+ * Invariants: blocks start on 64-byte lines; what was freed holds instructions that trap until it is written again, so
+ * that a stray jump traps at once; a patch is one aligned 8-byte store, which x86-64 and arm64 perform whole; what was
+ * written is flushed from instruction caches that do not watch memory (arm64's) before anyone is led to it.
  */
 import { mergePatch } from '../../jit/shared/patch-word.ts';
 import { Allocator } from '../../memory/allocator.ts';
 import { MemoryError } from '../../memory/errors.ts';
 import { RuntimeError } from '../errors.ts';
-import { type Mapping, mapTwice, syncCores, unmap, view } from './libc.ts';
+import { flushInstructions, type Mapping, mapTwice, syncCores, unmap, view } from './libc.ts';
 
 const LINE = 64;
-const TRAP = 0xcc;
 
 export class CodeMemory {
   readonly size: number;
@@ -23,11 +23,16 @@ export class CodeMemory {
   readonly #bytes: Uint8Array;
   readonly #words: BigInt64Array;
   readonly #allocator: Allocator;
+  readonly #trapByte: number;
   #closed = false;
 
-  /** @param size bytes of the region, a multiple of 4096; only touched pages cost memory. */
-  constructor(size: number) {
+  /**
+   * @param size bytes of the region, a multiple of 4096; only touched pages cost memory
+   * @param trapByte see `Machine.trapByte`
+   */
+  constructor(size: number, trapByte: number) {
     this.size = size;
+    this.#trapByte = trapByte;
     const { writable, executable } = mapTwice(size, 'the code region');
     this.#executable = executable;
     this.#writable = view(writable, size);
@@ -59,12 +64,14 @@ export class CodeMemory {
   /** Fills a block with trap instructions and gives it back. Only after the grace period of its last user. */
   free(offset: number): void {
     const length = this.#allocator.free(offset);
-    this.#bytes.fill(TRAP, offset, offset + length);
+    this.#bytes.fill(this.#trapByte, offset, offset + length);
+    flushInstructions(this.address(offset), length);
   }
 
   /** Writes code that no thread can reach yet. */
   write(offset: number, bytes: Uint8Array): void {
     this.#bytes.set(bytes, offset);
+    flushInstructions(this.address(offset), bytes.length);
   }
 
   /** A copy of what is in memory now, patches included. */
@@ -82,6 +89,7 @@ export class CodeMemory {
     const word = offset >> 3;
     const value = mergePatch(BigInt.asUintN(64, Atomics.load(this.#words, word)), offset, bytes);
     Atomics.store(this.#words, word, BigInt.asIntN(64, value));
+    flushInstructions(this.address(8 * word), 8);
   }
 
   /**

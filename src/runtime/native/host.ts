@@ -1,5 +1,6 @@
 /** The host on Linux: memory from mmap, code in executable memory, threads of the process. */
 import { randomBytes } from 'node:crypto';
+import { arm64Machine } from '../../jit/arm64/machine.ts';
 import type { Machine } from '../../jit/shared/code.ts';
 import { x64Machine } from '../../jit/x64/machine.ts';
 import { RuntimeState } from '../../memory/layout.ts';
@@ -8,10 +9,17 @@ import type { Host } from '../host.ts';
 import { InterpreterBackend } from '../interpreter-backend.ts';
 import { createNativeArena } from './arena.ts';
 import { CodeMemory } from './code-memory.ts';
-import { clockGettime } from './libc.ts';
+import { clockGettime, hardwareCapabilities } from './libc.ts';
 import { NativeBackend } from './native-backend.ts';
 
-const MACHINES: Partial<Record<string, Machine>> = { x64: x64Machine };
+const MACHINES: Partial<Record<string, () => Machine>> = {
+  x64: () => x64Machine,
+  arm64: () => arm64Machine(hasLse() ? 'lse' : 'exclusive'),
+};
+
+/** Linux, arm64: HWCAP_ATOMICS. */
+const HWCAP_ATOMICS = 1n << 8n;
+const hasLse = (): boolean => (hardwareCapabilities() & HWCAP_ATOMICS) !== 0n;
 
 /** Stop flags of live runtimes: a process must not wait at its exit for native threads that still run programs. */
 const stopFlags = new Set<() => void>();
@@ -30,18 +38,19 @@ export function nativeSupported(): boolean {
  * @throws RuntimeError `unsupported_platform`, `os_refused`
  */
 export function createNativeHost(arenaSize: number, codeSize: number): Host {
-  const machine = MACHINES[process.arch];
-  if (!nativeSupported() || !machine) {
+  const createMachine = MACHINES[process.arch];
+  if (!nativeSupported() || !createMachine) {
     throw new RuntimeError(
       'unsupported_platform',
       `there is no native backend for ${process.platform} on ${process.arch}; use backend "interpreter"`,
       { platform: process.platform, arch: process.arch },
     );
   }
+  const machine = createMachine();
   const { arena, close: closeArena } = createNativeArena(arenaSize);
   let memory: CodeMemory;
   try {
-    memory = new CodeMemory(codeSize);
+    memory = new CodeMemory(codeSize, machine.trapByte);
   } catch (error) {
     closeArena();
     throw error;

@@ -36,6 +36,9 @@ interface Libc {
   readonly close: Native;
   readonly syscall: Native;
   readonly clockGettime: Native;
+  readonly getauxval: Native;
+  /** Undefined where instruction caches follow memory by themselves. */
+  readonly clearCache: Native | undefined;
   symbol(name: string): bigint;
 }
 
@@ -47,7 +50,7 @@ function libc(): Libc {
   if (process.platform !== 'linux' || (process.arch !== 'x64' && process.arch !== 'arm64')) {
     throw new RuntimeError(
       'unsupported_platform',
-      `native execution needs Linux on x86-64, this is ${process.platform} on ${process.arch}; use backend "interpreter"`,
+      `native execution needs Linux on x86-64 or arm64, this is ${process.platform} on ${process.arch}; use backend "interpreter"`,
       { platform: process.platform, arch: process.arch },
     );
   }
@@ -59,7 +62,12 @@ function libc(): Libc {
     memfdCreate: lib.func('int memfd_create(const char *name, unsigned int flags)'),
     ftruncate: lib.func('int ftruncate(int fd, int64_t length)'),
     close: lib.func('int close(int fd)'),
+    getauxval: lib.func('uint64_t getauxval(uint64_t type)'),
     clockGettime: lib.func('int clock_gettime(int id, _Out_ void *time)'),
+    clearCache:
+      process.arch === 'arm64'
+        ? koffi.load('libgcc_s.so.1').func('void __clear_cache(int64_t begin, int64_t end)')
+        : undefined,
     syscall: lib.func('int64_t syscall(int64_t number, int64_t a, int64_t b, int64_t c)'),
     symbol: name => BigInt(koffi.address(lib.symbol(name, 'void *'))),
   };
@@ -149,9 +157,24 @@ export function clockGettime(id: number): bigint {
   return time[0]! * 1_000_000_000n + time[1]!;
 }
 
+const AT_HWCAP = 16;
+
+/** The processor's features as Linux reports them (getauxval AT_HWCAP); which bit means what depends on the architecture. */
+export function hardwareCapabilities(): bigint {
+  return BigInt(libc().getauxval(AT_HWCAP));
+}
+
 /** Address of a libc function, for calls from generated code. */
 export function libcSymbol(name: string): bigint {
   return libc().symbol(name);
+}
+
+/**
+ * After code was written, through whatever address: all processors fetch it anew from `address`, at which it runs. On
+ * arm64 that takes cache maintenance by address (dc cvau, ic ivau); elsewhere nothing.
+ */
+export function flushInstructions(address: bigint, length: number): void {
+  libc().clearCache?.(address, address + BigInt(length));
 }
 
 let syncCoreReady: boolean | undefined;

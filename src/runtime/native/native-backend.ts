@@ -8,6 +8,7 @@ import koffi from 'koffi';
 import type { Services } from '../../helpers/services.ts';
 import type { Routine } from '../../isa/routine.ts';
 import type { Code, CompileOptions, Machine, Relocation, TailCallMode } from '../../jit/shared/code.ts';
+import { applyRelocation } from '../../jit/shared/relocate.ts';
 import type { Lowered } from '../../lowering/lowered.ts';
 import { lowerRoutine } from '../../lowering/routine.ts';
 import type { BpfMap } from '../../maps/map.ts';
@@ -247,9 +248,7 @@ export class NativeBackend implements Backend {
     const view = new DataView(bytes.buffer);
     const base = this.#memory.address(offset);
     for (const relocation of code.relocations) {
-      const value = this.#target(relocation, base, maps) + BigInt(relocation.addend);
-      if (relocation.form === 'absolute64') view.setBigUint64(relocation.offset, BigInt.asUintN(64, value), true);
-      else view.setInt32(relocation.offset, Number(value - (base + BigInt(relocation.offset))), true);
+      applyRelocation(view, relocation, base, this.#target(relocation, base, maps));
     }
     return bytes;
   }
