@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// In git, unlike what it starts: npm's npx cannot recover from a command whose file was missing at its first try.
+// In git, unlike what it starts: npx links commands before anything is built, and does not recover if they are missing.
 import { existsSync } from 'node:fs';
 
 const built = new URL('../dist/cli/main.js', import.meta.url);
