@@ -23,6 +23,19 @@ const TOY: BranchForm = {
 const fillWithDots = (out: Uint8Array, at: number, count: number): void => void out.fill(0x2e, at, at + count);
 
 describe('CodeBuffer', () => {
+  test('a number of any size may be the one that makes it grow', () => {
+    for (let before = 1000; before < 1032; before++) {
+      for (const size of [1, 2, 4, 8] as const) {
+        const buffer = new CodeBuffer(1 << 20);
+        for (let i = 0; i < before; i++) buffer.u8(0x11);
+        if (size === 8) buffer.u64(0x0807060504030201n);
+        else buffer[`u${(8 * size) as 8 | 16 | 32}`](0x04030201 % 2 ** (8 * size));
+        const expected = [...new Uint8Array(before).fill(0x11), ...[1, 2, 3, 4, 5, 6, 7, 8].slice(0, size)];
+        expect([...buffer.finish().bytes]).toEqual(expected);
+      }
+    }
+  });
+
   test('branches reach their labels, and none is longer than it must be', () => {
     const program = fc.array(fc.record({ filler: fc.nat({ max: 90 }), target: fc.nat({ max: 59 }) }), {
       minLength: 1,

@@ -90,7 +90,8 @@ export class CodeBuffer {
     this.data[at] = value;
   }
   u16(value: number): void {
-    this.view.setUint16(this.reserve(2), value, true);
+    const at = this.reserve(2);
+    this.view.setUint16(at, value, true);
   }
   /** Takes int32 and u32 alike. */
   u32(value: number): void {
