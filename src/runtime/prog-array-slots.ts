@@ -5,8 +5,9 @@
  * into their code.
  * Strategy: the array itself (maps/prog-array.ts) exchanges program object and cached target and calls the poke list;
  * here the poke list patches the direct call sites, and what left the slot is let go of after a grace period.
- * Invariants: a slot holds a reference to its program; a site whose slot was emptied keeps its old jump until the
- * grace period ends, since a run may stand between the site's two instructions; only then it is cleared.
+ * Invariants: a slot holds a reference to its program; a site whose slot was emptied keeps its old jump until the grace
+ * period ends, since a run may stand between the site's two instructions; only then it is cleared, and only if the slot has
+ * not changed again: it may have been filled and emptied once more, and that grace period still be running.
  */
 import type { ProgArray } from '../maps/prog-array.ts';
 import type { Installed } from './backend.ts';
@@ -24,19 +25,24 @@ export class ProgArraySlots {
   readonly #map: ProgArray;
   readonly #sites = new Map<number, Set<DirectSite>>();
   readonly #programs: ReadonlyMap<number, Program>;
+  /** How often each slot was changed. */
+  readonly #changes = new Map<number, number>();
 
   /** @param programs all live programs of the runtime, by id. */
   constructor(map: ProgArray, grace: GracePeriods, programs: ReadonlyMap<number, Program>) {
     this.#map = map;
     this.#programs = programs;
     map.subscribe((index, before, after) => {
+      const change = (this.#changes.get(index) ?? 0) + 1;
+      this.#changes.set(index, change);
       for (const site of this.#sites.get(index) ?? []) site.installed.patch(site.poke, after?.target);
       if (after) programs.get(after.id)?.retain();
       if (!before) return;
       const old = programs.get(before.id);
       grace.retire(() => {
-        if (map.get(index) === undefined)
+        if (!after && this.#changes.get(index) === change) {
           for (const site of this.#sites.get(index) ?? []) site.installed.clear(site.poke);
+        }
         old?.release();
       });
     });
