@@ -273,7 +273,11 @@ export class KernelProgram {
     };
   }
 
-  /** The program after the kernel's rewrites, in wire format; map addresses are hidden. @throws KernelError `info_failed` */
+  /**
+   * The program after the kernel's rewrites, 8 bytes an instruction. Some have encodings that are no valid input (calls
+   * of helpers by address, internal opcodes), so `decode` may refuse them.
+   * @throws KernelError `info_failed`
+   */
   xlated(): Uint8Array {
     const length = this.#information().getUint32(ProgramInfo.xlatedLength, true);
     const insns = fixed(length);

@@ -1,0 +1,32 @@
+/** The running kernel for tests of every room: whether it may be used, and the shortest ways to use it. */
+
+import { closeFd } from '../../src/kernel/bpf.ts';
+import { KernelError } from '../../src/kernel/errors.ts';
+import { KernelMap } from '../../src/kernel/map.ts';
+import { loadCode } from '../../src/kernel/program.ts';
+import { PROGRAM_TYPE } from '../../src/kernel/uapi.ts';
+import type { MapSpec } from '../../src/object/spec.ts';
+
+/** `r0 = 0; exit` */
+export const SMALLEST = Uint8Array.of(0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
+
+export function mapSpec(parts: Partial<MapSpec> = {}): MapSpec {
+  return { name: 'm', type: 'array', keySize: 4, valueSize: 4, maxEntries: 1, flags: 0, contents: [], ...parts };
+}
+
+/**
+ * Why bpf(2) can't be used here, for tests to be skipped with; undefined where it can.
+ * @throws Error in CI on Linux and x86-64, where comparisons with the kernel must run
+ */
+export function kernelMissing(): string | undefined {
+  try {
+    new KernelMap(mapSpec()).dispose();
+    closeFd(loadCode({ type: PROGRAM_TYPE.sched_cls, code: SMALLEST }).fd);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    if (process.env.CI && process.platform === 'linux' && process.arch === 'x64') throw error;
+    console.warn(`not compared with the kernel: ${error.message}`);
+    return error.message;
+  }
+}
