@@ -6,7 +6,6 @@
  */
 import type { Alu, AluOp, ByteSwap, MovSx } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
-import { formatSigned } from './format.ts';
 import { needRegister } from './precision.ts';
 import {
   isPacketPointer,
@@ -214,7 +213,7 @@ function checkSane(a: Analysis, pointer: RegisterState, offset: Scalar, of: 'reg
       'Bound the number (mask it, or compare it as unsigned) before it is added to the pointer.',
     );
   if (offset.smin >= MAX_OFFSET || offset.smin <= -MAX_OFFSET)
-    a.fail('invalid_pointer_arithmetic', `value ${formatSigned(offset.smin)} makes ${name} pointer be out of bounds`);
+    a.fail('invalid_pointer_arithmetic', `value ${offset.smin} makes ${name} pointer be out of bounds`);
 }
 
 /** Pointers into memory whose bounds are learned by comparison. */

@@ -5,7 +5,7 @@ import { ByteState, type Frame, REGISTERS, STACK_SLOTS, type StackSlot, type Sta
 import type { Tnum } from './tnum.ts';
 
 /** Small numbers in decimal, large ones in hexadecimal, as the kernel does. */
-export function formatSigned(value: bigint): string {
+function formatSigned(value: bigint): string {
   const signed = BigInt.asIntN(64, value);
   if (signed >= -32768n && signed <= 65535n) return signed.toString();
   return `0x${BigInt.asUintN(64, value).toString(16)}`;

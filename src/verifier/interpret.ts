@@ -14,6 +14,9 @@ import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR 
 import { constant, truncate } from './scalar.ts';
 import { History, type State } from './state.ts';
 
+/** Offsets into a map value from here on are refused before the map is looked at. */
+const MAX_VALUE_OFFSET = 1 << 29;
+
 /** Walks everything that `state` at slot `start` leads to. */
 export function interpret(a: Analysis, start: number, state: State): void {
   a.explored.clear();
@@ -37,6 +40,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
       if (fresh) a.log.branch(a.previousInsn, a.insn, a.state);
       fresh = false;
       a.log.instruction(a.insn, a.state);
+      a.options.checking?.onState(a.insn, a.state, a.live[a.insn]!);
       a.facts.reachable[a.insn] = 1;
       a.state.history = new History(a.insn, a.state.frames.length - 1, a.state.history);
       next = step(a);
@@ -167,6 +171,8 @@ function executeLoadImm64(a: Analysis, i: LoadImm64): void {
           'EINVAL',
           `Map ${map.name} is not an array of one element.`,
         );
+      if (reference.offset >= MAX_VALUE_OFFSET)
+        a.fail('map_value_out_of_bounds', `direct value offset of ${reference.offset} is not allowed`, 'EINVAL');
       if (reference.offset < 0 || reference.offset >= map.valueSize)
         a.fail(
           'map_value_out_of_bounds',
@@ -184,12 +190,21 @@ function executeLoadImm64(a: Analysis, i: LoadImm64): void {
       a.write(i.dst, register('callback', { subprogram }));
       return;
     }
+    case 'mapFd':
+    case 'mapFdValue':
+      a.fail(
+        'unknown_map',
+        `fd ${reference.fd} is not pointing to valid bpf_map`,
+        'EBADF',
+        'Name the map in the program: file descriptors have no meaning here.',
+      );
+      break;
     default:
       a.fail(
         'unsupported',
         `ld_imm64 of ${reference.type} is not supported`,
         'EINVAL',
-        'Maps are named in programs; file descriptors and kernel BTF ids have no meaning here.',
+        'Ids and indexes of the kernel have no meaning here.',
       );
   }
 }

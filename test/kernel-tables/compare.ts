@@ -141,9 +141,7 @@ function missingFeature(error: VerifierError): string | undefined {
     const helper = Number(/#(\d+)/.exec(error.text)?.[1]);
     return helper >= 1 && helper <= LAST_HELPER ? `helper ${helper}` : undefined;
   }
-  // A map descriptor that the test leaves out is an error in the kernel too.
-  if (error.code !== 'unsupported' || /ld_imm64 of mapFd/.test(error.text)) return undefined;
-  return error.text.replace(/#?\d+/g, 'N');
+  return error.code !== 'unsupported' ? undefined : error.text.replace(/#?\d+/g, 'N');
 }
 
 /** Runs on one backend. @returns what differed from the table, one entry per run, or the feature the runtime lacks. */
