@@ -9,8 +9,9 @@
 import type { BenchOptions } from './measure.ts';
 import { router } from './router.ts';
 import { startup } from './startup.ts';
+import { tailcall } from './tailcall.ts';
 
-const BENCHMARKS: Record<string, (options: BenchOptions) => Promise<void>> = { startup, router };
+const BENCHMARKS: Record<string, (options: BenchOptions) => Promise<void>> = { startup, router, tailcall };
 
 const args = process.argv.slice(2);
 const names = args.filter(arg => !arg.startsWith('--'));

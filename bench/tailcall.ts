@@ -1,0 +1,130 @@
+/**
+ * What a hop costs: 33 tail calls in every mode, beside hand-written floor code and the running kernel.
+ *
+ * ns per hop = (a run of 33 hops - a run of 1 hop) / 32, so that entry, exit and the loop around drop out. Rounds of all
+ * variants in turn; the median over the rounds.
+ */
+import { type BenchOptions, median } from './measure.ts';
+import { Bench, type Chain, HOPS, type Maker, type Pattern, type Site } from './tailcall-chains.ts';
+import { openKernel } from './tailcall-kernel.ts';
+
+interface Variant {
+  readonly name: string;
+  readonly maker: Maker;
+  readonly site: Site;
+}
+const VARIANTS: readonly Variant[] = [
+  { name: 'baseline static', maker: 'baseline', site: 'static' },
+  { name: 'cached static', maker: 'cached', site: 'static' },
+  { name: 'fast static', maker: 'fast', site: 'static' },
+  { name: 'fast static, index proved', maker: 'fast', site: 'proved' },
+  { name: 'floor static', maker: 'floor', site: 'static' },
+  { name: 'baseline direct', maker: 'baseline', site: 'direct' },
+  { name: 'cached direct', maker: 'cached', site: 'direct' },
+  { name: 'fast direct', maker: 'fast', site: 'direct' },
+  { name: 'floor direct', maker: 'floor', site: 'direct' },
+];
+
+interface Sampled {
+  readonly variant: string;
+  readonly pattern: string;
+  readonly sample: () => number;
+  readonly ns: number[];
+}
+
+function circle(programs: number): Pattern {
+  return { slots: 64, programs, runs: 1, slot: program => program, next: hop => (hop + 1) % programs };
+}
+function random(slots: number, programs: number, runs: number): Pattern {
+  let state = 2463534242;
+  const draw = (below: number): number => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+  const order = Array.from({ length: slots }, (_, slot) => slot);
+  for (let i = slots - 1; i > 0; i--) {
+    const j = draw(i + 1);
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return { slots, programs, runs, slot: program => order[program]!, next: () => draw(programs) };
+}
+
+export async function tailcall(options: BenchOptions): Promise<void> {
+  const { quick } = options;
+  const rounds = quick ? 3 : 41;
+  const bench = new Bench();
+  const kernel = openKernel();
+  const sampled: Sampled[] = [];
+  const add = (variant: string, pattern: string, long: Chain, short: Chain, runs: number) => {
+    const sample = () => (long.time(runs) - short.time(runs)) / (HOPS - 1);
+    sampled.push({ variant, pattern, sample, ns: [] });
+  };
+  const patterns: [name: string, pattern: Pattern, runs: number][] = [
+    ...[1, 2, 4, 6, 8, 12, 16, 24, HOPS].map((programs): [string, Pattern, number] => [
+      `T=${programs}`,
+      circle(programs),
+      quick ? 500 : 4000,
+    ]),
+    ['random 1024', random(2048, 1024, 8192), quick ? 500 : 4000],
+    ['cold 10000', random(65536, 10_000, 8192), quick ? 500 : 4000],
+  ];
+  for (const [name, pattern, runs] of patterns) {
+    for (const { name: variant, maker, site } of VARIANTS) {
+      // A program has one direct successor: such chains are as long as they have programs.
+      if (site === 'direct' && name !== `T=${HOPS}`) continue;
+      add(variant, name, bench.chain(maker, site, pattern, HOPS), bench.chain(maker, site, pattern, 1), runs);
+    }
+  }
+  if (kernel) {
+    for (const site of ['indirect', 'direct'] as const) {
+      const [long, short] = [kernel.chain(site, HOPS), kernel.chain(site, 1)];
+      add(`kernel ${site}`, `T=${HOPS}`, long, short, quick ? 500 : 3000);
+    }
+  }
+  for (const { sample } of sampled) sample();
+  for (let round = 0; round < rounds; round++) for (const { sample, ns } of sampled) ns.push(sample());
+  bench.close();
+  kernel?.close();
+
+  const rows = sampled.map(({ variant, pattern, ns }) => ({ variant, pattern, ns: Number(median(ns).toFixed(3)) }));
+  const ns = (variant: string): number | undefined =>
+    rows.find(row => row.variant === variant && row.pattern === `T=${HOPS}`)?.ns;
+  const ratio = (over: string, under: string): number | null => {
+    const [a, b] = [ns(over), ns(under)];
+    return a === undefined || b === undefined ? null : Number((a / b).toFixed(2));
+  };
+  const ratios = {
+    cachedOverFast: ratio('cached static', 'fast static'),
+    kernelIndirectOverFast: ratio('kernel indirect', 'fast static'),
+    fastOverFloor: ratio('fast static', 'floor static'),
+    directOverFloor: ratio('fast direct', 'floor direct'),
+  };
+  if (options.json) console.log(JSON.stringify({ benchmark: 'tailcall', rows, ratios }));
+  else print(rows, ratios, rounds, kernel !== undefined);
+}
+
+function print(
+  rows: readonly { variant: string; pattern: string; ns: number }[],
+  ratios: Readonly<Record<string, number | null>>,
+  rounds: number,
+  withKernel: boolean,
+): void {
+  console.log(
+    `tailcall: ns per hop, (${HOPS} hops - 1 hop) / ${HOPS - 1}, medians of ${rounds} rounds of all variants in turn; ` +
+      'T = distinct programs in the chain',
+  );
+  const patterns = [...new Set(rows.map(({ pattern }) => pattern))];
+  const width = Math.max(...rows.map(({ variant }) => variant.length));
+  console.log(`  ${''.padEnd(width)} ${patterns.map(pattern => pattern.padStart(11)).join(' ')}`);
+  for (const variant of new Set(rows.map(row => row.variant))) {
+    const cells = patterns.map(pattern => {
+      const row = rows.find(candidate => candidate.variant === variant && candidate.pattern === pattern);
+      return (row?.ns.toFixed(2) ?? '').padStart(11);
+    });
+    console.log(`  ${variant.padEnd(width)} ${cells.join(' ')}`);
+  }
+  if (!withKernel) console.log('  kernel: not measured; it needs Linux, root and bpf(2)');
+  for (const [name, value] of Object.entries(ratios)) console.log(`  ${name.padEnd(24)} ${value ?? 'not measured'}`);
+}
