@@ -87,20 +87,57 @@ export function loadBtf(btf: Btf, programs: Iterable<ProgramSpec>): KernelBtf {
       view.setUint32(info, (view.getUint32(info, true) & ~VLEN) >>> 0, true);
     }
   }
-  const image = new Uint8Array(HEADER_BYTES + types.length + end);
+  return new KernelBtf(section(types, [given, ...added]), offsets);
+}
+
+/** A `.BTF` section. */
+function section(types: Uint8Array, strings: readonly Uint8Array[]): Uint8Array {
+  const stringBytes = strings.reduce((sum, { length }) => sum + length, 0);
+  const image = new Uint8Array(HEADER_BYTES + types.length + stringBytes);
   const header = new DataView(image.buffer);
   header.setUint16(0, MAGIC, true);
   image[2] = 1;
-  for (const [i, word] of [HEADER_BYTES, 0, types.length, types.length, end].entries()) {
+  for (const [i, word] of [HEADER_BYTES, 0, types.length, types.length, stringBytes].entries()) {
     header.setUint32(4 + 4 * i, word, true);
   }
   image.set(types, HEADER_BYTES);
   let at = HEADER_BYTES + types.length;
-  for (const bytes of [given, ...added]) {
+  for (const bytes of strings) {
     image.set(bytes, at);
     at += bytes.length;
   }
-  return new KernelBtf(image, offsets);
+  return image;
+}
+
+/** Second words of the types that `plainFunctions` writes: their kinds. */
+const INT = 1 << 24;
+const FUNC = 12 << 24;
+const FUNC_PROTO = 13 << 24;
+/** A signed int of 32 bits. */
+const INT_ENCODING = (1 << 24) | 32;
+
+/**
+ * Types for a program that comes without: each function a static one that returns int. The kernel wants to know as much
+ * before it lets a subprogram make tail calls or read the packet the old way.
+ * @throws KernelError as the constructor of KernelBtf
+ */
+export function plainFunctions(spec: ProgramSpec): DebugInfo {
+  const words = [1, INT, 4, INT_ENCODING, 0, FUNC_PROTO, 1];
+  const names: Uint8Array[] = [new TextEncoder().encode('\0int\0')];
+  const functions: number[] = [];
+  let name = 5;
+  for (const [i, { start }] of spec.subprograms.entries()) {
+    const text = new TextEncoder().encode(`f${i}\0`);
+    words.push(name, FUNC, 2);
+    functions.push(start, 3 + i);
+    names.push(text);
+    name += text.length;
+  }
+  return {
+    btf: new KernelBtf(section(bytesOf(words), names)),
+    functions: bytesOf(functions),
+    lines: new Uint8Array(0),
+  };
 }
 
 /** What BPF_PROG_LOAD takes beside the code: which type each function has, which line each instruction. */

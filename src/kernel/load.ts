@@ -10,7 +10,7 @@ import { IsaError } from '../isa/errors.ts';
 import type { Instruction } from '../isa/instruction.ts';
 import { parseObject } from '../object/parse.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
-import { debugInfo, type KernelBtf, tryLoadBtf } from './btf.ts';
+import { debugInfo, type KernelBtf, plainFunctions, tryLoadBtf } from './btf.ts';
 import { KernelError } from './errors.ts';
 import { KernelMap, keyBytes } from './map.ts';
 import { KernelProgArray } from './prog-array.ts';
@@ -126,7 +126,7 @@ export function loadIntoKernel(input: Uint8Array | Collection, options: KernelLo
 export interface KernelProgramOptions {
   /** Detail of the log of a program that is accepted; default 0, none. */
   readonly logLevel?: 0 | 1 | 2;
-  /** The types that the program's subprograms are of. */
+  /** The types of the program's functions; without them, subprograms count as static ones that return int. */
   readonly btf?: KernelBtf | undefined;
 }
 
@@ -150,7 +150,15 @@ export function loadKernelProgram(
     flags: spec.xdpFrags ? ProgramFlag.xdpHasFrags : 0,
     logLevel: options.logLevel ?? 0,
   };
-  return new KernelProgram(spec, loadCode({ ...request, debug: options.btf && debugInfo(options.btf, spec) }));
+  const debug = options.btf && debugInfo(options.btf, spec);
+  if (debug || spec.subprograms.length < 2) return new KernelProgram(spec, loadCode({ ...request, debug }));
+  const made = plainFunctions(spec);
+  try {
+    return new KernelProgram(spec, loadCode({ ...request, debug: made }));
+  } finally {
+    // The program holds on to its types.
+    made.btf.dispose();
+  }
 }
 
 /** The instructions in wire format, descriptors in place of names. */
