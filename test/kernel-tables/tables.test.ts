@@ -24,7 +24,7 @@ import { type Fate, Tallies } from './tally.ts';
 
 const VERDICTS = join(import.meta.dirname, 'linux-6.18.json');
 const KNOWN = join(import.meta.dirname, 'known.json');
-/** The part of the applicable tests that must agree. */
+/** The part of the applicable tests that must agree, and of the refusals that must be worded alike. */
 const TARGET = 0.98;
 
 interface Verdicts {
@@ -63,21 +63,25 @@ describe.skipIf(tables.length === 0)("the kernel's verifier tables", () => {
   });
 
   /** What Linux 6.18 says, live or from the record. */
-  function kernelAccepts(subject: Subject): boolean {
+  function kernelVerdict(subject: Subject): { readonly accepts: boolean; readonly words: string | undefined } {
     const { test, id } = subject;
     const expected = test.result === 'accept';
-    if (judge === undefined) return expected ? !recorded.refuses.includes(id) : recorded.accepts.includes(id);
-    const accepts = judge.accepts(subject);
+    if (judge === undefined) {
+      const accepts = expected ? !recorded.refuses.includes(id) : recorded.accepts.includes(id);
+      return { accepts, words: undefined };
+    }
+    const words = judge.refusal(subject);
+    const accepts = words === undefined;
     if (accepts && !expected) live.accepts.push(id);
     if (!accepts && expected) live.refuses.push(id);
-    return accepts;
+    return { accepts, words };
   }
 
   /** @returns what is wrong: a false acceptance, a refusal or a result that `known.json` does not explain. */
   function compare(subject: Subject): string[] {
     const { id, test } = subject;
     const count = (fate: Fate): void => tallies.count(test.file, fate);
-    const theirs = kernelAccepts(subject);
+    const { accepts: theirs, words } = kernelVerdict(subject);
     const ours = ourVerdict(subject);
     if (!ours.accepted && ours.feature !== undefined) {
       tallies.featureMissing(test.file, ours.feature, theirs);
@@ -92,6 +96,7 @@ describe.skipIf(tables.length === 0)("the kernel's verifier tables", () => {
       count('falselyAccepted');
       return [`${id}: FALSELY ACCEPTED`];
     }
+    if (!ours.accepted && words !== undefined) tallies.refused(ours.why.includes(words));
     // The tables know no results of programs that 6.1 refuses.
     if (!theirs || test.result !== 'accept') {
       count('agreed');
@@ -141,6 +146,12 @@ describe.skipIf(tables.length === 0)("the kernel's verifier tables", () => {
     if (judge === undefined) return context.skip();
     if (process.env.UPDATE_VERDICTS) writeFileSync(VERDICTS, `${JSON.stringify(live, undefined, 2)}\n`);
     else expect(live).toEqual(recorded);
+  });
+
+  test("nearly all refusals have the kernel's words", context => {
+    if (judge === undefined) return context.skip();
+    expect(tallies.refusals).toBeGreaterThan(300);
+    expect(tallies.sameWords / tallies.refusals).toBeGreaterThanOrEqual(TARGET);
   });
 
   test('nearly all of the applicable tests agree', () => {

@@ -23,6 +23,9 @@ export class Tallies {
   readonly #otherTypes = new Map<string, Missing>();
   /** By name of the feature. */
   readonly features = new Map<string, Missing>();
+  /** Tests that both refuse, where the kernel's words are known; and how many of them we refuse in these. */
+  refusals = 0;
+  sameWords = 0;
 
   count(file: string, fate: Fate): void {
     const tally = this.#files.get(file) ?? emptyTally();
@@ -38,6 +41,12 @@ export class Tallies {
   otherType(file: string, type: string): void {
     this.count(file, 'otherType');
     add(this.#otherTypes, type, false);
+  }
+
+  /** Both refuse. @param alike what the kernel's log ends with is part of our text */
+  refused(alike: boolean): void {
+    this.refusals++;
+    if (alike) this.sameWords++;
   }
 
   total(fate: Fate): number {
@@ -75,6 +84,7 @@ export class Tallies {
       ),
       `agreed of the applicable: ${percent(agreed, this.applicable)}`,
       `agreed if what needs a missing feature counted as refused: ${percent(agreed + refused, this.applicable + accepted + refused)}`,
+      `refused in the kernel's words: ${this.sameWords} of ${this.refusals}`,
       ...byCount(this.features).map(
         ([name, { tests, accepted }]) => `missing: ${name}: ${tests} tests, of which Linux accepts ${accepted}`,
       ),
