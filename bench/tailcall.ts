@@ -53,7 +53,7 @@ function random(slots: number, programs: number, runs: number): Pattern {
 
 export async function tailcall(options: BenchOptions): Promise<void> {
   const { quick } = options;
-  const rounds = quick ? 3 : 41;
+  const rounds = quick ? 5 : 101;
   const bench = new Bench();
   const kernel = openKernel();
   const sampled: Sampled[] = [];
@@ -61,14 +61,15 @@ export async function tailcall(options: BenchOptions): Promise<void> {
     const sample = () => (long.time(runs) - short.time(runs)) / (HOPS - 1);
     sampled.push({ variant, pattern, sample, ns: [] });
   };
+  // A sample takes some hundred microseconds, so that most are done before something else gets the processor.
   const patterns: [name: string, pattern: Pattern, runs: number][] = [
     ...[1, 2, 4, 6, 8, 12, 16, 24, HOPS].map((programs): [string, Pattern, number] => [
       `T=${programs}`,
       circle(programs),
-      quick ? 500 : 4000,
+      2000,
     ]),
-    ['random 1024', random(2048, 1024, 8192), quick ? 500 : 4000],
-    ['cold 10000', random(65536, 10_000, 8192), quick ? 500 : 4000],
+    ['random 1024', random(2048, 1024, 8000), 400],
+    ['cold 10000', random(65536, 10_000, 8000), 100],
   ];
   for (const [name, pattern, runs] of patterns) {
     for (const { name: variant, maker, site } of VARIANTS) {
@@ -80,7 +81,7 @@ export async function tailcall(options: BenchOptions): Promise<void> {
   if (kernel) {
     for (const site of ['indirect', 'direct'] as const) {
       const [long, short] = [kernel.chain(site, HOPS), kernel.chain(site, 1)];
-      add(`kernel ${site}`, `T=${HOPS}`, long, short, quick ? 500 : 3000);
+      add(`kernel ${site}`, `T=${HOPS}`, long, short, 300);
     }
   }
   for (const { sample } of sampled) sample();
