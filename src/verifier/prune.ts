@@ -303,7 +303,8 @@ export function arrive(a: Analysis): Arrival {
       inheritPrecision(a, state, old);
       return 'covered';
     }
-    old.misses++;
+    // A visit that adds no state says nothing of whether this one helps.
+    if (store) old.misses++;
     // A state that never helps costs time at each arrival. Heads of loops that converge by comparison stay longer.
     const patience = forced && old.pending > 0 ? 64 : 3;
     if (old.misses > old.hits * patience + patience) {
