@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import type { LoadedObject, Runtime, TailCallMode } from '../../src/index.ts';
 import { collection, withRuntime } from './build.ts';
 
-const SECONDS = Number(process.env.SOAK_SECONDS ?? (process.env.CI ? 180 : 5));
+const SECONDS = Number(process.env.SOAK_SECONDS ?? (process.env.CI ? 360 : 6));
 const SLOTS = 4;
 const JMP = { name: 'jmp', type: 'prog_array', maxEntries: SLOTS } as const;
 
