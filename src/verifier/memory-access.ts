@@ -19,6 +19,7 @@ import {
   UNKNOWN_SCALAR,
 } from './registers.ts';
 import { constant, constantValue, isConstant, signExtend, truncate } from './scalar.ts';
+import { specialFields } from './special-fields.ts';
 import { readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
 
 /** Largest variable part of an offset that is looked at at all. */
@@ -149,6 +150,23 @@ export function checkMapValueAccess(
     'map_value_out_of_bounds',
     at => `invalid access to map value, value_size=${map.valueSize} off=${at} size=${size}`,
   );
+  checkSpecialFields(a, pointer, offset, size);
+}
+
+function checkSpecialFields(a: Analysis, pointer: RegisterState, offset: number, size: number): void {
+  for (const field of specialFields(pointer.map!, a.program.btf)) {
+    const start = pointer.value.smin + BigInt(pointer.offset + offset);
+    const end = pointer.value.umax + BigInt(pointer.offset + offset + size);
+    if (start >= BigInt(field.offset + field.size) || end <= BigInt(field.offset)) continue;
+    if (field.name === 'kptr')
+      a.fail('unsupported', 'kptr in a map value is not supported', 'EOPNOTSUPP', 'There are no kernel objects here.');
+    a.fail(
+      'invalid_memory_access',
+      `${field.name} cannot be accessed directly by load/store`,
+      'EACCES',
+      `Access the fields beside the ${field.name} one by one.`,
+    );
+  }
 }
 
 function isReadOnlyData(pointer: RegisterState): boolean {

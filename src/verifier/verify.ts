@@ -28,6 +28,7 @@ import { liveRegisters } from './liveness.ts';
 import { VerifierLog } from './log.ts';
 import { RAW_SIZE_ID, register, scalarRegister, ZERO_SCALAR } from './registers.ts';
 import { constant, range } from './scalar.ts';
+import { specialFields } from './special-fields.ts';
 import { callGraph, checkStackDepth, closure } from './stack-depth.ts';
 import { Frame, State } from './state.ts';
 
@@ -78,6 +79,7 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
       'E2BIG',
     );
   const usedMaps = findMaps(insns, options, refuse);
+  checkMaps(program, usedMaps, options, refuse);
   const cfg = checkControlFlow(insns, program.subprograms, helper => runsCallback(options.helpers.get(helper)), refuse);
   const argumentCount = (helper: number): number => Math.min(options.helpers.get(helper)?.args.length ?? 5, 5);
   const live = liveRegisters(insns, cfg, argumentCount);
@@ -166,6 +168,27 @@ function findMaps(insns: readonly Instruction[], options: VerifyOptions, refuse:
       );
   });
   return [...names];
+}
+
+/** The kernel's `check_map_prog_compatibility`, as far as the program types here differ. */
+function checkMaps(
+  program: ProgramSpec,
+  names: readonly string[],
+  options: VerifyOptions,
+  refuse: RefuseWithHint,
+): void {
+  if (program.type !== 'socket_filter') return;
+  for (const name of names) {
+    const locks = specialFields(options.maps.get(name)!, program.btf).filter(field => field.name.endsWith('spin_lock'));
+    if (locks.length > 0)
+      refuse(
+        'incompatible_map',
+        'socket filter progs cannot use bpf_spin_lock yet',
+        'EINVAL',
+        undefined,
+        `Values of map ${name} hold a lock; use another map, or another program type.`,
+      );
+  }
 }
 
 /** What a program starts with: r1 and, for `raw`, r2. */
