@@ -12,7 +12,7 @@ import { parseObject } from '../object/parse.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import { debugInfo, type KernelBtf, plainFunctions, tryLoadBtf } from './btf.ts';
 import { KernelError } from './errors.ts';
-import { KernelMap, keyBytes } from './map.ts';
+import { KernelMap, keyBytes, possibleCpus } from './map.ts';
 import { KernelProgArray } from './prog-array.ts';
 import { KernelProgram, loadCode, programTypeNumber } from './program.ts';
 import { ATTACH_TYPE, ProgramFlag } from './uapi.ts';
@@ -99,7 +99,7 @@ export function loadIntoKernel(input: Uint8Array | Collection, options: KernelLo
     const maps = new Map<string, KernelMap>();
     for (const [name, spec] of collection.maps) {
       const given = options.maps?.get(name);
-      const map = given ?? new KernelMap(spec, btf);
+      const map = given ?? new KernelMap(sized(spec), btf);
       if (!given) undo.push(() => map.dispose());
       maps.set(name, map);
     }
@@ -121,6 +121,11 @@ export function loadIntoKernel(input: Uint8Array | Collection, options: KernelLo
     dispose();
     throw error;
   }
+}
+
+/** A perf event array that does not say how large it is has an entry per CPU, as libbpf makes it. */
+function sized(spec: MapSpec): MapSpec {
+  return spec.type === 'perf_event_array' && spec.maxEntries === 0 ? { ...spec, maxEntries: possibleCpus() } : spec;
 }
 
 export interface KernelProgramOptions {

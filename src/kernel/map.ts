@@ -84,7 +84,7 @@ function createFd(spec: MapSpec, btf: KernelBtf | undefined): number {
       .u32(0, type)
       .u32(4, spec.keySize)
       .u32(8, spec.valueSize)
-      .u32(12, spec.type === 'perf_event_array' && spec.maxEntries === 0 ? possibleCpus() : spec.maxEntries)
+      .u32(12, spec.maxEntries)
       .u32(16, spec.flags)
       .u32(20, inner ?? 0)
       .name(28, spec.name)

@@ -6,6 +6,7 @@
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { SkBuff } from '../../src/memory/layout.ts';
+import { openScratch } from '../kernel/scratch.ts';
 import {
   type Call,
   FIELDS,
@@ -21,10 +22,9 @@ import {
   VALUE,
   xdpCalls,
 } from './calls.ts';
-import { openKernel } from './kernel.ts';
 import { HelperMachine } from './platform.ts';
 
-const kernel = openKernel(VALUE);
+const kernel = openScratch(VALUE);
 afterAll(() => kernel?.dispose());
 
 /** Runs the calls with our routines. @returns what the kernel's program leaves in its map, and the packet. */

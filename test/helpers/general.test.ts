@@ -3,10 +3,10 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { functionAddress } from '../../src/interpreter/function-address.ts';
 import { linkRoutine } from '../../src/interpreter/linked-program.ts';
 import { RunContext, RuntimeState } from '../../src/memory/layout.ts';
-import { openKernel } from './kernel.ts';
+import { openScratch } from '../kernel/scratch.ts';
 import { HelperMachine } from './platform.ts';
 
-const kernel = openKernel(64);
+const kernel = openScratch(64);
 afterAll(() => kernel?.dispose());
 
 describe('clocks and identity', () => {

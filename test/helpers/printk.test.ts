@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { formatTrace } from '../../src/helpers/printk.ts';
-import { openKernel } from './kernel.ts';
+import { openScratch } from '../kernel/scratch.ts';
 import { HelperMachine } from './platform.ts';
 
 const OUT = 512;
-const kernel = openKernel(OUT);
+const kernel = openScratch(OUT);
 afterAll(() => kernel?.dispose());
 const nothing = { readString: () => undefined, readBytes: () => undefined };
 

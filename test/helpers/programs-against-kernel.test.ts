@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { assemble, type Collection, createRuntime, programFromInstructions } from '../../src/index.ts';
 import { SkBuff } from '../../src/memory/layout.ts';
+import { openScratch } from '../kernel/scratch.ts';
 import {
   type Call,
   FIELDS,
@@ -19,9 +20,8 @@ import {
   VALUE,
   xdpCalls,
 } from './calls.ts';
-import { openKernel } from './kernel.ts';
 
-const kernel = openKernel(VALUE);
+const kernel = openScratch(VALUE);
 afterAll(() => kernel?.dispose());
 const SKB_OFFSETS = FIELDS.map(name => SkBuff[name]);
 const NO_MEMORY = -12n;

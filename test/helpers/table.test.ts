@@ -3,9 +3,9 @@ import { helperName, LAST_HELPER } from '../../src/helpers/names.ts';
 import { HELPER_ROUTINES } from '../../src/helpers/routines.ts';
 import { HELPERS, helperRoutine } from '../../src/helpers/table.ts';
 import { lowerRoutine } from '../../src/lowering/routine.ts';
-import { openKernel } from './kernel.ts';
+import { openScratch } from '../kernel/scratch.ts';
 
-const kernel = openKernel(8);
+const kernel = openScratch(8);
 afterAll(() => kernel?.dispose());
 const TYPES = ['socket_filter', 'sched_cls', 'sched_act', 'xdp', 'cgroup_skb'] as const;
 const NOT_FOR_TYPE = /cannot use helper|unknown func|invalid func/;

@@ -3,7 +3,7 @@
 import { closeFd } from '../../src/kernel/bpf.ts';
 import { KernelError } from '../../src/kernel/errors.ts';
 import { KernelMap } from '../../src/kernel/map.ts';
-import { loadCode } from '../../src/kernel/program.ts';
+import { type CodeToLoad, loadCode } from '../../src/kernel/program.ts';
 import { PROGRAM_TYPE } from '../../src/kernel/uapi.ts';
 import type { MapSpec } from '../../src/object/spec.ts';
 
@@ -28,5 +28,20 @@ export function kernelMissing(): string | undefined {
     if (process.env.CI && process.platform === 'linux' && process.arch === 'x64') throw error;
     console.warn(`not compared with the kernel: ${error.message}`);
     return error.message;
+  }
+}
+
+/** The kernel's word on a program in wire format, a socket filter unless told otherwise. Nothing is left behind. */
+export function judgeCode(
+  code: Uint8Array,
+  options: Partial<CodeToLoad> = {},
+): { readonly accepted: boolean; readonly log: string; readonly errno: string | undefined } {
+  try {
+    const { fd, log } = loadCode({ type: PROGRAM_TYPE.socket_filter, code, ...options });
+    closeFd(fd);
+    return { accepted: true, log, errno: undefined };
+  } catch (error) {
+    if (!(error instanceof KernelError) || error.code !== 'program_refused') throw error;
+    return { accepted: false, log: error.log, errno: error.errno };
   }
 }

@@ -11,12 +11,12 @@ import { lower } from '../../src/lowering/lower.ts';
 import { MapHeader, SkBuff } from '../../src/memory/layout.ts';
 import { programFromInstructions } from '../../src/object/from-instructions.ts';
 import { verify } from '../../src/verifier/verify.ts';
-import { openKernel } from '../helpers/kernel.ts';
 import { HelperMachine } from '../helpers/platform.ts';
+import { openScratch } from '../kernel/scratch.ts';
 import { map } from './support.ts';
 
 const VALUE_BYTES = 20;
-const kernel = openKernel(VALUE_BYTES);
+const kernel = openScratch(VALUE_BYTES);
 afterAll(() => kernel?.dispose());
 
 /** Lines of a statement; `$` stands for a number that makes its labels unique, MAP for the map. */

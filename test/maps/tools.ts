@@ -1,3 +1,4 @@
+import { KernelError } from '../../src/kernel/errors.ts';
 import { MapError } from '../../src/maps/errors.ts';
 import type { MapSpec } from '../../src/object/spec.ts';
 import type { Platform } from './platform.ts';
@@ -10,13 +11,14 @@ export function key32(value: number): Uint8Array {
   return Uint8Array.of(value, value >>> 8, value >>> 16, value >>> 24);
 }
 
-/** The errno of the MapError that `action` throws, undefined where it throws none. */
+/** The errno with which `action` fails on one of our maps or of the kernel's, undefined where it succeeds. */
 export function failure(action: () => unknown): string | undefined {
   try {
     action();
     return undefined;
   } catch (error) {
     if (error instanceof MapError) return error.errno;
+    if (error instanceof KernelError && error.errno !== undefined) return error.errno;
     throw error;
   }
 }
