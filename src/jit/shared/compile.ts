@@ -73,6 +73,8 @@ export interface PokeLabels {
 export interface Target<Frame extends CountingFrame> {
   readonly tailCallPrologueOffset: number;
   readonly tailCallModes: readonly TailCallMode[];
+  /** Leave out what only loads map and index for a direct tail call, which needs neither. */
+  readonly dropsDeadArguments?: boolean;
   /** Largest array whose cached targets a static site reaches; sites of larger ones are compiled as dynamic. */
   readonly maxStaticEntries: number;
   frame(shape: FunctionShape): Frame;
@@ -179,6 +181,7 @@ class Compilation<Frame extends CountingFrame> {
   run(): Code {
     const { buffer, target } = this;
     const { insns } = this.lowered;
+    const dead = target.dropsDeadArguments ? this.deadArguments() : new Set<number>();
     for (const subprogram of this.subprograms) {
       buffer.bind(subprogram.entry);
       target.prologue(buffer, subprogram.frame, () => {
@@ -186,6 +189,7 @@ class Compilation<Frame extends CountingFrame> {
       });
       for (let slot = subprogram.start; slot < subprogram.end; slot++) {
         buffer.bind(this.slots[slot]!);
+        if (dead.has(slot)) continue;
         this.emit(insns[slot]!, slot, subprogram);
       }
     }
@@ -396,6 +400,21 @@ class Compilation<Frame extends CountingFrame> {
     this.relocations.push({ at: this.buffer.before(bytesBack), form, target, bias, addend });
   }
 
+  /**
+   * Slots that load a constant to r2 or r3 right before a direct tail call. Nobody reads it: the call knows its target, and
+   * where it falls through r1-r5 are lost. What jumps between them finds the same.
+   */
+  private deadArguments(): Set<number> {
+    const { insns } = this.lowered;
+    const dead = new Set<number>();
+    insns.forEach((insn, call) => {
+      if (insn.kind !== 'tailCall' || this.options.pokes === false) return;
+      if (unpackTailCall(insn.imm).poke === undefined) return;
+      for (let slot = call - 1; slot >= 0 && loadsArgument(insns, slot); slot--) dead.add(slot);
+    });
+    return dead;
+  }
+
   private emitTailCall(imm: number, slot: number, frame: Frame): void {
     const { buffer, lowered, options, target } = this;
     if (!frame.counts) {
@@ -479,6 +498,13 @@ class Compilation<Frame extends CountingFrame> {
       { insn: slot, kind: insn.kind },
     );
   }
+}
+
+/** Whether a slot does nothing but load a constant to r2 or r3; the second slot of a loadImm64 goes with its first. */
+function loadsArgument(insns: readonly Instruction[], slot: number): boolean {
+  const insn = insns[slot]!.kind === 'wide' ? insns[slot - 1] : insns[slot];
+  if (insn?.kind === 'loadImm64') return insn.dst === 2 || insn.dst === 3;
+  return insn?.kind === 'alu' && insn.op === 'mov' && insn.src === undefined && (insn.dst === 2 || insn.dst === 3);
 }
 
 /** First slots of the functions whose address is taken. */

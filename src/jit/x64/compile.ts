@@ -104,6 +104,7 @@ function fastTarget(limit: number): Target<FastFrame> {
     ...X64,
     tailCallPrologueOffset: FAST_PROLOGUE_OFFSET,
     tailCallModes: ['fast'],
+    dropsDeadArguments: true,
     frame: shape => fastFrame(shape, limit),
     prologue: (buffer, frame, tailCallEntry) => emitFastPrologue(buffer, frame, limit, tailCallEntry),
     exit: emitFastExit,
