@@ -1,7 +1,7 @@
 /**
  * Tail call sites. r1 (x0) holds the context, r2 (x1) the prog array, r3 (x2) the index; a site that fails falls
  * through with r6-r10 and the stack kept. Order of the checks: index in range (as u32), limit, slot populated; the
- * count (x26) rises only if the slot is populated.
+ * count of calls left (x26) falls only if the slot is populated.
  *
  *   direct   map and index known: nothing is read; a branch, patched whenever the slot changes. (Linux has none on arm64.)
  *   static   map known: its size is an immediate, the target's address is read from the second half of the array.
@@ -10,12 +10,12 @@
  */
 import { MapHeader, ProgArrayLayout, ProgramObject } from '../../memory/layout.ts';
 import type { CodeBuffer, Label } from '../shared/code-buffer.ts';
-import { MAX_TAIL_CALLS, type PokeLabels } from '../shared/compile.ts';
+import type { PokeLabels } from '../shared/compile.ts';
 import { Condition, jump, jumpIf, jumpIfZero } from './branches.ts';
 import { compareConstant, loadConstant } from './emit-alu.ts';
 import { encode } from './encodings.ts';
 import { emitUnwind, type Frame, TAIL_CALL_PROLOGUE_OFFSET } from './frame.ts';
-import { SCRATCH_A, SCRATCH_B, TAIL_CALL_COUNT, X1, X2 } from './registers.ts';
+import { SCRATCH_A, SCRATCH_B, TAIL_CALLS_LEFT, X1, X2 } from './registers.ts';
 
 const POINTER_BYTES = 8;
 /** Any array's: displacements are built in a register where no immediate holds them. */
@@ -24,12 +24,11 @@ export const MAX_STATIC_ENTRIES = 0xffffffff;
 const MAX_DISPLACEMENT = 4095 * POINTER_BYTES;
 
 function emitLimitCheck(buffer: CodeBuffer, out: Label): void {
-  encode(buffer, 'cmp Rn|SP, #i', 64, TAIL_CALL_COUNT, MAX_TAIL_CALLS);
-  jumpIf(buffer, Condition.higherOrSame, out);
+  jumpIfZero(buffer, true, 64, TAIL_CALLS_LEFT, out);
 }
 
 function emitCount(buffer: CodeBuffer): void {
-  encode(buffer, 'add Rd|SP, Rn|SP, #i', 64, TAIL_CALL_COUNT, TAIL_CALL_COUNT, 1);
+  encode(buffer, 'sub Rd|SP, Rn|SP, #i', 64, TAIL_CALLS_LEFT, TAIL_CALLS_LEFT, 1);
 }
 
 /** SCRATCH_A = word `index` of the array's words from `displacement` on; leaves for `out` where it is 0. */

@@ -11,7 +11,7 @@
  * own BPF stack is reached from sp: with r10's negative offsets most accesses would not fit the scaled form. x25 is set
  * only in functions that use r10 as a value.
  *
- * The number of tail calls made so far lives in x26, which no function saves: subprograms, programs that were
+ * The number of tail calls that the run may still make lives in x26, which no function saves: subprograms, programs that were
  * tail-called and the callers of both all see one count, as the semantics demand, and a hop touches no memory for it. A
  * program that is entered from its beginning resets it; a trusted routine that calls one, or a callback, through a
  * register keeps its own count aside meanwhile (`emitCallIndirect`). Host functions keep x26 by the AAPCS64.
@@ -21,7 +21,7 @@
  */
 import type { Register } from '../../isa/instruction.ts';
 import type { CodeBuffer } from '../shared/code-buffer.ts';
-import type { FunctionShape } from '../shared/compile.ts';
+import { type FunctionShape, MAX_TAIL_CALLS } from '../shared/compile.ts';
 import { addConstant } from './emit-alu.ts';
 import { encode } from './encodings.ts';
 import {
@@ -32,11 +32,11 @@ import {
   type MachineRegister,
   machineRegister,
   SP,
-  TAIL_CALL_COUNT,
+  TAIL_CALLS_LEFT,
   ZR,
 } from './registers.ts';
 
-/** Bytes from a program's entry to its tail-call entry: mov x26, xzr; stp x29, x30; mov x29, sp. */
+/** Bytes from a program's entry to its tail-call entry: mov x26, #33; stp x29, x30; mov x29, sp. */
 export const TAIL_CALL_PROLOGUE_OFFSET = 12;
 
 const STACK_ALIGNMENT = 16;
@@ -90,9 +90,13 @@ function usesFramePointer(insn: FunctionShape['insns'][number]): boolean {
   }
 }
 
+function emitResetCount(buffer: CodeBuffer): void {
+  encode(buffer, 'movz Rd, #i, lsl #h*16', 64, TAIL_CALLS_LEFT, MAX_TAIL_CALLS, 0);
+}
+
 /** @param tailCallEntry called where a tail call lands */
 export function emitPrologue(buffer: CodeBuffer, frame: Frame, tailCallEntry: () => void): void {
-  if (frame.kind === 'main') encode(buffer, 'mov Rd, Rm', 64, TAIL_CALL_COUNT, ZR);
+  if (frame.kind === 'main') emitResetCount(buffer);
   if (frame.linked) {
     encode(buffer, 'stp Xt, Xu, [Xn|SP, #j*8]!', 64, FP, LR, SP, -16);
     encode(buffer, 'add Rd|SP, Rn|SP, #i', 64, FP, SP, 0);
@@ -122,8 +126,8 @@ export function emitExit(buffer: CodeBuffer, frame: Frame): void {
 
 /** A call through a register: of a program, or of a callback that starts a count of its own. */
 export function emitCallIndirect(buffer: CodeBuffer, register: Register): void {
-  encode(buffer, 'str Xt, [Xn|SP, #j]!', 64, TAIL_CALL_COUNT, SP, -STACK_ALIGNMENT);
-  encode(buffer, 'mov Rd, Rm', 64, TAIL_CALL_COUNT, ZR);
+  encode(buffer, 'str Xt, [Xn|SP, #j]!', 64, TAIL_CALLS_LEFT, SP, -STACK_ALIGNMENT);
+  emitResetCount(buffer);
   encode(buffer, 'blr Xn', 64, machineRegister(register));
-  encode(buffer, 'ldr Xt, [Xn|SP], #j', 64, TAIL_CALL_COUNT, SP, STACK_ALIGNMENT);
+  encode(buffer, 'ldr Xt, [Xn|SP], #j', 64, TAIL_CALLS_LEFT, SP, STACK_ALIGNMENT);
 }

@@ -24,8 +24,8 @@ export const SCRATCH_C = 12;
 export const SCRATCH_D = 13;
 /** x25: BPF's frame pointer r10, in functions that need it as a value. */
 export const FRAME_POINTER = 25;
-/** x26: tail calls made so far in this run. */
-export const TAIL_CALL_COUNT = 26;
+/** x26: tail calls that this run may still make. */
+export const TAIL_CALLS_LEFT = 26;
 /** x28: holds the address of the RunContext during the whole run; compiled code never writes it. */
 export const RUN_CONTEXT = 28;
 

@@ -24,7 +24,7 @@ import {
   SCRATCH_A,
   SCRATCH_B,
   SP,
-  TAIL_CALL_COUNT,
+  TAIL_CALLS_LEFT,
   X0,
   X7,
 } from './registers.ts';
@@ -38,7 +38,7 @@ const HOST_SAVED: readonly (readonly [MachineRegister, MachineRegister])[] = [
   [FP, LR],
   [19, 20],
   [21, 22],
-  [FRAME_POINTER, TAIL_CALL_COUNT],
+  [FRAME_POINTER, TAIL_CALLS_LEFT],
   [RUN_CONTEXT, SCRATCH_A],
 ];
 /** Where in the last pair the outer hostStack lies. */
