@@ -1,5 +1,6 @@
 /**
- * Switchyard for Node: everything in `core.ts`, and a runtime that runs programs natively.
+ * Switchyard for Node: everything in `core.ts`, a runtime that runs programs natively, and the running kernel as a
+ * second target for the same objects.
  *
  * ```ts
  * const runtime = createRuntime();
@@ -15,6 +16,12 @@ import { createNativeHost, nativeSupported } from './runtime/native/host.ts';
 import { Runtime, type RuntimeOptions } from './runtime/runtime.ts';
 
 export * from './core.ts';
+export { KernelError } from './kernel/errors.ts';
+export { KernelJudge, type KernelVerdict } from './kernel/judge.ts';
+export { type KernelLoadOptions, type KernelObject, loadIntoKernel } from './kernel/load.ts';
+export type { KernelMap } from './kernel/map.ts';
+export type { KernelProgArray } from './kernel/prog-array.ts';
+export type { JitedFunction, KernelProgram, KernelRun, KernelRunOptions } from './kernel/program.ts';
 
 export interface CreateRuntimeOptions extends RuntimeOptions {
   /** "native" where this machine has a compiler, else "interpreter"; with "interpreter" nothing native is set up. */

@@ -96,13 +96,11 @@ export function loadIntoKernel(input: Uint8Array | Collection, options: KernelLo
   try {
     const btf = tryLoadBtf(collection.btf, specs);
     if (btf) undo.push(() => btf.dispose());
-    const maps = new Map<string, KernelMap>();
-    for (const [name, spec] of collection.maps) {
-      const given = options.maps?.get(name);
-      const map = given ?? new KernelMap(sized(spec), btf);
-      if (!given) undo.push(() => map.dispose());
-      maps.set(name, map);
-    }
+    const own = new Map([...collection.maps].filter(([name]) => !options.maps?.has(name)));
+    const made = makeMaps(own, btf);
+    for (const map of made.values()) undo.push(() => map.dispose());
+    // In the order of the object.
+    const maps = new Map([...collection.maps.keys()].map(name => [name, made.get(name) ?? options.maps!.get(name)!]));
     const programs = new Map<string, KernelProgram>();
     for (const spec of specs) {
       const program = loadKernelProgram(spec, maps, { logLevel: options.logLevel ?? 0, btf });
@@ -121,6 +119,21 @@ export function loadIntoKernel(input: Uint8Array | Collection, options: KernelLo
     dispose();
     throw error;
   }
+}
+
+/**
+ * Makes maps, all or none; the entries that name programs or maps are left out.
+ * @throws KernelError as the constructor of KernelMap
+ */
+export function makeMaps(specs: ReadonlyMap<string, MapSpec>, btf: KernelBtf | undefined): Map<string, KernelMap> {
+  const maps = new Map<string, KernelMap>();
+  try {
+    for (const [name, spec] of specs) maps.set(name, new KernelMap(sized(spec), btf));
+  } catch (error) {
+    for (const map of maps.values()) map.dispose();
+    throw error;
+  }
+  return maps;
 }
 
 /** A perf event array that does not say how large it is has an entry per CPU, as libbpf makes it. */
