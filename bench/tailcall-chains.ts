@@ -90,8 +90,8 @@ exit`;
     }
     const array = new TestProgArray(this.#computer, pattern.slots);
     const entries = maker === 'floor' ? this.#floor(site, pattern, array) : this.#compiled(maker, site, pattern, array);
-    // A direct chain is as long as what lies between its entry and the leaf.
-    const entry = entries[site === 'direct' ? pattern.programs - hops : 0]!;
+    // A direct chain is as long as what lies between its entry and the leaf; a circle of direct hops ends at the limit.
+    const entry = entries[site === 'direct' ? Math.max(pattern.programs - hops, 0) : 0]!;
     const end = stream + BigInt(Math.max(cells, 1) * CELL_BYTES);
     let run = 0;
     return {
@@ -121,10 +121,11 @@ exit`;
     array.set(slotOf(pattern.programs), leaf.entry, leaf.offset);
     const entries: bigint[] = [];
     for (let i = 0; i < pattern.programs; i++) {
-      const index = site === 'direct' ? `r3 = ${slotOf(i + 1)}` : 'r3 = *(u32 *)(r1 + 0)\nr1 += 4';
+      const successor = slotOf(pattern.programs < HOPS ? (i + 1) % pattern.programs : i + 1);
+      const index = site === 'direct' ? `r3 = ${successor}` : 'r3 = *(u32 *)(r1 + 0)\nr1 += 4';
       const imm = packTailCall({ usedMap: 0, dynamic: false, poke: site === 'direct' ? 0 : undefined });
       const text = `r6 = r1\n${index}\nr2 = map_address[0] ll\ntail_call ${imm}\nr0 = r6\nexit`;
-      const { entry, offset } = place(text, site === 'direct' ? [slotOf(i + 1)] : []);
+      const { entry, offset } = place(text, site === 'direct' ? [successor] : []);
       array.set(slotOf(i), entry, offset);
       entries.push(entry);
     }

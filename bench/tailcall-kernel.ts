@@ -14,8 +14,11 @@ const ATTR_BYTES = 144;
 const PACKET_BYTES = 64;
 
 export interface KernelChains {
-  /** @param hops in a run, each to another program, the last to a leaf */
-  chain(site: 'indirect' | 'direct', hops: number): Chain;
+  /**
+   * @param programs each hops to the next
+   * @param circle the last hops to the first, until the limit of 33 ends the run; else to a leaf
+   */
+  chain(site: 'indirect' | 'direct', programs: number, circle: boolean): Chain;
   close(): void;
 }
 
@@ -64,7 +67,7 @@ export function openKernel(): KernelChains | undefined {
   };
 
   return {
-    chain(site, hops) {
+    chain(site, programs, circle) {
       const map = must('making a prog array', createArray(64));
       fds.push(map);
       const put = (index: number, program: number): void => {
@@ -77,10 +80,11 @@ export function openKernel(): KernelChains | undefined {
         });
         must('filling a slot', result);
       };
-      put(hops, load('r0 = 0\nexit', map));
+      if (!circle) put(programs, load('r0 = 0\nexit', map));
       let entry = 0;
-      for (let i = hops - 1; i >= 0; i--) {
-        const index = site === 'direct' ? `r3 = ${i + 1}` : `r3 = *(u32 *)(r1 + 8)\nr3 += ${i + 1}`;
+      for (let i = programs - 1; i >= 0; i--) {
+        const next = circle ? (i + 1) % programs : i + 1;
+        const index = site === 'direct' ? `r3 = ${next}` : `r3 = *(u32 *)(r1 + 8)\nr3 += ${next}`;
         entry = load(`r6 = r1\n${index}\nr2 = map[chain] ll\ncall 12\nr0 = *(u32 *)(r6 + 0)\nexit`, map);
         put(i, entry);
       }
