@@ -1,7 +1,7 @@
 /** Runs lowered programs in the interpreter, on the control thread. Works in a browser. */
 
 import type { Services } from '../helpers/services.ts';
-import { Interpreter } from '../interpreter/interpreter.ts';
+import { Interpreter, type RunOptions } from '../interpreter/interpreter.ts';
 import { type LinkedProgram, linkRoutine } from '../interpreter/linked-program.ts';
 import type { Routine } from '../isa/routine.ts';
 import type { Lowered } from '../lowering/lowered.ts';
@@ -31,8 +31,17 @@ export class InterpreterBackend implements Backend {
   readonly #texts: ReadonlyMap<string, Routine>;
   readonly #routines = new Map<string, LinkedProgram>();
   readonly #programs = new Map<number, LinkedProgram>();
+  readonly #runOptions: RunOptions;
 
-  constructor(arena: Arena, contexts: Contexts, routines: readonly Routine[], services: Services) {
+  /** @param runOptions of the programs' runs, not of those of trusted routines that stand around them */
+  constructor(
+    arena: Arena,
+    contexts: Contexts,
+    routines: readonly Routine[],
+    services: Services,
+    runOptions: RunOptions = {},
+  ) {
+    this.#runOptions = runOptions;
     this.#arena = arena;
     this.#contexts = contexts;
     this.#services = services;
@@ -113,7 +122,7 @@ export class InterpreterBackend implements Backend {
           const descriptor = first + BigInt(i * Descriptor.size);
           const r1 = this.call('packet_begin', descriptor, BigInt(kind), packetContext);
           const r2 = kind === PacketKind.raw ? view.getBigUint64(context.offset + RunContext.rawSize, true) : 0n;
-          const r0 = this.#interpreter.run(linked, [r1, r2]);
+          const r0 = this.#interpreter.run(linked, [r1, r2], this.#runOptions);
           this.call('packet_end', descriptor, BigInt(kind), packetContext, r0);
           this.#count(context.batch, kind === PacketKind.raw ? r0 : BigInt.asUintN(32, r0));
         }

@@ -33,6 +33,22 @@ export interface VerifyOptions {
   readonly uninitializedStack?: 'refuse' | 'allow';
   /** Refuse access that is not aligned to its size whatever the memory, as the kernel does with BPF_F_STRICT_ALIGNMENT. */
   readonly strictAlignment?: boolean;
+  /** For checks of the verifier itself. */
+  readonly checking?: CheckingOptions;
+}
+
+/** What executions can be held against: every concrete state must lie in one that was seen at its instruction. */
+export interface CheckingOptions {
+  /**
+   * Called with each state that is walked, before its instruction changes it: copy what is to be kept. `live` has a bit for
+   * each register that can matter. Right after a state was stored, it is `state.parent`, and `state.history` is undefined.
+   */
+  readonly onState: (insn: number, state: State, live: number) => void;
+  /**
+   * all: every number counts as relied upon, so that pruned paths, too, lie in the states that were seen; `marked`: as usual,
+   * but a state is stored wherever one may be, so that the marks of what was relied upon are known there.
+   */
+  readonly precision: 'all' | 'marked';
 }
 
 /** A path to walk later. */

@@ -265,7 +265,11 @@ export function arrive(a: Analysis): Arrival {
   const state = a.state;
   const forced = a.cfg.forcedCheckpoint[insn] === 1;
   const list = a.explored.get(insn) ?? [];
-  let store = forced || (a.jumpsProcessed - a.jumpsAtCheckpoint >= 2 && a.insnsProcessed - a.insnsAtCheckpoint >= 8);
+  const { checking } = a.options;
+  let store =
+    forced ||
+    checking !== undefined ||
+    (a.jumpsProcessed - a.jumpsAtCheckpoint >= 2 && a.insnsProcessed - a.insnsAtCheckpoint >= 8);
   const instruction = a.insns[insn]!;
   for (let i = 0; i < list.length; i++) {
     const old = list[i]!;
@@ -294,7 +298,12 @@ export function arrive(a: Analysis): Arrival {
           }
           a.fail('infinite_loop', `infinite loop detected at insn ${insn}`, 'EINVAL');
         }
-        if (!forced && a.jumpsProcessed - a.jumpsAtCheckpoint < 20 && a.insnsProcessed - a.insnsAtCheckpoint < 100)
+        if (
+          !forced &&
+          !checking &&
+          a.jumpsProcessed - a.jumpsAtCheckpoint < 20 &&
+          a.insnsProcessed - a.insnsAtCheckpoint < 100
+        )
           store = false;
       }
     } else if (covered(a, old, state, 'loose')) {
@@ -329,6 +338,7 @@ function storeState(a: Analysis, list: Checkpoint[]): void {
   if (list.length > a.maxStatesPerInsn) a.maxStatesPerInsn = list.length;
   a.jumpsAtCheckpoint = a.jumpsProcessed;
   a.insnsAtCheckpoint = a.insnsProcessed;
+  if (a.options.checking?.precision === 'all') markEverything(checkpoint);
   a.state.parent = checkpoint;
   a.state.history = undefined;
   for (const frame of a.state.frames) {

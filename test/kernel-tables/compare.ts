@@ -167,7 +167,7 @@ export function run(subject: Subject, runtime: Runtime, backend: 'native' | 'int
   }
 }
 
-function collection(subject: Subject): Collection {
+export function collection(subject: Subject): Collection {
   const maps = mapsByName(subject);
   const programs = new Map<string, ProgramSpec>([['test', program(subject)]]);
   for (const name of ['prog1', 'prog2']) {

@@ -1,0 +1,135 @@
+/** Everything that is accepted and can be run is run once, each instruction's concrete state held against the verifier's. */
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  assemble,
+  type Collection,
+  type Program,
+  type ProgramSpec,
+  parseObject,
+  programFromInstructions,
+  SwitchyardError,
+} from '../../src/index.ts';
+import { type CorpusObject, corpusObjects } from '../corpus/compile.ts';
+import { fewPackets, randomBytes } from '../corpus/packets.ts';
+import { PACKET_BYTES, randomProgram, VALUE_BYTES } from '../corpus/random-programs.ts';
+import { prepare, collection as tableCollection } from '../kernel-tables/compare.ts';
+import { extractTables } from '../kernel-tables/extract.ts';
+import { mapSpec } from '../runtime/build.ts';
+import { CASES } from './cases.ts';
+import { type Court, openCourt, type Precision } from './soundness.ts';
+import { MAPS, program } from './support.ts';
+
+const PRECISIONS: readonly Precision[] = ['all', 'marked'];
+/** BPF_F_STRICT_ALIGNMENT */
+const STRICT_ALIGNMENT = 1;
+const RANDOM_PROGRAMS = Number(process.env.PROGRAMS ?? 150);
+
+let court: Court;
+beforeAll(() => {
+  court = openCourt();
+});
+afterAll(() => court.runtime.dispose());
+
+/** @returns whether it was run and every program watched, in both ways; false where it is refused or too large */
+function trial(collection: Collection, packets: (program: Program) => readonly Uint8Array[], options = {}): boolean {
+  let complete = true;
+  for (const precision of PRECISIONS) {
+    let object: ReturnType<typeof court.runtime.load>;
+    try {
+      object = court.runtime.load(collection, options);
+    } catch (error) {
+      if (error instanceof SwitchyardError) return false;
+      throw error;
+    }
+    try {
+      complete = court.try(object, collection.maps, precision, options) && complete;
+      for (const each of object.programs.values())
+        for (const packet of packets(each)) court.witness.watch(() => each.run(packet));
+    } finally {
+      object.dispose();
+      court.witness.forget();
+    }
+  }
+  return complete;
+}
+
+const one = (spec: ProgramSpec, maps: Collection['maps']): Collection => ({
+  programs: new Map([[spec.name, spec]]),
+  maps,
+  license: spec.license,
+  btf: spec.btf,
+});
+
+function packetsOf(seed: number): Uint8Array[] {
+  const random = randomBytes(seed * 31 + 17);
+  return [
+    ...[0, 13].map(more => Uint8Array.from(random(PACKET_BYTES + more))),
+    new Uint8Array(PACKET_BYTES),
+    Uint8Array.from({ length: PACKET_BYTES }, (_, i) => (i & 7 ? 0xff : seed & 0x80)),
+  ];
+}
+
+describe('accepted programs stay within what was claimed', () => {
+  test('those of cases.txt', () => {
+    let run = 0;
+    for (const c of CASES) {
+      const spec = program(c.type, c.text, { attachType: c.attachType, license: c.license });
+      const used = new Map(
+        [...MAPS].filter(([name]) => c.text.includes(`map[${name}]`) || c.text.includes(`map_value[${name}]`)),
+      );
+      if (trial(one(spec, used), () => [new Uint8Array(14), ...packetsOf(run)])) run++;
+    }
+    expect(run).toBeGreaterThan(100);
+  });
+
+  test(`${RANDOM_PROGRAMS} random ones`, () => {
+    const maps = new Map([
+      ['values', mapSpec({ name: 'values', type: 'array', valueSize: VALUE_BYTES, maxEntries: 2 })],
+    ]);
+    let run = 0;
+    for (let seed = 1; seed <= RANDOM_PROGRAMS; seed++) {
+      const spec = programFromInstructions({ name: 'random', type: 'xdp', insns: assemble(randomProgram(seed)) });
+      if (trial(one(spec, maps), () => packetsOf(seed))) run++;
+    }
+    expect(run).toBeGreaterThan(RANDOM_PROGRAMS * 0.9);
+  });
+});
+
+const { objects, compile, remove } = corpusObjects();
+// One old and one new compiler: the others' programs are much the same.
+const labels = [...new Set(objects.map(({ variant }) => variant.label))];
+const corpus = objects.filter(({ variant }) => variant.label === labels[1] || variant.label === labels.at(-1));
+
+describe.skipIf(corpus.length === 0)('programs of the corpus', () => {
+  beforeAll(compile, 120_000);
+  afterAll(remove);
+  let watched = 0;
+  const name = ({ source, variant }: CorpusObject): string => `${source}, ${variant.label}`;
+  test.each(corpus.map(object => [name(object), object] as const))('%s', (_, object) => {
+    const collection = parseObject(new Uint8Array(readFileSync(object.file)));
+    if (trial(collection, () => fewPackets())) watched++;
+  });
+  test('nearly all of them were watched', () => expect(watched).toBeGreaterThan(corpus.length * 0.8));
+});
+
+const tables = extractTables() ?? [];
+describe.skipIf(tables.length === 0)("the kernel's tables", () => {
+  test('accepted programs', () => {
+    let run = 0;
+    for (const each of tables) {
+      const subject = prepare(each);
+      if (!('code' in subject) || subject.runs.length === 0) continue;
+      const options = { strictAlignment: (subject.loadFlags & STRICT_ALIGNMENT) !== 0 };
+      let made: Collection;
+      try {
+        made = tableCollection(subject);
+      } catch (error) {
+        if (error instanceof SwitchyardError) continue;
+        throw error;
+      }
+      if (trial(made, () => subject.runs.map(({ data }) => data), options)) run++;
+    }
+    expect(run).toBeGreaterThan(200);
+  });
+});

@@ -1,0 +1,386 @@
+/**
+ * Soundness by execution: holds every concrete state of a run against what the verifier claimed at that instruction.
+ *
+ * `claimsOf` verifies a program and keeps each state that was walked. `Witness` watches the interpreter: before each
+ * instruction at least one of that instruction's states must contain, all at once, every live register (scalars: tnum, all
+ * ranges, equal ids; pointers: what they point into, offset, proved range) and, where the state was stored, every stack
+ * slot that some path reads. A run that reaches an instruction which the verifier never did is unsound, too.
+ *
+ * Pruning lets numbers that nothing relied on differ. So each program can be checked in two ways (`CheckingOptions.precision`):
+ * "all" makes every number count, which tests the arithmetic; "marked" prunes as usual and compares, at stored
+ * states, the numbers that are marked, which tests precision tracking.
+ *
+ * Lowering keeps registers at the boundaries of instructions, so only slots that begin one are looked at.
+ */
+import { HELPERS } from '../../src/helpers/table.ts';
+import type { InstructionEvent } from '../../src/interpreter/interpreter.ts';
+import type { Lowered } from '../../src/lowering/lowered.ts';
+import type { Arena } from '../../src/memory/arena.ts';
+import { HashLayout, MapHeader, RunContext, XdpContext } from '../../src/memory/layout.ts';
+import type { MapSpec, ProgramSpec } from '../../src/object/spec.ts';
+import { createBufferHost, type Host } from '../../src/runtime/host.ts';
+import { InterpreterBackend } from '../../src/runtime/interpreter-backend.ts';
+import type { LoadedObject } from '../../src/runtime/loaded-object.ts';
+import { Runtime } from '../../src/runtime/runtime.ts';
+import type { CheckingOptions } from '../../src/verifier/analysis.ts';
+import { VerifierError } from '../../src/verifier/errors.ts';
+import { formatState } from '../../src/verifier/format.ts';
+import { AT_PACKET_END, BEYOND_PACKET_END, RAW_SIZE_ID, type RegisterState } from '../../src/verifier/registers.ts';
+import { type Scalar, truncate } from '../../src/verifier/scalar.ts';
+import { ByteState, type Checkpoint, type StackSlot, type State } from '../../src/verifier/state.ts';
+import { type VerifyOptions, verify } from '../../src/verifier/verify.ts';
+
+export type Precision = CheckingOptions['precision'];
+
+interface Claim {
+  readonly state: State;
+  readonly live: number;
+  /** Where the state was stored. Its marks are complete once verification has ended. */
+  readonly checkpoint: Checkpoint | undefined;
+}
+
+export interface Claims {
+  readonly program: ProgramSpec;
+  readonly precision: Precision;
+  /** By slot of the program as it was verified. */
+  readonly byInsn: readonly (Claim[] | undefined)[];
+}
+
+/** States beyond which a program is left out: their copies would fill the memory. */
+const MAX_STATES = 4000;
+/** Any object's address is above this: what is lower is no pointer. */
+const LOWEST_ADDRESS = 4096n;
+
+/** Instructions that are compared in one run. */
+const MAX_COMPARED = 20_000;
+
+class TooManyStates extends Error {}
+
+/** Ends a run that has been watched long enough. */
+class Enough extends Error {}
+
+/** A concrete state that the verifier did not foresee. */
+export class Unsound extends Error {}
+
+/**
+ * @returns undefined where the program is too large to be checked, or passes only because numbers that do not matter
+ *   are ignored
+ * @throws VerifierError where the program is refused for another reason
+ */
+export function claimsOf(
+  program: ProgramSpec,
+  maps: ReadonlyMap<string, MapSpec>,
+  precision: Precision,
+  options: Partial<VerifyOptions> = {},
+): Claims | undefined {
+  const byInsn: (Claim[] | undefined)[] = new Array(program.insns.length).fill(undefined);
+  let states = 0;
+  const onState = (insn: number, state: State, live: number): void => {
+    if (++states > MAX_STATES) throw new TooManyStates();
+    const stored = state.history === undefined && state.parent?.insn === insn;
+    const claim: Claim = { state: state.copy(), live, checkpoint: stored ? state.parent : undefined };
+    const claims = byInsn[insn];
+    if (claims === undefined) byInsn[insn] = [claim];
+    else claims.push(claim);
+  };
+  try {
+    verify(program, { maps, helpers: HELPERS, ...options, checking: { onState, precision } });
+  } catch (error) {
+    if (error instanceof TooManyStates) return undefined;
+    if (error instanceof VerifierError && error.code === 'too_complex') return undefined;
+    throw error;
+  }
+  return { program, precision, byInsn };
+}
+
+/** Is the u64 `x` one of the numbers that `s` stands for? */
+export function isMember(s: Scalar, x: bigint): boolean {
+  const signed = BigInt.asIntN(64, x);
+  const low = Number(BigInt.asUintN(32, x));
+  const signedLow = Number(BigInt.asIntN(32, x));
+  return (
+    (x & ~s.tnum.mask) === s.tnum.value &&
+    s.umin <= x &&
+    x <= s.umax &&
+    s.smin <= signed &&
+    signed <= s.smax &&
+    s.u32min <= low &&
+    low <= s.u32max &&
+    s.s32min <= signedLow &&
+    signedLow <= s.s32max
+  );
+}
+
+/** A frame of a program that is suspended or running. */
+interface LiveFrame {
+  /** The interpreter's number, routines counted. */
+  readonly number: number;
+  framePointer: bigint;
+}
+
+/** What one instruction's claims are compared with. */
+interface Concrete {
+  readonly event: InstructionEvent;
+  readonly lowered: Lowered;
+  readonly context: bigint;
+  readonly rawSize: bigint;
+}
+
+export class Witness {
+  /** Instructions that were compared. */
+  compared = 0;
+  #left = 0;
+  readonly #claims = new Map<Lowered, Claims>();
+  readonly #frames: LiveFrame[] = [];
+  #arena!: Arena;
+  #runContext = 0;
+
+  /** From now on runs of `lowered` are held against `claims`. */
+  expect(lowered: Lowered, claims: Claims): void {
+    this.#claims.set(lowered, claims);
+  }
+
+  /** Runs the program, but not for ever. @throws Unsound */
+  watch(run: () => unknown): void {
+    this.#left = MAX_COMPARED;
+    try {
+      run();
+    } catch (error) {
+      if (!(error instanceof Enough)) throw error;
+    }
+  }
+
+  forget(): void {
+    this.#claims.clear();
+  }
+
+  /** A host whose interpreted programs are watched. */
+  host(arenaSize: number): Host {
+    const host = createBufferHost(arenaSize);
+    this.#arena = host.arena;
+    return {
+      ...host,
+      createBackends: (contexts, routines, services) => {
+        this.#runContext = contexts.blocks[0]!.offset;
+        const onInstruction = (event: InstructionEvent): void => this.#look(event);
+        return [new InterpreterBackend(host.arena, contexts, routines, services, { onInstruction })];
+      },
+    };
+  }
+
+  #look(event: InstructionEvent): void {
+    const { lowered } = event.program;
+    const slot = event.insn;
+    const insn = lowered.origin[slot]!;
+    // Routines have no subprograms with claims, but their frames lie between those of programs and callbacks.
+    if (event.program.id === 0) return;
+    this.#enter(event);
+    const claims = this.#claims.get(lowered);
+    if (claims === undefined || insn < 0 || (slot > 0 && lowered.origin[slot - 1] === insn)) return;
+    if (this.#left-- <= 0) throw new Enough();
+    this.compared++;
+    const { view } = this.#arena;
+    const concrete: Concrete = {
+      event,
+      lowered,
+      context: view.getBigUint64(this.#runContext + RunContext.context, true),
+      rawSize: view.getBigUint64(this.#runContext + RunContext.rawSize, true),
+    };
+    const here = claims.byInsn[insn] ?? [];
+    let why = 'the verifier never came here';
+    for (let i = 0; i < here.length; i++) {
+      const difference = this.#differs(here[i]!, claims, concrete);
+      if (difference === undefined) {
+        // The next run of the loop will most likely find the same state.
+        if (i > 0) [here[i], here[i - 1]] = [here[i - 1]!, here[i]!];
+        return;
+      }
+      if (i === 0) why = difference;
+    }
+    const registers = Array.from({ length: 11 }, (_, r) => `r${r}=0x${event.register(r).toString(16)}`).join(' ');
+    const claimed = here.slice(0, 5).map(claim => formatState(claim.state));
+    throw new Unsound(
+      `${claims.program.name}, instruction ${insn} (${claims.precision}): in none of ${here.length} states; ${why}\n${registers}\n${claimed.join('\n')}`,
+    );
+  }
+
+  #enter(event: InstructionEvent): void {
+    const frames = this.#frames;
+    const number = event.frame;
+    while (frames.length > 0 && frames.at(-1)!.number > number) frames.pop();
+    const framePointer = event.register(10);
+    const top = frames.at(-1);
+    if (top?.number === number) top.framePointer = framePointer;
+    else frames.push({ number, framePointer });
+  }
+
+  /** The frame pointer of frame `index` of a state with `count` frames; undefined where there is no such frame. */
+  #framePointer(index: number, count: number): bigint | undefined {
+    return this.#frames[this.#frames.length - count + index]?.framePointer;
+  }
+
+  /** @returns what is not as claimed */
+  #differs(claim: Claim, claims: Claims, concrete: Concrete): string | undefined {
+    const { state, live, checkpoint } = claim;
+    const count = state.frames.length;
+    const all = claims.precision === 'all';
+    const linked = new Map<number, bigint>();
+    if (BigInt(state.rawSize) > concrete.rawSize && claims.program.type === 'raw')
+      return `raw memory of ${concrete.rawSize} bytes, claimed ${state.rawSize}`;
+    const precise = checkpoint?.preciseRegisters[count - 1] ?? 0;
+    for (let r = 0; r <= 10; r++) {
+      if ((live & (1 << r)) === 0) continue;
+      const claimed = state.registers[r]!;
+      const value = concrete.event.register(r);
+      if (claimed.kind === 'uninitialized') continue;
+      if (claimed.kind === 'scalar') {
+        if (!all && (precise & (1 << r)) === 0) continue;
+        if (!isMember(claimed.value, value)) return `r${r}`;
+        if (all && claimed.id !== 0) {
+          const base = BigInt.asUintN(64, value - BigInt(claimed.offset));
+          if (claimed.id === RAW_SIZE_ID) linked.set(RAW_SIZE_ID, concrete.rawSize);
+          const other = linked.get(claimed.id);
+          if (other !== undefined && other !== base) return `r${r}, id ${claimed.id}`;
+          linked.set(claimed.id, base);
+        }
+        continue;
+      }
+      if (!this.#pointsThere(claimed, value, count, concrete)) return `r${r}`;
+    }
+    if (checkpoint === undefined) return undefined;
+    for (let f = 0; f < count; f++) {
+      const framePointer = this.#framePointer(f, count);
+      if (framePointer === undefined) return `frame ${f}`;
+      for (let i = 0; i < 64; i++) {
+        const slot = state.frames[f]!.slots[i];
+        const bit = 1 << (i & 31);
+        if (slot === undefined || ((i < 32 ? checkpoint.readLow : checkpoint.readHigh)[f]! & bit) === 0) continue;
+        const marked = ((i < 32 ? checkpoint.preciseLow : checkpoint.preciseHigh)[f]! & bit) !== 0;
+        if (!this.#slotHolds(slot, framePointer - BigInt(8 * (i + 1)), all || marked, count, concrete))
+          return `fp${f}-${8 * (i + 1)}`;
+      }
+    }
+    return undefined;
+  }
+
+  #slotHolds(slot: StackSlot, address: bigint, precise: boolean, count: number, concrete: Concrete): boolean {
+    const content = this.#arena.view.getBigUint64(this.#arena.offset(address, 8), true);
+    const byteState = (byte: number): number => (slot.bytes >> (2 * byte)) & 3;
+    for (let byte = 0; byte < 8; byte++)
+      if (byteState(byte) === ByteState.zero && ((content >> BigInt(8 * byte)) & 0xffn) !== 0n) return false;
+    const { spilled } = slot;
+    if (spilled === undefined) return true;
+    if (spilled.kind !== 'scalar') return this.#pointsThere(spilled, content, count, concrete);
+    if (!precise) return true;
+    let size = 0;
+    while (size < 8 && byteState(size) === ByteState.spill) size++;
+    if (size !== 1 && size !== 2 && size !== 4) return size !== 8 || isMember(spilled.value, content);
+    return isMember(truncate(spilled.value, size), BigInt.asUintN(8 * size, content));
+  }
+
+  #pointsThere(r: RegisterState, value: bigint, count: number, concrete: Concrete): boolean {
+    if (value === 0n && r.nullable) return true;
+    const { view } = this.#arena;
+    const offset = BigInt(r.offset);
+    const from = (base: bigint): boolean => isMember(r.value, BigInt.asUintN(64, value - base - offset));
+    const field = (at: number): bigint => view.getBigUint64(this.#arena.offset(concrete.context + BigInt(at), 8), true);
+    switch (r.kind) {
+      case 'context':
+        return from(concrete.context);
+      case 'stack': {
+        const framePointer = this.#framePointer(r.frame, count);
+        return framePointer !== undefined && from(framePointer);
+      }
+      case 'packet':
+      case 'packetMeta': {
+        const end = field(r.kind === 'packet' ? XdpContext.dataEnd : XdpContext.data);
+        if (!from(field(r.kind === 'packet' ? XdpContext.data : XdpContext.dataMeta))) return false;
+        if (r.range === AT_PACKET_END) return value >= end;
+        if (r.range === BEYOND_PACKET_END) return value > end;
+        return r.range === 0 || value - offset + BigInt(r.range) <= end;
+      }
+      case 'packetEnd':
+        return value === field(XdpContext.dataEnd);
+      case 'raw':
+        return from(concrete.context) && value - offset + BigInt(r.range) <= concrete.context + concrete.rawSize;
+      case 'rawEnd':
+        return from(concrete.context + concrete.rawSize);
+      case 'map':
+        return r.mapUid !== 0 || value === this.#mapAddress(r.map!, concrete);
+      case 'mapValue':
+        return r.mapUid === 0 ? this.#inMap(r, value, concrete) : value >= LOWEST_ADDRESS;
+      case 'memory':
+        return value >= LOWEST_ADDRESS;
+      default:
+        return true;
+    }
+  }
+
+  #mapAddress(map: MapSpec, { event, lowered }: Concrete): bigint | undefined {
+    return event.program.mapAddresses[lowered.usedMaps.findIndex(({ name }) => name === map.name)];
+  }
+
+  /** Is it, but for the variable part, `offset` bytes behind the start of some element's value? */
+  #inMap(r: RegisterState, value: bigint, concrete: Concrete): boolean {
+    const { view } = this.#arena;
+    const address = this.#mapAddress(r.map!, concrete);
+    if (address === undefined) return false;
+    const header = this.#arena.offset(address, MapHeader.size);
+    const { type, maxEntries } = r.map!;
+    const values = view.getBigUint64(header + MapHeader.values, true);
+    const stride = BigInt(view.getUint32(header + MapHeader.stride, true));
+    let first = values;
+    let count = maxEntries;
+    if (type === 'hash' || type === 'lru_hash') {
+      first += BigInt(view.getUint32(header + HashLayout.valueOffset, true));
+      count = view.getUint32(header + HashLayout.pool, true);
+    } else if (type !== 'array' && type !== 'percpu_array') return value >= LOWEST_ADDRESS;
+    const cpus = type === 'percpu_array' ? view.getUint32(header + MapHeader.cpus, true) : 1;
+    const cpuStride = view.getBigUint64(header + MapHeader.cpuStride, true);
+    const start = value - BigInt(r.offset);
+    for (let cpu = 0n; cpu < cpus; cpu++) {
+      const base = first + cpu * cpuStride;
+      // With a variable part of less than an element only one or two elements come into question.
+      const nearest = stride === 0n ? 0 : Number((start - r.value.smin - base) / stride);
+      for (const element of [nearest, nearest - 1, ...Array.from({ length: Math.min(count, 64) }, (_, i) => i)])
+        if (
+          element >= 0 &&
+          element < count &&
+          isMember(r.value, BigInt.asUintN(64, start - base - BigInt(element) * stride))
+        )
+          return true;
+    }
+    return false;
+  }
+}
+
+/** A runtime in which runs are held against the claims of the programs that were put on trial. */
+export interface Court {
+  readonly runtime: Runtime;
+  readonly witness: Witness;
+  /** @returns whether all of the object's programs are being watched */
+  try(
+    object: LoadedObject,
+    maps: ReadonlyMap<string, MapSpec>,
+    precision: Precision,
+    options?: Partial<VerifyOptions>,
+  ): boolean;
+}
+
+export function openCourt(arenaSize = 64 << 20): Court {
+  const witness = new Witness();
+  const runtime = new Runtime(witness.host(arenaSize));
+  return {
+    runtime,
+    witness,
+    try(object, maps, precision, options = {}) {
+      let complete = true;
+      for (const program of object.programs.values()) {
+        const claims = claimsOf(program.spec, maps, precision, options);
+        if (claims === undefined) complete = false;
+        else witness.expect(program.lowered, claims);
+      }
+      return complete;
+    },
+  };
+}
