@@ -9,6 +9,7 @@ export const Condition = {
   notEqual: 5,
   belowOrEqual: 6,
   above: 7,
+  sign: 8,
   less: 12,
   greaterOrEqual: 13,
   lessOrEqual: 14,

@@ -15,8 +15,8 @@
  * restores what the function that built the frame was entered with. That is a program at its first entry, or a subprogram
  * that makes tail calls itself. Other subprograms have ordinary frames and are never hopped from or to.
  *
- * r9 holds the number of tail calls that are left, as a signed 64-bit number, below zero once a call has been refused: it
- * counts down by one for each populated slot, `jl` refuses, and nobody can tell zero from less.
+ * r9 holds the number of tail calls that are left, as a signed 64-bit number: it goes down by one for each populated
+ * slot. A direct call that is refused leaves it below zero, and nobody can tell that from zero.
  * Each first entry of a program sets it; so does the way in for callbacks, which gives the caller its own count back.
  *
  * Order of the checks: index in range, slot populated, limit. Which check refuses a call makes no difference to the
@@ -35,7 +35,7 @@ import { Condition, fillWithNops, jumpIf, near, nop } from './branches.ts';
 import { fitsInt8 } from './emit-alu.ts';
 import { encode } from './encodings.ts';
 import { PATCH_BYTES } from './patch.ts';
-import { CALLEE_SAVED, machineRegister, RBP, RCX, RDX, RSI, RSP, TAIL_CALLS_LEFT } from './registers.ts';
+import { CALLEE_SAVED, machineRegister, RAX, RBP, RCX, RDX, RSI, RSP, SCRATCH, TAIL_CALLS_LEFT } from './registers.ts';
 
 /**
  * Bytes from a program's entry to its tail-call entry: nop, frame, count, and as many nops as put the entry on a cache line
@@ -137,15 +137,10 @@ function emitSetCount(buffer: CodeBuffer, limit: number): void {
   encode(buffer, 'mov r32, imm32', 32, TAIL_CALLS_LEFT, 0, limit);
 }
 
-/** Counts a hop that is about to happen, or leaves for `out` at the limit. */
-function emitCount(buffer: CodeBuffer, out: Label): void {
-  encode(buffer, 'sub rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
-  jumpIf(buffer, Condition.less, out);
-}
-
 /** Emitted as for an empty slot: `target` leads to where the call that did not happen is taken off the count again. */
 export function emitFastDirectTailCall(buffer: CodeBuffer, _frame: FastFrame, out: Label): PokeLabels {
-  emitCount(buffer, out);
+  encode(buffer, 'sub rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+  jumpIf(buffer, Condition.less, out);
   const empty = buffer.label();
   buffer.keepWithinWord(PATCH_BYTES, PATCH_WORD_BYTES, fillWithNops);
   const target = buffer.here();
@@ -185,10 +180,15 @@ export function emitFastDynamicTailCall(buffer: CodeBuffer, _frame: FastFrame, o
   emitHop(buffer, out);
 }
 
-/** To the tail-call entry in rcx, 0 for an empty slot. */
+/**
+ * To the tail-call entry in rcx, 0 for an empty slot. One branch for both checks: what limits short hops is how many branches
+ * a processor predicts in a cycle. Addresses are below 2^47, so target - 1 is negative for an empty slot only.
+ */
 function emitHop(buffer: CodeBuffer, out: Label): void {
-  encode(buffer, 'test rm, r', 64, RCX, RCX);
-  jumpIf(buffer, Condition.equal, out);
-  emitCount(buffer, out);
+  encode(buffer, 'lea r, m', 64, { base: RCX, displacement: -1 }, RAX);
+  encode(buffer, 'lea r, m', 64, { base: TAIL_CALLS_LEFT, displacement: -1 }, SCRATCH);
+  encode(buffer, 'or rm, r', 64, RAX, SCRATCH);
+  jumpIf(buffer, Condition.sign, out);
+  encode(buffer, 'mov rm, r', 64, TAIL_CALLS_LEFT, SCRATCH);
   encode(buffer, 'jmp rm64', 32, RCX);
 }
