@@ -9,6 +9,7 @@ export { assemble } from './isa/assembler.ts';
 export { decode, encode } from './isa/codec.ts';
 export { disassemble } from './isa/disassembler.ts';
 export type { Instruction, WireInstruction } from './isa/instruction.ts';
+export { type DisassembledInstruction, disassembleArm64 } from './jit/arm64/disassemble.ts';
 export type { Code, CompiledTailCall, RelocationTarget, TailCallMode } from './jit/shared/code.ts';
 export type { Lowered } from './lowering/lowered.ts';
 export type { BpfMap } from './maps/map.ts';

@@ -8,14 +8,17 @@ import {
   type TailCallMode,
   verifyProgram,
 } from '../core.ts';
+import { UsageError } from './errors.ts';
 import { findProgram, mentionUnsupported, readObject } from './files.ts';
-import { nativeListing } from './native-listing.ts';
+import { type Arch, nativeListing } from './native-listing.ts';
 import { dim } from './terminal.ts';
 
 export interface DisasmOptions {
   readonly program: string;
   readonly stage: 'object' | 'lowered' | 'native';
   readonly tailCallMode: TailCallMode;
+  readonly backend: 'native' | 'kernel';
+  readonly arch: Arch;
   readonly btf?: string;
   readonly json?: boolean;
 }
@@ -24,23 +27,29 @@ export interface DisasmOptions {
 export interface ListedInstruction {
   /** Slot (object, lowered) or byte offset (native). */
   readonly at: number;
-  /** Slot of the object's program it came from; null for what the compiler added. */
+  /** Slot of the object's program it came from; null for what the compiler added, or where that is not known. */
   readonly origin: number | null;
   readonly text: string;
 }
 
 export async function disasm(path: string, options: DisasmOptions): Promise<void> {
-  const { stage, tailCallMode } = options;
+  const { stage, tailCallMode, arch, backend } = options;
+  if (backend === 'kernel' && stage !== 'native') {
+    throw new UsageError('bad_usage', 'the kernel shows machine code only: --backend kernel needs --stage native', {
+      stage,
+    });
+  }
   const collection = readObject(path, options.btf);
   mentionUnsupported(collection);
   const spec = findProgram(collection, options.program);
   let listing: ListedInstruction[];
-  if (stage === 'object') listing = list(spec.insns, slot => slot);
+  if (backend === 'kernel') listing = await (await import('./kernel-listing.ts')).kernelListing(collection, spec);
+  else if (stage === 'object') listing = list(spec.insns, slot => slot);
   else {
     const verified = verifyProgram(spec, collection.maps);
     const lowered = lowerProgram(verified, collection.maps, true);
     if (stage === 'lowered') listing = list(lowered.insns, slot => lowered.origin[slot]!);
-    else listing = await nativeListing(lowered, compileProgram(lowered, { tailCallMode }));
+    else listing = await nativeListing(lowered, compileProgram(lowered, { arch, tailCallMode }), arch);
   }
   if (options.json) {
     console.log(

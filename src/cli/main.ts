@@ -56,10 +56,10 @@ commonOptions(
     .option('--repeat <n>', 'run the capture n times', integer(1, 0xffff_ffff), 1)
     .option('--workers <n>', 'native threads that share the packets', integer(1, 128), 1)
     .addOption(
-      new Option('--backend <name>', 'x86-64 code or interpreter (default: native where there is a compiler)').choices([
-        'native',
-        'interpreter',
-      ]),
+      new Option(
+        '--backend <name>',
+        'x86-64 code, interpreter, or the running kernel (default: native where there is a compiler)',
+      ).choices(['native', 'interpreter', 'kernel']),
     ),
 ).action((path, options) => guarded(options.json, async () => (await import('./run.ts')).run(path, options)));
 
@@ -67,7 +67,8 @@ commonOptions(
   command('verify', 'verify programs; exit code 1 if one is rejected', `${EXAMPLE} --program stage_ipv4 --log`)
     .argument('<object...>', 'BPF ELF objects')
     .option('--program <name>', 'only this program')
-    .option('--log', "print the verifier's log"),
+    .option('--log', "print the verifier's log")
+    .addOption(new Option('--against <judge>', 'compare with the verifier of the running kernel').choices(['kernel'])),
 ).action((paths, options) => guarded(options.json, async () => (await import('./verify.ts')).verify(paths, options)));
 
 commonOptions(
@@ -75,7 +76,7 @@ commonOptions(
 ).action((path, options) => guarded(options.json, async () => (await import('./inspect.ts')).inspect(path, options)));
 
 commonOptions(
-  command('disasm', 'list a program as BPF or as x86-64 code', `${EXAMPLE} --program router --stage native`)
+  command('disasm', 'list a program as BPF or as machine code', `${EXAMPLE} --program router --stage native`)
     .argument('<object>', 'BPF ELF object')
     .requiredOption('--program <name>', 'program to list')
     .addOption(
@@ -84,9 +85,19 @@ commonOptions(
         .default('object'),
     )
     .addOption(
-      new Option('--tail-call-mode <mode>', 'native: with cached targets, or as compilers did before')
-        .choices(['baseline', 'cached'])
-        .default('cached'),
+      new Option('--arch <arch>', 'native: for which machine (whatever this one is)')
+        .choices(['x64', 'arm64'])
+        .default('x64'),
+    )
+    .addOption(
+      new Option('--tail-call-mode <mode>', 'native: as compilers did before, with cached targets, or the cheapest hop')
+        .choices(['baseline', 'cached', 'fast'])
+        .default('fast'),
+    )
+    .addOption(
+      new Option('--backend <name>', "native: our code, or the running kernel's")
+        .choices(['native', 'kernel'])
+        .default('native'),
     ),
 ).action((path, options) => guarded(options.json, async () => (await import('./disasm.ts')).disasm(path, options)));
 

@@ -5,30 +5,50 @@
  */
 import type { Lowered } from '../../lowering/lowered.ts';
 import type { Code, CompileOptions, TailCallMode } from '../shared/code.ts';
-import { compileFor, type Fixup, type Target } from '../shared/compile.ts';
+import { compileFor, type Fixup, MAX_TAIL_CALLS, type Target } from '../shared/compile.ts';
+import { CompileError } from '../shared/errors.ts';
 import { call, INSTRUCTION_BYTES, jump } from './branches.ts';
 import { emitAlu, emitByteSwap, emitMovSx, loadConstant, move } from './emit-alu.ts';
 import { type AtomicsDialect, emitAtomic } from './emit-atomic.ts';
 import { emitJump } from './emit-jump.ts';
 import { emitLoad, emitStore } from './emit-memory.ts';
-import { emitDirectTailCall, emitDynamicTailCall, emitStaticTailCall, MAX_STATIC_ENTRIES } from './emit-tail-call.ts';
+import {
+  emitDirectTailCall,
+  emitDynamicTailCall,
+  emitFastDynamicTailCall,
+  emitStaticTailCall,
+  MAX_STATIC_ENTRIES,
+} from './emit-tail-call.ts';
 import { encode } from './encodings.ts';
-import { emitCallIndirect, emitExit, emitPrologue, type Frame, frameOf, TAIL_CALL_PROLOGUE_OFFSET } from './frame.ts';
+import {
+  emitCallIndirect,
+  emitExit,
+  emitPrologue,
+  emitSetCount,
+  FAST_PROLOGUE_OFFSET,
+  type Frame,
+  frameOf,
+  TAIL_CALL_PROLOGUE_OFFSET,
+} from './frame.ts';
 import { machineRegister, RUN_CONTEXT } from './registers.ts';
 
 const CALL: Fixup = { form: 'branch26', bytesBack: INSTRUCTION_BYTES, bias: 0 };
 const ADDRESS_PARTS = [0, 16, 32] as const;
 const ADDRESS: Fixup = { form: 'moveWide48', bytesBack: ADDRESS_PARTS.length * INSTRUCTION_BYTES, bias: 0 };
 
-export const TAIL_CALL_MODES: readonly TailCallMode[] = ['baseline', 'cached'];
+export const TAIL_CALL_MODES: readonly TailCallMode[] = ['baseline', 'cached', 'fast'];
+/** Largest `maxTailCalls`. */
+const LARGEST_LIMIT = 1 << 20;
 
+/** All that the modes share. */
 function target(atomics: AtomicsDialect): Target<Frame> {
   return {
     tailCallPrologueOffset: TAIL_CALL_PROLOGUE_OFFSET,
-    tailCallModes: TAIL_CALL_MODES,
+    tailCallModes: ['baseline', 'cached'],
     maxStaticEntries: MAX_STATIC_ENTRIES,
     frame: frameOf,
-    prologue: emitPrologue,
+    prologue: (buffer, frame, tailCallEntry) =>
+      emitPrologue(buffer, frame, at => emitSetCount(at, MAX_TAIL_CALLS, 'plain'), tailCallEntry),
     exit: emitExit,
     alu: emitAlu,
     movSx: emitMovSx,
@@ -53,8 +73,39 @@ function target(atomics: AtomicsDialect): Target<Frame> {
     callIndirect: emitCallIndirect,
     runContext: (buffer, dst) => move(buffer, 64, machineRegister(dst), RUN_CONTEXT),
     directTailCall: emitDirectTailCall,
-    staticTailCall: emitStaticTailCall,
+    staticTailCall: (buffer, frame, out, maxEntries) => emitStaticTailCall(buffer, frame, out, maxEntries),
     dynamicTailCall: emitDynamicTailCall,
+  };
+}
+
+function fastTarget(atomics: AtomicsDialect, limit: number): Target<Frame> {
+  return {
+    ...TARGETS[atomics],
+    tailCallPrologueOffset: FAST_PROLOGUE_OFFSET,
+    tailCallModes: ['fast'],
+    frame(shape) {
+      if (
+        shape.kind === 'subprogram' &&
+        limit > MAX_TAIL_CALLS &&
+        shape.insns.some(({ kind }) => kind === 'tailCall')
+      ) {
+        throw new CompileError(
+          'bad_input',
+          `a subprogram makes tail calls, each of which can deepen the stack; maxTailCalls can be ${MAX_TAIL_CALLS} at most, not ${limit}`,
+          { maxTailCalls: limit },
+        );
+      }
+      return frameOf(shape);
+    },
+    prologue: (buffer, frame, tailCallEntry) =>
+      emitPrologue(buffer, frame, at => emitSetCount(at, limit, 'fast'), tailCallEntry),
+    // Whoever calls through the address has set the usual limit.
+    callback(buffer, _frame, entry) {
+      emitSetCount(buffer, limit, 'fast');
+      jump(buffer, entry);
+    },
+    staticTailCall: emitStaticTailCall,
+    dynamicTailCall: emitFastDynamicTailCall,
   };
 }
 
@@ -65,10 +116,21 @@ const TARGETS: Readonly<Record<AtomicsDialect, Target<Frame>>> = {
 
 /**
  * @param atomics instructions that the processor has
- * @throws CompileError for instructions that lowering must not leave, targets outside the program, and programs whose
- *   code would be too large
+ * @throws CompileError for instructions that lowering must not leave, targets outside the program, limits out of range
+ *   or in a mode that has none, and programs whose code would be too large
  * @throws LoweringError for a tail call whose immediate `packTailCall` cannot have made
  */
 export function compile(lowered: Lowered, options: CompileOptions, atomics: AtomicsDialect): Code {
-  return compileFor(TARGETS[atomics], lowered, options);
+  const { maxTailCalls = MAX_TAIL_CALLS, tailCallMode } = options;
+  const fast = tailCallMode === 'fast' && options.kind === 'program';
+  const largest = fast ? LARGEST_LIMIT : MAX_TAIL_CALLS;
+  const smallest = fast ? 1 : MAX_TAIL_CALLS;
+  if (!Number.isInteger(maxTailCalls) || maxTailCalls < smallest || maxTailCalls > largest) {
+    throw new CompileError(
+      'bad_input',
+      `${lowered.name}: maxTailCalls is ${maxTailCalls}; expected an integer from ${smallest} to ${largest} in mode '${tailCallMode}'`,
+      { maxTailCalls, tailCallMode },
+    );
+  }
+  return compileFor(fast ? fastTarget(atomics, maxTailCalls) : TARGETS[atomics], lowered, options);
 }

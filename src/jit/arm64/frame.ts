@@ -38,6 +38,8 @@ import {
 
 /** Bytes from a program's entry to its tail-call entry: mov x26, #33; stp x29, x30; mov x29, sp. */
 export const TAIL_CALL_PROLOGUE_OFFSET = 12;
+/** In mode 'fast': one instruction more, see `emitSetCount`. */
+export const FAST_PROLOGUE_OFFSET = 16;
 
 const STACK_ALIGNMENT = 16;
 
@@ -90,13 +92,23 @@ function usesFramePointer(insn: FunctionShape['insns'][number]): boolean {
   }
 }
 
-function emitResetCount(buffer: CodeBuffer): void {
-  encode(buffer, 'movz Rd, #i, lsl #h*16', 64, TAIL_CALLS_LEFT, MAX_TAIL_CALLS, 0);
+/** The count of a run that has made no tail call yet. In mode 'fast' the limit may need two instructions, and takes them always. */
+export function emitSetCount(buffer: CodeBuffer, limit: number, mode: 'fast' | 'plain'): void {
+  encode(buffer, 'movz Rd, #i, lsl #h*16', 64, TAIL_CALLS_LEFT, limit & 0xffff, 0);
+  if (mode === 'fast') encode(buffer, 'movk Rd, #i, lsl #h*16', 64, TAIL_CALLS_LEFT, limit >>> 16, 16);
 }
 
-/** @param tailCallEntry called where a tail call lands */
-export function emitPrologue(buffer: CodeBuffer, frame: Frame, tailCallEntry: () => void): void {
-  if (frame.kind === 'main') emitResetCount(buffer);
+/**
+ * @param setCount emits what a program's first entry does to the count
+ * @param tailCallEntry called where a tail call lands
+ */
+export function emitPrologue(
+  buffer: CodeBuffer,
+  frame: Frame,
+  setCount: (buffer: CodeBuffer) => void,
+  tailCallEntry: () => void,
+): void {
+  if (frame.kind === 'main') setCount(buffer);
   if (frame.linked) {
     encode(buffer, 'stp Xt, Xu, [Xn|SP, #j*8]!', 64, FP, LR, SP, -16);
     encode(buffer, 'add Rd|SP, Rn|SP, #i', 64, FP, SP, 0);
@@ -127,7 +139,7 @@ export function emitExit(buffer: CodeBuffer, frame: Frame): void {
 /** A call through a register: of a program, or of a callback that starts a count of its own. */
 export function emitCallIndirect(buffer: CodeBuffer, register: Register): void {
   encode(buffer, 'str Xt, [Xn|SP, #j]!', 64, TAIL_CALLS_LEFT, SP, -STACK_ALIGNMENT);
-  emitResetCount(buffer);
+  emitSetCount(buffer, MAX_TAIL_CALLS, 'plain');
   encode(buffer, 'blr Xn', 64, machineRegister(register));
   encode(buffer, 'ldr Xt, [Xn|SP], #j', 64, TAIL_CALLS_LEFT, SP, STACK_ALIGNMENT);
 }

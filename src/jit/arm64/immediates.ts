@@ -58,3 +58,16 @@ export function constantSteps(width: 32 | 64, value: bigint): ConstantStep[] {
   if (steps.length === 0) steps.push({ op: inverted ? 'movn' : 'movz', chunk: 0, shift: 0 });
   return steps;
 }
+
+/** The mask that a 13-bit field N:immr:imms stands for. */
+export function bitmaskValue(width: 32 | 64, field: number): bigint {
+  const imms = field & 0x3f;
+  const lengths = ((field >> 12) << 6) | (~imms & 0x3f);
+  const size = 1 << (31 - Math.clz32(lengths));
+  const rotation = BigInt((field >> 6) & (size - 1));
+  const run = (1n << BigInt((imms & (size - 1)) + 1)) - 1n;
+  const element = BigInt.asUintN(size, (run >> rotation) | (run << (BigInt(size) - rotation)));
+  let mask = 0n;
+  for (let at = 0; at < width; at += size) mask |= element << BigInt(at);
+  return mask;
+}
