@@ -4,8 +4,8 @@
  * BTF has decided what the values are (`maps.ts`); here it decides how they look: arrays of bytes are addresses more
  * often than numbers, so they are shown as hex.
  */
-import type { Btf, LoadedObject } from '../core.ts';
-import { type DumpedEntry, dumpMap } from './maps.ts';
+import type { Btf } from '../core.ts';
+import { type DumpedEntry, dumpMap, type Held } from './maps.ts';
 import { bold, dim } from './terminal.ts';
 
 /** Entries shown; JSON has all. */
@@ -91,7 +91,7 @@ function sum(values: readonly unknown[]): unknown {
 }
 
 /** Lines of text for one map. */
-export function mapText(object: LoadedObject, name: string): string[] {
+export function mapText(object: Held, name: string): string[] {
   const { spec } = object.map(name);
   const { btf } = object.collection;
   const typeOf = (id: number | undefined) => (btf && id !== undefined ? btf.resolved(id) : undefined);

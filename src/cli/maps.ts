@@ -1,5 +1,9 @@
 /** The contents of maps as JSON values, typed by BTF where the object has it. `map-text.ts` makes text of them. */
 import { type BpfMap, type Btf, decodeValue, type LoadedObject, type MapType, SwitchyardError } from '../core.ts';
+import type { KernelObject } from '../index.ts';
+
+/** An object with maps, loaded here or into the kernel. */
+export type Held = LoadedObject | KernelObject;
 
 type Entry = [key: Uint8Array, value: Uint8Array];
 
@@ -12,6 +16,9 @@ export interface DumpedEntry {
 
 const PER_CPU = new Set<MapType>(['percpu_array', 'percpu_hash', 'lru_percpu_hash']);
 const HASHES = new Set<MapType>(['hash', 'percpu_hash', 'lru_hash', 'lru_percpu_hash']);
+
+/** What the kernel answers for maps that can't be walked through. */
+const NO_ENTRIES = new Set<unknown>(['EINVAL', 'ENOTSUPP', 'EOPNOTSUPP']);
 
 /** Numbers stay numbers while they are exact; larger 64-bit integers become decimal strings. */
 function plain(value: unknown): unknown {
@@ -42,7 +49,7 @@ function decode(btf: Btf | undefined, type: number | undefined, bytes: Uint8Arra
   return plain(bytes);
 }
 
-function dumpEntry(map: BpfMap, btf: Btf | undefined, key: Uint8Array, value: Uint8Array): DumpedEntry {
+function dumpEntry(map: Pick<BpfMap, 'spec'>, btf: Btf | undefined, key: Uint8Array, value: Uint8Array): DumpedEntry {
   const { spec } = map;
   const decodedKey = decode(btf, spec.btfKeyId, key);
   if (!PER_CPU.has(spec.type)) return { key: decodedKey, value: decode(btf, spec.btfValueId, value) };
@@ -59,7 +66,7 @@ function dumpEntry(map: BpfMap, btf: Btf | undefined, key: Uint8Array, value: Ui
  * All entries of a map; those of hashes in the order of their keys, so that the output of two runs can be
  * compared. A prog array's values are the names of its programs. Types without entries (queues, ring buffers) have none.
  */
-export function dumpMap(object: LoadedObject, name: string): DumpedEntry[] {
+export function dumpMap(object: Held, name: string): DumpedEntry[] {
   const slots = object.progArrays.get(name);
   if (slots) return slots.entries().map(([key, program]) => ({ key, value: program.name }));
   const map = object.map(name);
@@ -67,7 +74,9 @@ export function dumpMap(object: LoadedObject, name: string): DumpedEntry[] {
   try {
     entries = [...map.entries()];
   } catch (error) {
-    if (error instanceof SwitchyardError && error.code === 'invalid_operation') return [];
+    if (!(error instanceof SwitchyardError)) throw error;
+    if (error.code === 'invalid_operation') return [];
+    if (error.code === 'map_access_failed' && NO_ENTRIES.has(error.details.errno)) return [];
     throw error;
   }
   if (HASHES.has(map.spec.type)) {

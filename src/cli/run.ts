@@ -3,8 +3,6 @@ import {
   type Capture,
   type Collection,
   createRuntime,
-  type LoadedObject,
-  type Program,
   type ReplayResult,
   type RunResult,
   writeCapture,
@@ -12,8 +10,9 @@ import {
 import { UsageError } from './errors.ts';
 import { findProgram, mentionUnsupported, readCaptureFile, readObject, writeBytes } from './files.ts';
 import { mapText } from './map-text.ts';
-import { dumpMap } from './maps.ts';
+import { dumpMap, type Held } from './maps.ts';
 import type { SlotAssignment } from './options.ts';
+import { replayInKernel } from './run-kernel.ts';
 import { bold, column, Progress } from './terminal.ts';
 
 export interface RunOptions {
@@ -23,10 +22,14 @@ export interface RunOptions {
   readonly set?: readonly SlotAssignment[];
   readonly repeat: number;
   readonly workers: number;
-  readonly backend?: 'native' | 'interpreter';
+  readonly backend?: 'native' | 'interpreter' | 'kernel';
   readonly btf?: string;
   readonly json?: boolean;
 }
+
+/** What is printed of a replay, wherever it ran. */
+export type ReplaySummary = Pick<ReplayResult, 'packets' | 'bytes' | 'verdicts' | 'elapsedNs'>;
+type Ran = Readonly<Record<'name' | 'type' | 'backend', string>>;
 
 const LINKTYPE_ETHERNET = 1;
 const ARENA_BASE = 64 << 20;
@@ -59,8 +62,20 @@ export async function run(path: string, options: RunOptions): Promise<void> {
   // Only what can run is loaded: a program elsewhere in the object that the verifier rejects is not in the way.
   const programs = [options.program, ...set.map(({ program }) => program)];
   for (const name of programs) findProgram(collection, name);
+  const { type } = findProgram(collection, options.program);
   const capture = readCaptureFile(options.input);
   const packets = capture.packets.map(({ data }) => data);
+  if (type !== 'raw') checkLinkTypes(capture, options.input);
+  if (backend === 'kernel') {
+    const { object, program, result, results } = replayInKernel(collection, programs, packets, options);
+    try {
+      if (options.output !== undefined) writeOutput(options.output, capture, results);
+      show(object, program, result, options);
+    } finally {
+      object.dispose();
+    }
+    return;
+  }
   const trace = { lines: 0, first: [] as string[] };
   const onTrace = (line: string) => {
     if (trace.lines++ < SHOWN_LINES) trace.first.push(line);
@@ -74,7 +89,6 @@ export async function run(path: string, options: RunOptions): Promise<void> {
   try {
     const object = runtime.load(collection, { programs });
     const program = object.program(options.program);
-    if (program.type !== 'raw') checkLinkTypes(capture, options.input);
     for (const { map, index, program: name } of set) object.progArray(map).set(index, object.program(name));
     const progress = new Progress(packets.length * options.repeat, 'packets');
     const result = await program.replayAsync(packets, {
@@ -85,8 +99,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     });
     progress.end();
     if (options.output !== undefined) writeOutput(options.output, capture, result.results!);
-    if (options.json) console.log(JSON.stringify(asJson(object, program, result)));
-    else print(object, program, result);
+    show(object, program, result, options);
     printTrace(trace, options.json === true);
   } finally {
     await runtime.dispose();
@@ -116,7 +129,7 @@ function checkLinkTypes(capture: Capture, path: string): void {
 }
 
 /** Writes what left the program, in the format the capture came in. */
-function writeOutput(path: string, capture: Capture, results: readonly RunResult[]): void {
+function writeOutput(path: string, capture: Capture, results: readonly Pick<RunResult, 'verdict' | 'data'>[]): void {
   const packets = capture.packets.flatMap((packet, i) => {
     const result = results[i]!;
     if (DROPPED.has(result.verdict)) return [];
@@ -132,7 +145,12 @@ function writeOutput(path: string, capture: Capture, results: readonly RunResult
   writeBytes(path, writeCapture({ ...capture, interfaces, packets }));
 }
 
-function asJson(object: LoadedObject, program: Program, result: ReplayResult): unknown {
+function show(object: Held, program: Ran, result: ReplaySummary, { json }: RunOptions): void {
+  if (json) console.log(JSON.stringify(asJson(object, program, result)));
+  else print(object, program, result);
+}
+
+function asJson(object: Held, program: Ran, result: ReplaySummary): unknown {
   return {
     program: program.name,
     backend: program.backend,
@@ -144,11 +162,11 @@ function asJson(object: LoadedObject, program: Program, result: ReplayResult): u
   };
 }
 
-function nsPerPacket(result: ReplayResult): number {
+function nsPerPacket(result: ReplaySummary): number {
   return result.packets === 0 ? 0 : Math.round((result.elapsedNs / result.packets) * 100) / 100;
 }
 
-function print(object: LoadedObject, program: Program, result: ReplayResult): void {
+function print(object: Held, program: Ran, result: ReplaySummary): void {
   console.log(
     `${bold(program.name)} (${program.type}, ${program.backend}): ${result.packets} packets, ${result.bytes} bytes, ${nsPerPacket(result)} ns per packet`,
   );

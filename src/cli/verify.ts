@@ -1,5 +1,7 @@
 /** `switchyard verify`: the verifier's word on each program. */
 import { type Collection, type ProgramSpec, SwitchyardError, VerifierError, verifyProgram } from '../core.ts';
+import type { KernelJudge } from '../index.ts';
+import { compare, type KernelOpinion, showOpinion } from './against-kernel.ts';
 import { EXIT_FAILED, errorJson, exitCode, say, UsageError } from './errors.ts';
 import { readObject, unsupportedError } from './files.ts';
 import { bold, green, red } from './terminal.ts';
@@ -7,6 +9,7 @@ import { bold, green, red } from './terminal.ts';
 export interface VerifyOptions {
   readonly program?: string;
   readonly log?: boolean;
+  readonly against?: 'kernel';
   readonly btf?: string;
   readonly json?: boolean;
 }
@@ -20,9 +23,10 @@ interface Verdict {
   readonly insnsProcessed: number;
   readonly error: { readonly code: string; readonly message: string } | null;
   readonly log?: string;
+  readonly kernel?: KernelOpinion;
 }
 
-export function verify(paths: readonly string[], options: VerifyOptions): void {
+export async function verify(paths: readonly string[], options: VerifyOptions): Promise<void> {
   const wanted = (name: string) => options.program === undefined || options.program === name;
   let unreadable = 0;
   let shown = 0;
@@ -38,19 +42,30 @@ export function verify(paths: readonly string[], options: VerifyOptions): void {
       say(error);
       continue;
     }
-    const verdicts: (() => Verdict)[] = [];
+    const verdicts: ((judge: KernelJudge | undefined) => Verdict)[] = [];
     for (const spec of collection.programs.values()) {
-      if (wanted(spec.name)) verdicts.push(() => verdict(path, spec, collection, options.log === true));
+      if (!wanted(spec.name)) continue;
+      verdicts.push(judge => {
+        const ours = verdict(path, spec, collection, options.log === true);
+        // The kernel has no raw programs.
+        if (!judge || spec.type === 'raw') return ours;
+        return { ...ours, kernel: compare(judge, spec, collection, ours.accepted) };
+      });
     }
     for (const leftOut of collection.unsupported ?? []) {
       const type = leftOut.kernelType ?? null;
       if (wanted(leftOut.name)) verdicts.push(() => rejected(path, leftOut.name, type, unsupportedError(leftOut)));
     }
-    for (const judge of verdicts) {
-      const result = judge();
-      if (!result.accepted) process.exitCode ||= EXIT_FAILED;
-      show(result, options);
-      shown++;
+    const judge = options.against === 'kernel' && verdicts.length > 0 ? await openJudge(collection) : undefined;
+    try {
+      for (const decide of verdicts) {
+        const result = decide(judge);
+        if (!result.accepted || result.kernel?.agrees === false) process.exitCode ||= EXIT_FAILED;
+        show(result, options);
+        shown++;
+      }
+    } finally {
+      judge?.dispose();
     }
   }
   if (shown > 0 || unreadable > 0) return;
@@ -59,6 +74,12 @@ export function verify(paths: readonly string[], options: VerifyOptions): void {
     `no program${options.program === undefined ? '' : ` is named ${options.program}`} in ${paths.join(', ')}`,
     { program: options.program },
   );
+}
+
+/** Loaded when asked for: a plain verification needs neither Linux nor a foreign function. */
+async function openJudge(collection: Collection): Promise<KernelJudge> {
+  const { KernelJudge } = await import('../index.ts');
+  return new KernelJudge(collection);
 }
 
 function verdict(path: string, spec: ProgramSpec, collection: Collection, log: boolean): Verdict {
@@ -95,4 +116,5 @@ function show(verdict: Verdict, options: VerifyOptions): void {
   const name = `${verdict.object}: ${bold(`${verdict.program}`)} (${verdict.type ?? 'unknown type'})`;
   if (verdict.accepted) console.log(`${name} ${green('accepted')}, ${verdict.insnsProcessed} instructions processed`);
   else console.log(`${name} ${red('rejected')}: ${verdict.error?.message}`);
+  if (verdict.kernel) showOpinion(verdict.kernel);
 }

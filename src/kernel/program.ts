@@ -170,6 +170,11 @@ export class KernelProgram {
     return this.spec.type;
   }
 
+  /** Where it runs, as `Program.backend` says it of programs loaded here. */
+  get backend(): 'kernel' {
+    return 'kernel';
+  }
+
   /** The file descriptor, for as long as the program is not disposed. */
   get fd(): number {
     if (!this.#disposed) return this.#fd;

@@ -1,0 +1,129 @@
+/** The commands with the running kernel behind them. */
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { compare } from '../../src/cli/against-kernel.ts';
+import { KernelError } from '../../src/kernel/errors.ts';
+import type { KernelJudge } from '../../src/kernel/judge.ts';
+import { kernelMissing } from '../kernel/support.ts';
+import { collection } from '../runtime/build.ts';
+import { requireTool } from '../tools.ts';
+import { CAPTURE, ROOT, ROUTER, switchyard } from './support.ts';
+
+const run = ['run', ROUTER, '--program', 'router', '--input', CAPTURE];
+
+describe.skipIf(kernelMissing() !== undefined)('with the running kernel', () => {
+  test('run --backend kernel gives the verdicts and counters of our own run', async () => {
+    const json = async (...args: string[]) => JSON.parse((await switchyard(...run, '--json', ...args)).stdout);
+    const [kernel, ours] = [await json('--backend', 'kernel'), await json('--backend', 'interpreter')];
+    expect(kernel).toMatchObject({ backend: 'kernel', packets: ours.packets, bytes: ours.bytes });
+    expect(kernel.verdicts).toEqual(ours.verdicts);
+    expect(kernel.maps.flows).toEqual(ours.maps.flows);
+    expect(kernel.maps.stages).toEqual(ours.maps.stages);
+    expect(Object.keys(kernel.maps)).toEqual(Object.keys(ours.maps));
+  });
+
+  test('run --set fills slots of the kernel, and text is printed as for our own', async () => {
+    const set = ['--set', 'untagged_policy[0]=policy_no_new_tcp'];
+    const [kernel, ours] = [
+      await switchyard(...run, ...set, '--backend', 'kernel'),
+      await switchyard(...run, ...set, '--backend', 'interpreter'),
+    ];
+    expect(kernel).toMatchObject({ code: 0, stderr: '' });
+    const verdicts = (text: string) => text.split('\n').filter(line => /^ {2}XDP_/.test(line));
+    expect(verdicts(kernel.stdout).length).toBeGreaterThan(1);
+    expect(verdicts(kernel.stdout)).toEqual(verdicts(ours.stdout));
+  });
+
+  test('workers are not for the kernel', async () => {
+    const { code, stderr } = await switchyard(...run, '--backend', 'kernel', '--workers', '2');
+    expect(code).toBe(2);
+    expect(stderr).toContain('one packet at a time');
+  });
+
+  test('verify --against kernel: both verdicts, as text and as JSON', async () => {
+    const text = await switchyard('verify', ROUTER, '--program', 'router', '--against', 'kernel');
+    expect(text).toMatchObject({ code: 0, stderr: '' });
+    expect(text.stdout).toMatch(/router \(xdp\) accepted, \d+ .*\n {2}kernel: accepted, \d+ instructions processed\n$/);
+    const { stdout } = await switchyard('verify', ROUTER, '--program', 'router', '--against', 'kernel', '--json');
+    const { kernel } = JSON.parse(stdout);
+    expect(kernel).toMatchObject({ accepted: true, agrees: true, error: null });
+    expect(kernel.insnsProcessed).toBeGreaterThan(0);
+  });
+
+  test.skipIf(process.arch !== 'x64')('disasm --stage native --backend kernel lists whole functions', async () => {
+    const args = ['disasm', ROUTER, '--program', 'router', '--backend', 'kernel'];
+    const { code, stdout, stderr } = await switchyard(...args, '--stage', 'native');
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^router:\n/);
+    expect(stdout).not.toContain('(bad)');
+    expect(stdout).toMatch(/^ +[0-9a-f]+: push rbp$/m);
+    expect(stdout.trimEnd().split('\n').length).toBeGreaterThan(50);
+    const wrong = await switchyard(...args, '--stage', 'lowered');
+    expect(wrong.code).toBe(2);
+    expect(wrong.stderr).toContain('needs --stage native');
+  });
+
+  const setpriv = requireTool('setpriv');
+  const root = process.getuid?.() === 0;
+  test.skipIf(!setpriv || !root).each([
+    ['run', ...run.slice(1), '--backend', 'kernel'],
+    ['verify', ROUTER, '--against', 'kernel'],
+    ['disasm', ROUTER, '--program', 'router', '--stage', 'native', '--backend', 'kernel'],
+  ])('%s without the capabilities says so, and fails with 1', (...args) => {
+    const script = join(ROOT, 'dist/cli/main.js');
+    const flags = ['--bounding-set=-all', '--inh-caps=-all', '--no-new-privs'];
+    const { status, stdout, stderr } = spawnSync(setpriv!, [...flags, process.execPath, script, ...args, '--json'], {
+      encoding: 'utf8',
+    });
+    expect([status, JSON.parse(stdout).error.code]).toEqual([1, 'not_permitted']);
+    expect(stderr).toMatch(/^switchyard: the kernel did not permit .* \(EPERM\): .*CAP_BPF/);
+  });
+});
+
+describe('where the verdicts differ', () => {
+  const spec = collection({ programs: { main: 'r0 = 1\nr0 += 1\nexit' } });
+  const main = spec.programs.get('main')!;
+  const judge = (accepted: boolean, log: string) =>
+    ({
+      judge: () => ({
+        accepted,
+        insnsProcessed: 3,
+        log,
+        error: accepted ? undefined : new KernelError('program_refused', 'no', { log }),
+      }),
+    }) as unknown as KernelJudge;
+
+  test('both logs are shown around the instruction that one refused', () => {
+    const log = '0: R1=ctx() R10=fp0\n0: (b7) r0 = 1 ; R0_w=1\n1: (07) r0 += 1\nmath is hard\nprocessed 2 insns\n';
+    const { agrees, difference } = compare(judge(false, log), main, spec, true);
+    expect(agrees).toBe(false);
+    expect(difference!.insn).toBe(1);
+    expect(difference!.kernel).toContain('1: (07) r0 += 1\nmath is hard');
+    expect(difference!.ours).toMatch(/^1: \(07\) r0 \+= 1 .*R0/m);
+  });
+
+  test('also if the kernel is the one that accepts', () => {
+    const refused = collection({ programs: { main: 'r0 = 1\nr0 = r5\nexit' } });
+    const log = '0: (b7) r0 = 1\n1: (bf) r0 = r5 ; R0_w=7\n2: (95) exit\nprocessed 3 insns\n';
+    const { difference } = compare(judge(true, log), refused.programs.get('main')!, refused, false);
+    expect(difference).toMatchObject({ insn: 1 });
+    expect(difference!.kernel).toContain('1: (bf) r0 = r5 ; R0_w=7');
+    expect(difference!.ours).toContain('R5 !read_ok');
+  });
+
+  test('a log without the instruction says so', () => {
+    const { difference } = compare(judge(false, 'back-edge from insn 0 to 0\nprocessed 0 insns\n'), main, spec, true);
+    expect(difference).toMatchObject({ insn: null, kernel: expect.stringContaining('back-edge') });
+    expect(difference!.ours).toBe('(the instruction is not in this log)');
+  });
+
+  test('nothing is shown where they agree', () => {
+    expect(compare(judge(true, ''), main, spec, true)).toEqual({
+      accepted: true,
+      insnsProcessed: 3,
+      error: null,
+      agrees: true,
+    });
+  });
+});
