@@ -2,10 +2,11 @@
 
 import { closeFd } from '../../src/kernel/bpf.ts';
 import { KernelError } from '../../src/kernel/errors.ts';
+import { KernelJudge } from '../../src/kernel/judge.ts';
 import { KernelMap } from '../../src/kernel/map.ts';
 import { type CodeToLoad, loadCode } from '../../src/kernel/program.ts';
 import { PROGRAM_TYPE } from '../../src/kernel/uapi.ts';
-import type { MapSpec } from '../../src/object/spec.ts';
+import type { Collection, MapSpec } from '../../src/object/spec.ts';
 
 /** `r0 = 0; exit` */
 export const SMALLEST = Uint8Array.of(0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
@@ -44,4 +45,12 @@ export function judgeCode(
     if (!(error instanceof KernelError) || error.code !== 'program_refused') throw error;
     return { accepted: false, log: error.log, errno: error.errno };
   }
+}
+
+/** The kernel's verifier for programs that use these maps; undefined where the kernel does not let us. */
+export function openJudge(
+  maps: ReadonlyMap<string, MapSpec>,
+  { programs, btf }: Pick<Collection, 'programs' | 'btf'> = { programs: new Map(), btf: undefined },
+): KernelJudge | undefined {
+  return kernelMissing() === undefined ? new KernelJudge({ programs, maps, btf }) : undefined;
 }

@@ -7,8 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { parseObject } from '../../src/object/parse.ts';
 import { verify } from '../../src/verifier/verify.ts';
+import { openJudge } from '../kernel/support.ts';
 import { requireTool } from '../tools.ts';
-import { openJudge } from './kernel.ts';
 import { OPTIONS } from './support.ts';
 
 const SOURCE = fileURLToPath(new URL('programs.c', import.meta.url));
@@ -19,9 +19,6 @@ const COMPILERS = [
   ['clang-22', 'v3'],
   ['clang-22', 'v4'],
 ] as const;
-/** The kernel wants BTF for these, which our way of loading does not hand over. */
-const NEEDS_BTF: ReadonlySet<string> = new Set(['loops', 'calls_global']);
-
 function compile(clang: string, cpu: string): Uint8Array {
   const directory = mkdtempSync(join(tmpdir(), 'switchyard-'));
   const output = join(directory, 'programs.o');
@@ -37,14 +34,14 @@ function compile(clang: string, cpu: string): Uint8Array {
 describe.each(COMPILERS)('%s -mcpu=%s', (compiler, cpu) => {
   const clang = requireTool(compiler);
   it.skipIf(clang === undefined)('every program is accepted', () => {
-    const { programs, maps } = parseObject(compile(clang!, cpu));
+    const collection = parseObject(compile(clang!, cpu));
+    const { programs, maps } = collection;
     expect(programs.size).toBe(11);
     for (const program of programs.values()) {
       const { insnsProcessed, facts } = verify(program, { ...OPTIONS, maps });
       expect(insnsProcessed, program.name).toBeLessThan(6000);
       expect(facts.tailCalls.length).toBe(program.name === 'parse' ? 1 : 0);
-      if (NEEDS_BTF.has(program.name)) continue;
-      const judge = openJudge(maps);
+      const judge = openJudge(maps, collection);
       if (judge === undefined) continue;
       const { accepted, log } = judge.judge(program);
       expect(accepted, `${program.name}: ${log.slice(-500)}`).toBe(true);

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { contextAccess } from '../../src/verifier/context.ts';
-import { openJudge } from './kernel.ts';
+import { openJudge } from '../kernel/support.ts';
 import { program } from './support.ts';
 
 const TYPES = ['xdp', 'socket_filter', 'sched_cls', 'sched_act', 'cgroup_skb'] as const;

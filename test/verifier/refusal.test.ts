@@ -4,8 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { decode, encode } from '../../src/isa/codec.ts';
 import { IsaError } from '../../src/isa/errors.ts';
 import type { Instruction } from '../../src/isa/instruction.ts';
+import { openJudge } from '../kernel/support.ts';
 import { CASES } from './cases.ts';
-import { openJudge } from './kernel.ts';
 import { accepted, attempt, MAPS, program } from './support.ts';
 
 describe('a refusal', () => {
