@@ -16,7 +16,7 @@ import { fill } from './fillers.ts';
 import { fixupMap, LOOP, SIMPLE_24, SIMPLE_42, VALUE_BTF } from './maps.ts';
 
 /** enum bpf_prog_type; a test that names none is a socket filter. */
-export const OUR_TYPES: ReadonlyMap<number, ProgramType> = new Map([
+const OUR_TYPES: ReadonlyMap<number, ProgramType> = new Map([
   [0, 'socket_filter'],
   [1, 'socket_filter'],
   [3, 'sched_cls'],
@@ -57,7 +57,7 @@ export interface Subject {
   readonly runs: readonly { readonly retval: number; readonly data: Uint8Array }[];
 }
 
-export type Outcome =
+type Outcome =
   | { readonly accepted: true }
   /** `feature`: refused because Switchyard lacks it, not because of what the program does. */
   | { readonly accepted: false; readonly why: string; readonly feature: string | undefined };

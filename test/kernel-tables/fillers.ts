@@ -4,7 +4,7 @@
  */
 import type { Instruction, JumpOp, Register } from '../../src/isa/instruction.ts';
 
-export interface Filled {
+interface Filled {
   readonly insns: readonly Instruction[];
   /** What it returns. */
   readonly retval: number;

@@ -80,8 +80,7 @@ test('access to packets is aligned where strict alignment is asked for', () => {
 });
 
 test('states are stored at calls and at the functions they lead to', () => {
-  const nested =
-    'call f\nexit\nf: r6 = r1\n' + 'call 7\nif r0 == 5 goto +2\nr1 = r10\n*(u64 *)(r1 - 8) = r6\n'.repeat(200);
+  const nested = `call f\nexit\nf: r6 = r1\n${'call 7\nif r0 == 5 goto +2\nr1 = r10\n*(u64 *)(r1 - 8) = r6\n'.repeat(200)}`;
   const result = attempt(program('sched_cls', `${nested}r0 = 0\nexit`));
   if (!accepted(result)) throw result;
   expect([result.insnsProcessed, result.statesExplored]).toEqual([1702, 200]);
