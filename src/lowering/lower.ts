@@ -14,6 +14,7 @@ import { lowerMayGoto, lowerPacketLoads } from './passes/legacy.ts';
 import { resolveMapReferences } from './passes/map-references.ts';
 import { addRawEntry } from './passes/raw-entry.ts';
 import { packTailCalls } from './passes/tail-calls.ts';
+import { zeroFrames } from './passes/zero-frames.ts';
 import { collectUsedMaps } from './used-maps.ts';
 
 export interface LowerOptions {
@@ -27,6 +28,7 @@ export interface LowerOptions {
 const PASSES: readonly Pass[] = [
   removeDeadCode,
   rewriteContextAccess,
+  zeroFrames,
   lowerMayGoto,
   lowerPacketLoads,
   resolveMapReferences,

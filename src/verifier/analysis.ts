@@ -27,8 +27,8 @@ export interface VerifyOptions {
   /** Instructions to process before the program counts as too complex. Default one million, as in the kernel. */
   readonly maxInsns?: number;
   /**
-   * Reads of stack bytes that were never written: refused by default, so that every backend gives the same result.
-   * The kernel allows them to privileged programs (since 6.3).
+   * Reads of stack bytes that were never written: allowed by default, as the kernel does to privileged programs since 6.3
+   * (clang leaves the padding of structs unwritten). Frames that may be read so start as zeros.
    */
   readonly uninitializedStack?: 'refuse' | 'allow';
   /** Refuse access that is not aligned to its size whatever the memory, as the kernel does with BPF_F_STRICT_ALIGNMENT. */
@@ -111,7 +111,7 @@ export class Analysis {
     this.log = log;
     this.facts = new FactsCollector(program, options.maps, cfg);
     this.maxInsns = options.maxInsns ?? 1_000_000;
-    this.uninitializedStackAllowed = options.uninitializedStack === 'allow';
+    this.uninitializedStackAllowed = options.uninitializedStack !== 'refuse';
   }
 
   newId(): number {

@@ -24,6 +24,8 @@ export class FactsCollector {
   /** By subprogram: bytes below its frame pointer that are touched. */
   readonly stackDepth: Int32Array;
   readonly callbacks = new Set<number>();
+  /** Subprograms that may read bytes of their frame that they never wrote. */
+  readonly uninitialized = new Set<number>();
   changesPacket = false;
   private readonly tailCallRecords = new Map<number, TailCallRecord>();
   private readonly helperRecords = new Map<number, HelperRecord>();

@@ -23,6 +23,8 @@ export interface SubprogramFacts {
   readonly hasTailCall: boolean;
   /** A tail call can happen in it or in what it calls. */
   readonly tailCallReachable: boolean;
+  /** It may read bytes of its frame that it never wrote; the frame must start as zeros, so that every backend agrees. */
+  readonly readsUninitializedStack?: boolean;
   /** Used as callback of bpf_loop or for_each_map_elem. */
   readonly isCallback: boolean;
 }

@@ -73,7 +73,7 @@ interface Call {
   readonly writes: { readonly frame: number; readonly offset: number; readonly size: number }[];
 }
 
-export function signatureOf(a: Analysis, helper: number): HelperSignature {
+function signatureOf(a: Analysis, helper: number): HelperSignature {
   const signature = a.options.helpers.get(helper);
   if (signature === undefined)
     a.fail(

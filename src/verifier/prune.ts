@@ -210,7 +210,11 @@ function frameCovered(a: Analysis, old: Checkpoint, current: State, index: numbe
       if ((reads & (1 << (slot & 31))) === 0) continue;
     }
     const precise = ((slot < 32 ? old.preciseLow[index]! : old.preciseHigh[index]!) & (1 << (slot & 31))) !== 0;
-    if (!slotCovered(was.slots[slot], is.slots[slot], ids, mode, a.uninitializedStackAllowed, precise)) return false;
+    if (slotCovered(was.slots[slot], is.slots[slot], ids, mode, false, precise)) continue;
+    if (!a.uninitializedStackAllowed || !slotCovered(was.slots[slot], is.slots[slot], ids, mode, true, precise))
+      return false;
+    // The path that ends here may read what the older one had written and this one had not.
+    a.facts.uninitialized.add(is.subprogram);
   }
   return true;
 }

@@ -16,7 +16,7 @@ import { needRegister, needSlot } from './precision.ts';
 import { markSlotRead } from './prune.ts';
 import { isPointer, type RegisterState, scalarRegister, UNKNOWN_SCALAR, withFields, ZERO_SCALAR } from './registers.ts';
 import { constantValue, isConstant, type Scalar, truncate } from './scalar.ts';
-import { ByteState, type ByteStateValue, STACK_BYTES, type StackSlot } from './state.ts';
+import { ByteState, type ByteStateValue, type Frame, STACK_BYTES, type StackSlot } from './state.ts';
 
 /** Bytes that a spill covers, from byte 0 on. */
 function spillSize(slot: StackSlot): number {
@@ -152,8 +152,19 @@ export function writeStackRange(
 }
 
 /** One byte of what a read finds; `undefined` spilled: plain data. */
-function checkReadable(a: Analysis, state: ByteStateValue, offset: number, index: number, size: number): void {
-  if (state !== ByteState.invalid || a.uninitializedStackAllowed) return;
+function checkReadable(
+  a: Analysis,
+  frame: Frame,
+  state: ByteStateValue,
+  offset: number,
+  index: number,
+  size: number,
+): void {
+  if (state !== ByteState.invalid) return;
+  if (a.uninitializedStackAllowed) {
+    a.facts.uninitialized.add(frame.subprogram);
+    return;
+  }
   a.fail('uninitialized_stack', `invalid read from stack off ${offset}+${index} size ${size}`);
 }
 
@@ -182,7 +193,7 @@ export function readStack(a: Analysis, frameIndex: number, offset: number, size:
   let zero = true;
   for (let byte = first; byte < first + size; byte++) {
     const state = byteState(slot, byte);
-    checkReadable(a, state, offset, byte - first, size);
+    checkReadable(a, frame, state, offset, byte - first, size);
     if (state === ByteState.spill) zero &&= isZero(slot!.spilled!);
     else if (state !== ByteState.zero) zero = false;
   }
@@ -215,7 +226,8 @@ export function readStackRange(
     const index = slotOf(at);
     const state = byteState(frame.slots[index], byteOf(at));
     markSlotRead(a.state, frameIndex, index);
-    if (state === ByteState.invalid && !a.uninitializedStackAllowed) {
+    if (state === ByteState.invalid && a.uninitializedStackAllowed) a.facts.uninitialized.add(frame.subprogram);
+    else if (state === ByteState.invalid) {
       const place = low === high ? `off ${low}+${at - low}` : `var_off [${low},${high}]+${at - low}`;
       a.fail(
         'uninitialized_stack',

@@ -118,6 +118,7 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
       hasTailCall: graph.hasTailCall[index]!,
       tailCallReachable: tailCallReachable[index]!,
       isCallback: facts.callbacks.has(index),
+      ...(facts.uninitialized.has(index) ? { readsUninitializedStack: true } : {}),
     })),
     stackDepth,
     changesPacket: facts.changesPacket,
