@@ -16,7 +16,7 @@ import { dim } from './terminal.ts';
 export interface DisasmOptions {
   readonly program: string;
   readonly stage: 'object' | 'lowered' | 'native';
-  readonly tailCallMode: TailCallMode;
+  readonly tailCallMode?: TailCallMode;
   readonly backend: 'native' | 'kernel';
   readonly arch: Arch;
   readonly btf?: string;
@@ -49,7 +49,12 @@ export async function disasm(path: string, options: DisasmOptions): Promise<void
     const verified = verifyProgram(spec, collection.maps);
     const lowered = lowerProgram(verified, collection.maps, true);
     if (stage === 'lowered') listing = list(lowered.insns, slot => lowered.origin[slot]!);
-    else listing = await nativeListing(lowered, compileProgram(lowered, { arch, tailCallMode }), arch);
+    else
+      listing = await nativeListing(
+        lowered,
+        compileProgram(lowered, { arch, ...(tailCallMode && { tailCallMode }) }),
+        arch,
+      );
   }
   if (options.json) {
     console.log(

@@ -90,9 +90,10 @@ commonOptions(
         .default('x64'),
     )
     .addOption(
-      new Option('--tail-call-mode <mode>', 'native: as compilers did before, with cached targets, or the cheapest hop')
-        .choices(['baseline', 'cached', 'fast'])
-        .default('fast'),
+      new Option(
+        '--tail-call-mode <mode>',
+        'native: as compilers did before, with cached targets, or the cheapest hop',
+      ).choices(['baseline', 'cached', 'fast']),
     )
     .addOption(
       new Option('--backend <name>', "native: our code, or the running kernel's")

@@ -27,7 +27,7 @@ export interface Backend extends RoutineCaller {
   readonly name: BackendName;
   /** Its programs have a tail-call entry that call sites can jump to without looking at the program. */
   readonly cachedTargets: boolean;
-  /** How it can compile tail calls; none where nothing is compiled. */
+  /** How it can compile tail calls, the default last; none where nothing is compiled. */
   readonly tailCallModes: readonly TailCallMode[];
   /** Direct call sites can be patched. */
   readonly pokes: boolean;

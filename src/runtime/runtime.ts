@@ -47,7 +47,10 @@ export interface LoadOptions extends VerifyProgramOptions {
   readonly maps?: ReadonlyMap<string, BpfMap>;
   /** BTF of the kernel that CO-RE relocations are resolved against. */
   readonly targetBtf?: Uint8Array | Btf;
-  /** How tail calls are compiled; default "cached". Without effect on interpreted programs. */
+  /**
+   * How tail calls are compiled; default "fast" where the machine has it, else "cached". A prog array holds either "fast"
+   * programs or others. Without effect on interpreted programs.
+   */
   readonly tailCallMode?: TailCallMode;
   /** Most tail calls in a run that starts in these programs, 1 to 2^20; default 33. Another number needs mode "fast". */
   readonly maxTailCalls?: number;
@@ -340,7 +343,7 @@ export class Runtime {
         { tailCallMode, modes },
       );
     }
-    const mode = modes.length === 0 ? undefined : (tailCallMode ?? 'cached');
+    const mode = modes.length === 0 ? undefined : (tailCallMode ?? modes.at(-1));
     if (maxTailCalls !== 33 && mode !== 'fast') {
       throw new RuntimeError(
         'bad_argument',

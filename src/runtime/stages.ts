@@ -53,7 +53,7 @@ export interface CompileProgramOptions {
   readonly arch?: Machine['arch'];
   /** arm64: with Armv8.1's atomic instructions ("lse", default) or for Armv8.0 ("exclusive"). */
   readonly atomics?: AtomicsDialect;
-  /** Default "cached". */
+  /** Default: the best of the machine, "fast" on x86-64. */
   readonly tailCallMode?: TailCallMode;
   /** Default true. */
   readonly pokes?: boolean;
@@ -64,7 +64,7 @@ export function compileProgram(lowered: Lowered, options: CompileProgramOptions 
   const machine = options.arch === 'arm64' ? arm64Machine(options.atomics ?? 'lse') : x64Machine;
   return machine.compile(lowered, {
     kind: 'program',
-    tailCallMode: options.tailCallMode ?? 'cached',
+    tailCallMode: options.tailCallMode ?? machine.tailCallModes.at(-1)!,
     pokes: options.pokes !== false,
   });
 }

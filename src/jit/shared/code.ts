@@ -83,7 +83,13 @@ export interface Code {
   readonly insnOffsets: Uint32Array;
 }
 
-/** A machine's compiler. */
+/**
+ * A machine's compiler.
+ *
+ * Contract of every site, besides the semantics of tail calls: a call that falls through keeps r1, r2 and (its lower half)
+ * r3, with which lowering's code behind it finds the cause. Only where a direct site leaves out what loads r2 and r3 are
+ * they undefined; that code knows both there.
+ */
 interface Compiler {
   readonly arch: 'x64' | 'arm64';
   compile(lowered: Lowered, options: CompileOptions): Code;
@@ -91,7 +97,7 @@ interface Compiler {
 
 /** A compiler, and the code around compiled programs: what the runtime needs of one processor architecture. */
 export interface Machine extends Compiler {
-  /** What it can compile. */
+  /** What it can compile, the best last. */
   readonly tailCallModes: readonly TailCallMode[];
   /** `void f(void)` that enters BPF code as RunContext.entryTarget and entryArguments say. */
   entryTrampoline(runContext: bigint): Uint8Array;
