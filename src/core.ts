@@ -35,5 +35,6 @@ export {
   tailCallSites,
   verifyProgram,
 } from './runtime/stages.ts';
+export type { TailCallMiss, TailCallMissCause } from './runtime/tail-call-misses.ts';
 export { VerifierError } from './verifier/errors.ts';
 export type { Facts, TailCallSite, Verified } from './verifier/facts.ts';

@@ -22,6 +22,8 @@ export interface LoweringInput {
   readonly maps: ReadonlyMap<string, MapSpec>;
   readonly helperRoutine: HelperRoutine;
   readonly pokes: boolean;
+  /** Index in `usedMaps` of the table of miss records; undefined: misses are not counted. */
+  readonly missTable?: number;
 }
 
 /**

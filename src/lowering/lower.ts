@@ -8,6 +8,7 @@ import type { Verified } from '../verifier/facts.ts';
 import type { Draft, HelperRoutine, LoweringInput, Pass } from './draft.ts';
 import type { Lowered, TailCallIndex } from './lowered.ts';
 import { rewriteContextAccess } from './passes/context-access.ts';
+import { countMisses } from './passes/count-misses.ts';
 import { removeDeadCode } from './passes/dead-code.ts';
 import { lowerHelperCalls } from './passes/helper-calls.ts';
 import { lowerMayGoto, lowerPacketLoads } from './passes/legacy.ts';
@@ -23,7 +24,12 @@ export interface LowerOptions {
   readonly helperRoutine: HelperRoutine;
   /** Whether the backend can patch code: without it no site gets a poke descriptor. Default true. */
   readonly pokes?: boolean;
+  /** Code behind each tail call that counts it if it falls through. Default false; needs a runtime that makes the table. */
+  readonly countMisses?: boolean;
 }
+
+/** No object's: C identifiers have no space. */
+const MISS_TABLE = 'tail call misses';
 
 const PASSES: readonly Pass[] = [
   removeDeadCode,
@@ -33,6 +39,7 @@ const PASSES: readonly Pass[] = [
   lowerPacketLoads,
   resolveMapReferences,
   packTailCalls,
+  countMisses,
   lowerHelperCalls,
   addRawEntry,
 ];
@@ -40,7 +47,10 @@ const PASSES: readonly Pass[] = [
 /** @throws LoweringError where the program cannot be run, or the verifier's facts contradict it. */
 export function lower(verified: Verified, options: LowerOptions): Lowered {
   const { program, facts } = verified;
-  const usedMaps = collectUsedMaps(program.name, facts.usedMaps, options.maps);
+  const own = collectUsedMaps(program.name, facts.usedMaps, options.maps);
+  const counts = options.countMisses === true && facts.tailCalls.length > 0;
+  const usedMaps = counts ? [...own, { name: MISS_TABLE, maxEntries: facts.tailCalls.length }] : own;
+  const missTable = counts ? { missTable: own.length } : {};
   const input: LoweringInput = {
     name: program.name,
     type: program.type,
@@ -49,6 +59,7 @@ export function lower(verified: Verified, options: LowerOptions): Lowered {
     maps: options.maps,
     helperRoutine: options.helperRoutine,
     pokes: options.pokes ?? true,
+    ...missTable,
   };
   const start: Draft = {
     insns: program.insns,
@@ -58,7 +69,8 @@ export function lower(verified: Verified, options: LowerOptions): Lowered {
   };
   const { insns, origin, subprograms, pokeTable } = PASSES.reduce((draft, pass) => pass(draft, input), start);
   const tailCallIndices = provenIndices(verified, insns, origin);
-  return { name: program.name, type: program.type, insns, origin, usedMaps, pokeTable, tailCallIndices, subprograms };
+  const { name, type } = program;
+  return { name, type, insns, origin, usedMaps, pokeTable, ...missTable, tailCallIndices, subprograms };
 }
 
 function provenIndices(

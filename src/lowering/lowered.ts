@@ -36,6 +36,11 @@ export interface Lowered {
   readonly usedMaps: readonly UsedMap[];
   /** `TAIL_CALL`'s imm bits 16-31 minus one index this. */
   readonly pokeTable: readonly PokeDescriptor[];
+  /**
+   * Index in `usedMaps` of the table of records that missed tail calls are counted in: the last, made by the runtime, of no
+   * object's. One record for each of the verifier's tail calls, in their order (passes/count-misses.ts).
+   */
+  readonly missTable?: number;
   /** By slot of the TAIL_CALL instruction; a site without entry may see any index. */
   readonly tailCallIndices?: ReadonlyMap<number, TailCallIndex>;
   /** In terms of `insns`. */

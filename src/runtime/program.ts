@@ -23,6 +23,7 @@ import {
 } from './replay.ts';
 import type { RuntimeServices } from './run-services.ts';
 import { type TailCallSiteInfo, tailCallSites } from './stages.ts';
+import type { ProgramMisses, TailCallMiss } from './tail-call-misses.ts';
 
 const MAX_REPEAT = 0xffff_ffff;
 
@@ -36,6 +37,7 @@ export class Program {
   readonly #target: RunTarget;
   readonly #object: number;
   readonly #traits: OwnerTraits;
+  readonly #misses: ProgramMisses | undefined;
   readonly #onFree: () => void;
   #memory: PacketMemory | undefined;
   /** One for the user's handle, one for each slot and each run on another thread. */
@@ -52,6 +54,7 @@ export class Program {
     installed: Installed;
     traits: OwnerTraits;
     services: RuntimeServices;
+    misses: ProgramMisses | undefined;
     onFree: () => void;
   }) {
     this.id = parts.id;
@@ -66,6 +69,7 @@ export class Program {
     };
     this.#object = parts.object;
     this.#traits = parts.traits;
+    this.#misses = parts.misses;
     this.#onFree = parts.onFree;
   }
 
@@ -97,6 +101,26 @@ export class Program {
   /** Every tail call that can be reached, with how the backend runs it. */
   get tailCalls(): readonly TailCallSiteInfo[] {
     return tailCallSites(this.verified, this.lowered);
+  }
+
+  /**
+   * Tail calls of this program that fell through, in all runs on all threads so far; at any time. Empty where the program
+   * was loaded with `countMisses: false`.
+   * @throws RuntimeError `disposed`
+   */
+  tailCallMisses(): TailCallMiss[] {
+    this.#alive();
+    return this.#misses?.read() ?? [];
+  }
+
+  /**
+   * Counts misses from zero again.
+   * @returns those so far: no miss is in neither count, none in both
+   * @throws RuntimeError `disposed`
+   */
+  resetTailCallMisses(): TailCallMiss[] {
+    this.#alive();
+    return this.#misses?.reset() ?? [];
   }
 
   /** The machine code as it is in memory now, patched jumps included. */

@@ -30,6 +30,7 @@ import { ProgArraySlots } from './prog-array-slots.ts';
 import { Program } from './program.ts';
 import type { RuntimeServices } from './run-services.ts';
 import { lowerProgram, type VerifyProgramOptions, verifyProgram } from './stages.ts';
+import { MISS_ROUTINES, MissCounts } from './tail-call-misses.ts';
 
 export interface RuntimeOptions {
   /** CPU numbers, that is threads that can run programs at once, the calling one included: 1 to 256. Default 5. */
@@ -56,10 +57,12 @@ export interface LoadOptions extends VerifyProgramOptions {
   readonly maxTailCalls?: number;
   /** Patch direct jumps where the verifier proved map and index; default true. */
   readonly pokes?: boolean;
+  /** Count tail calls that fall through (`Program.tailCallMisses`); default true. A hop that succeeds does not pay for it. */
+  readonly countMisses?: boolean;
 }
 
 /** The routines that every backend compiles before anything else. */
-const ROUTINES = [...MAP_ROUTINES, ...HELPER_ROUTINES, ...BATCH_ROUTINES];
+const ROUTINES = [...MAP_ROUTINES, ...HELPER_ROUTINES, ...BATCH_ROUTINES, ...MISS_ROUTINES];
 
 interface SharedMap {
   /** Objects and programs that use the map: it is freed with the last. */
@@ -75,6 +78,7 @@ export class Runtime {
   readonly #contexts: Contexts;
   readonly #backends: readonly Backend[];
   readonly #services: RuntimeServices;
+  readonly #misses: MissCounts;
   readonly #programs = new Map<number, Program>();
   readonly #maps = new Map<BpfMap, SharedMap>();
   readonly #slots = new Map<BpfMap, ProgArraySlots>();
@@ -106,6 +110,7 @@ export class Runtime {
       onTrace: options.onTrace ?? (() => {}),
     });
     this.#backends = host.createBackends(this.#contexts, ROUTINES, services);
+    this.#misses = new MissCounts({ arena, cpus, routines: this.#backends[0]! }, () => this.#nextId++);
     const gracePeriods = new GracePeriods(
       arena,
       this.#contexts.state,
@@ -271,8 +276,9 @@ export class Runtime {
   #install(verified: Verified, maps: ReadonlyMap<string, BpfMap>, backend: Backend, options: LoadOptions): Program {
     const { arena } = this.#host;
     const specs = new Map([...maps].map(([name, map]) => [name, map.spec]));
-    const lowered = lowerProgram(verified, specs, backend.pokes && options.pokes !== false);
-    const used = lowered.usedMaps.map(({ name }) => {
+    const pokes = backend.pokes && options.pokes !== false;
+    const lowered = lowerProgram(verified, specs, pokes, options.countMisses !== false);
+    const used = lowered.usedMaps.slice(0, lowered.missTable).map(({ name }) => {
       const map = maps.get(name);
       if (!map)
         throw new RuntimeError(
@@ -296,11 +302,18 @@ export class Runtime {
       if (map instanceof ProgArray && verified.facts.tailCalls.some(site => site.maps.includes(map.spec.name)))
         map.claim(traits);
     const id = this.#nextId++;
-    const installed: Installed = backend.install(lowered, used, id, {
-      tailCallMode: tailCallMode ?? 'cached',
-      pokes: options.pokes !== false,
-      ...(options.maxTailCalls === undefined ? {} : { maxTailCalls: options.maxTailCalls }),
-    });
+    const misses = lowered.missTable === undefined ? undefined : this.#misses.open(id, verified, maps);
+    let installed: Installed;
+    try {
+      installed = backend.install(lowered, misses ? [...used, misses.records] : used, id, {
+        tailCallMode: tailCallMode ?? 'cached',
+        pokes: options.pokes !== false,
+        ...(options.maxTailCalls === undefined ? {} : { maxTailCalls: options.maxTailCalls }),
+      });
+    } catch (error) {
+      misses?.free();
+      throw error;
+    }
     const object = arena.allocate(ProgramObject.size, 64);
     arena.view.setBigUint64(object + ProgramObject.bpfFunc, installed.entry, true);
     arena.view.setUint32(object + ProgramObject.id, id, true);
@@ -316,7 +329,9 @@ export class Runtime {
       installed,
       traits,
       services: this.#services,
+      misses,
       onFree: () => {
+        misses?.free();
         for (const remove of removals) remove();
         this.#programs.delete(id);
         for (const map of used) this.#releaseMap(map);

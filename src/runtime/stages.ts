@@ -42,10 +42,16 @@ export function verifyProgram(
 
 /**
  * @param pokes give a poke descriptor to each tail call site whose map and index are known
+ * @param countMisses count the tail calls that fall through
  * @throws LoweringError
  */
-export function lowerProgram(verified: Verified, maps: ReadonlyMap<string, MapSpec>, pokes: boolean): Lowered {
-  return lower(verified, { maps, helperRoutine, pokes });
+export function lowerProgram(
+  verified: Verified,
+  maps: ReadonlyMap<string, MapSpec>,
+  pokes: boolean,
+  countMisses = false,
+): Lowered {
+  return lower(verified, { maps, helperRoutine, pokes, countMisses });
 }
 
 export interface CompileProgramOptions {
