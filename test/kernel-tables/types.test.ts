@@ -23,7 +23,6 @@ const TYPES = [
 
 /** What we refuse and the kernel accepts, by our words. */
 const REFUSALS: readonly [RegExp, string][] = [
-  [/^invalid (indirect )?read from stack/, 'stack bytes that no path has written, refused on purpose'],
   [/^R\d+ invalid mem access 'map_ptr'/, "the kernel's struct bpf_map; there is none here"],
 ];
 /** What we accept and the kernel refuses, by its words or by the table. */
