@@ -1,0 +1,37 @@
+/** The counts that docs/arm64.md shows: its table is what is counted here. */
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { emulatorAvailable } from '../unicorn.ts';
+import { countHops } from './hops.ts';
+
+describe.skipIf(!emulatorAvailable)('one hop', () => {
+  const counts = emulatorAvailable ? countHops() : [];
+  const of = (arch: string, site: string, mode: string) =>
+    counts.find(count => count.arch === arch && count.site === site && count.mode === mode)!;
+
+  test.each(['x64', 'arm64'])('%s: cached targets take two loads from static sites, and nothing else', arch => {
+    const before = of(arch, 'static', 'baseline');
+    const after = of(arch, 'static', 'cached');
+    expect(before.loads - after.loads).toBe(2);
+    expect(after.stores).toBe(before.stores);
+    expect(after.instructions).toBeLessThan(before.instructions);
+    for (const site of ['direct', 'dynamic']) {
+      expect({ ...of(arch, site, 'cached'), mode: '' }).toEqual({ ...of(arch, site, 'baseline'), mode: '' });
+    }
+  });
+
+  test('the table in the documentation is what was counted', () => {
+    const text = readFileSync(new URL('../../docs/arm64.md', import.meta.url), 'utf8');
+    const rows = [...text.matchAll(/^\| (x64|arm64) \| (\w+) \| (\w+) \| (\d+) \| (\d+) \| (\d+) \|$/gm)];
+    expect(
+      rows.map(([, arch, site, mode, instructions, loads, stores]) => ({
+        arch,
+        site,
+        mode,
+        instructions: Number(instructions),
+        loads: Number(loads),
+        stores: Number(stores),
+      })),
+    ).toEqual(counts);
+  });
+});
