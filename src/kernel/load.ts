@@ -5,9 +5,11 @@
  * their names, then what needs both: initial slots and inner maps. All or nothing; nothing is pinned, so everything is
  * gone with the object, or with the process.
  */
+import { readFileSync } from 'node:fs';
 import { encode } from '../isa/codec.ts';
 import { IsaError } from '../isa/errors.ts';
 import type { Instruction } from '../isa/instruction.ts';
+import { ObjectError } from '../object/errors.ts';
 import { parseObject } from '../object/parse.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import { debugInfo, type KernelBtf, plainFunctions, tryLoadBtf } from './btf.ts';
@@ -83,11 +85,11 @@ function named<T>(all: ReadonlyMap<string, T>, name: string, code: 'no_such_prog
 
 /**
  * Loads an object into the running kernel. Nothing is attached or pinned; programs run only when `run` is called.
- * @param input the bytes of an ELF object without CO-RE relocations, or a collection
+ * @param input the bytes of an ELF object, whose CO-RE relocations are resolved against the running kernel, or a collection
  * @throws KernelError `program_refused`, `map_refused`, `not_permitted`, `lockdown`, `memlock`, `no_bpf` ...; ObjectError
  */
 export function loadIntoKernel(input: Uint8Array | Collection, options: KernelLoadOptions = {}): KernelObject {
-  const collection = input instanceof Uint8Array ? parseObject(input) : input;
+  const collection = input instanceof Uint8Array ? parse(input) : input;
   const specs = selectPrograms(collection, options.programs);
   const undo: (() => void)[] = [];
   const dispose = (): void => {
@@ -139,6 +141,24 @@ export function makeMaps(specs: ReadonlyMap<string, MapSpec>, btf: KernelBtf | u
 /** A perf event array that does not say how large it is has an entry per CPU, as libbpf makes it. */
 function sized(spec: MapSpec): MapSpec {
   return spec.type === 'perf_event_array' && spec.maxEntries === 0 ? { ...spec, maxEntries: possibleCpus() } : spec;
+}
+
+const KERNEL_BTF = '/sys/kernel/btf/vmlinux';
+
+/** The kernel's BTF is several MB, so it is read only for objects that need it. */
+function parse(bytes: Uint8Array): Collection {
+  try {
+    return parseObject(bytes);
+  } catch (error) {
+    if (!(error instanceof ObjectError) || error.code !== 'core_target_missing') throw error;
+    let targetBtf: Uint8Array;
+    try {
+      targetBtf = readFileSync(KERNEL_BTF);
+    } catch {
+      throw error;
+    }
+    return parseObject(bytes, { targetBtf });
+  }
 }
 
 export interface KernelProgramOptions {

@@ -129,12 +129,14 @@ export class KernelMap implements Shared {
    * Makes a map with the values that its specification declares; frozen, if it says so. Entries that name programs or
    * maps are left to the caller, who knows them.
    * @param btf the types that `btfKeyId` and `btfValueId` are of
+   * @param existing descriptor of a map that somebody else made as `spec` says; it is taken over, its contents are left
    * @throws KernelError `map_refused`, `not_permitted` and the like, `bad_argument`
    */
-  constructor(spec: MapSpec, btf?: KernelBtf) {
+  constructor(spec: MapSpec, btf?: KernelBtf, existing?: number) {
     this.spec = spec;
     this.valueBytes = valueBytes(spec);
-    this.#fd = createFd(spec, btf);
+    this.#fd = existing ?? createFd(spec, btf);
+    if (existing !== undefined) return;
     try {
       for (const entry of spec.contents) if ('value' in entry) this.update(keyBytes(spec, entry.key), entry.value);
       if (spec.frozen === true) this.freeze();
