@@ -37,10 +37,10 @@ const ENOSPC = 'ENOSPC';
  */
 export function loadCode(input: CodeToLoad): { readonly fd: number; readonly log: string } {
   const { name = '', debug } = input;
-  if (input.code.length === 0 || input.code.length % 8 !== 0) {
+  if (input.code.length % 8 !== 0) {
     throw new KernelError(
       'bad_argument',
-      `program ${name}: code is one or more instructions of 8 bytes, got ${input.code.length} bytes`,
+      `program ${name}: code is made of instructions of 8 bytes, got ${input.code.length} bytes`,
       { program: name, bytes: input.code.length },
     );
   }
@@ -91,7 +91,7 @@ export function loadCode(input: CodeToLoad): { readonly fd: number; readonly log
   const level = input.logLevel ?? 0;
   // Without a log the kernel is several times faster, so a program that is accepted is asked for none.
   let { outcome, log } = level > 0 ? withLog(level) : { outcome: attempt(0, undefined), log: '' };
-  if (outcome.value < 0 && level === 0 && outcome.errno !== 'EPERM') ({ outcome, log } = withLog(1));
+  if (outcome.value < 0 && level === 0) ({ outcome, log } = withLog(1));
   if (outcome.value >= 0) return { fd: outcome.value, log };
   // A verifier that has begun is a verifier that was permitted to.
   if (log === '') throw refusal('program_refused', `program ${name}`, outcome, { program: name });

@@ -125,7 +125,7 @@ describe.skipIf(kernelMissing() !== undefined)('objects in the kernel', () => {
     ['raw programs', { programs: { main: 'r0 = 0\nexit' }, type: 'raw' }, undefined, 'unsupported_program'],
     ['an unknown program', { programs: { main: 'r0 = 0\nexit' } }, { programs: ['other'] }, 'no_such_program'],
     ['an undefined map', { programs: { main: 'r1 = map[gone] ll\nr0 = 0\nexit' } }, undefined, 'no_such_map'],
-    ['a program without instructions', { programs: { main: '' } }, undefined, 'bad_argument'],
+    ['a program without instructions', { programs: { main: '' } }, undefined, 'program_refused'],
     [
       'a slot for a program that does not exist',
       { programs: {}, maps: [{ name: 'jmp', type: 'prog_array', contents: [{ key: 0, program: 'gone' }] }] },
