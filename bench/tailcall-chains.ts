@@ -124,7 +124,7 @@ exit`;
       const successor = slotOf(pattern.programs < HOPS ? (i + 1) % pattern.programs : i + 1);
       const index = site === 'direct' ? `r3 = ${successor}` : 'r3 = *(u32 *)(r1 + 0)\nr1 += 4';
       const imm = packTailCall({ usedMap: 0, dynamic: false, poke: site === 'direct' ? 0 : undefined });
-      const text = `r6 = r1\n${index}\nr2 = map_address[0] ll\ntail_call ${imm}\nr0 = r6\nexit`;
+      const text = `r6 = r1\n${index}\nr2 = map_address[0] ll\ntail_call ${imm}\nr0 = 0\nexit`;
       const { entry, offset } = place(text, site === 'direct' ? [successor] : []);
       array.set(slotOf(i), entry, offset);
       entries.push(entry);

@@ -92,9 +92,8 @@ export async function tailcall(options: BenchOptions): Promise<void> {
   kernel?.close();
 
   const rows = sampled.map(({ variant, pattern, ns }) => ({ variant, pattern, ns: Number(median(ns).toFixed(3)) }));
-  const ns = (variant: string): number | undefined =>
-    rows.find(row => row.variant === variant && row.pattern === `T=${HOPS}`)?.ns;
-  const ratio = (over: string, under: string): number | null => {
+  const ratio = (over: string, under: string, pattern = `T=${HOPS}`): number | null => {
+    const ns = (variant: string) => rows.find(row => row.variant === variant && row.pattern === pattern)?.ns;
     const [a, b] = [ns(over), ns(under)];
     return a === undefined || b === undefined ? null : Number((a / b).toFixed(2));
   };
@@ -103,6 +102,8 @@ export async function tailcall(options: BenchOptions): Promise<void> {
     kernelIndirectOverFast: ratio('kernel indirect', 'fast static'),
     fastOverFloor: ratio('fast static', 'floor static'),
     directOverFloor: ratio('fast direct', 'floor direct'),
+    randomOverFloor: ratio('fast static', 'floor static', 'random 1024'),
+    coldOverFloor: ratio('fast static', 'floor static', 'cold 10000'),
   };
   if (options.json) console.log(JSON.stringify({ benchmark: 'tailcall', rows, ratios }));
   else print(rows, ratios, rounds, kernel !== undefined);
