@@ -11,6 +11,7 @@ import { UsageError } from './errors.ts';
 import { findProgram, mentionUnsupported, readCaptureFile, readObject, writeBytes } from './files.ts';
 import { mapText } from './map-text.ts';
 import { dumpMap, type Held } from './maps.ts';
+import { type MissRow, missText, tailCallMisses } from './misses.ts';
 import type { SlotAssignment } from './options.ts';
 import { replayInKernel } from './run-kernel.ts';
 import { bold, column, Progress } from './terminal.ts';
@@ -70,7 +71,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     const { object, program, result, results } = replayInKernel(collection, programs, packets, options);
     try {
       if (options.output !== undefined) writeOutput(options.output, capture, results);
-      show(object, program, result, options);
+      show(object, program, result, options, undefined);
     } finally {
       object.dispose();
     }
@@ -99,7 +100,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     });
     progress.end();
     if (options.output !== undefined) writeOutput(options.output, capture, result.results!);
-    show(object, program, result, options);
+    show(object, program, result, options, tailCallMisses(object));
     printTrace(trace, options.json === true);
   } finally {
     await runtime.dispose();
@@ -145,12 +146,23 @@ function writeOutput(path: string, capture: Capture, results: readonly Pick<RunR
   writeBytes(path, writeCapture({ ...capture, interfaces, packets }));
 }
 
-function show(object: Held, program: Ran, result: ReplaySummary, { json }: RunOptions): void {
-  if (json) console.log(JSON.stringify(asJson(object, program, result)));
-  else print(object, program, result);
+/** @param misses undefined where nobody counts them: in the kernel */
+function show(
+  object: Held,
+  program: Ran,
+  result: ReplaySummary,
+  { json }: RunOptions,
+  misses: readonly MissRow[] | undefined,
+): void {
+  if (json) {
+    console.log(JSON.stringify({ ...asJson(object, program, result), tailCallMisses: misses ?? null }));
+    return;
+  }
+  print(object, program, result);
+  for (const line of missText(misses ?? [])) console.log(line);
 }
 
-function asJson(object: Held, program: Ran, result: ReplaySummary): unknown {
+function asJson(object: Held, program: Ran, result: ReplaySummary): object {
   return {
     program: program.name,
     backend: program.backend,

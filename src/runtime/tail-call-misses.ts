@@ -4,10 +4,13 @@
  * Problem: a miss leaves no trace, and the hop that succeeds must not pay for finding it. An index may come from a packet, so
  * there can be 2^32 of them at each site.
  * Strategy: lowering puts a call of `tail_call_miss` where a failed call falls through (passes/count-misses.ts). The routine
- * finds the cause by looking at array and index once more, and counts in a hash that all programs of a runtime share. Once
- * that is full, what would be a new entry is counted without its index, in the site's own record: no miss is lost.
- * Invariants: entries are only removed when no run can be in their program any more, so a count that is being raised stays
- * where it is; `reset` exchanges counts for zero.
+ * finds the cause by looking at array and index once more. Where the verifier proved that few indices reach the site, each
+ * has its own cells, per CPU, so that a miss that happens with every packet (a stage that may be left out) stays cheap. Other
+ * sites count in a hash that all programs of a runtime share. Once that is full, what would be a new entry is counted without
+ * its index, in the site's own record: no miss is lost.
+ * Invariants: only the thread of a CPU writes its cells, so they are raised without atomics and never written by JS: `reset`
+ * remembers what it took. Elsewhere counts are raised atomically, and `reset` exchanges them for zero; entries of the hash are
+ * only removed when no run can be in their program any more, so a count that is being raised stays where it is.
  *
  * Cause: an index out of range is 'range'; else an empty slot is 'empty', whether or not the limit was reached too; else 'limit'.
  * That is the same on every backend, in whatever order it checks. A slot that is filled in the instant between the call
@@ -16,10 +19,10 @@
 import type { Routine } from '../isa/routine.ts';
 import { MISS_RECORD_BYTES, TAIL_CALL_MISS } from '../lowering/passes/count-misses.ts';
 import { createMap } from '../maps/create.ts';
-import type { MapEnv } from '../maps/env.ts';
+import { LINE, type MapEnv, roundUp } from '../maps/env.ts';
 import { type BpfMap, UpdateFlag } from '../maps/map.ts';
 import type { Arena } from '../memory/arena.ts';
-import { HashElement, HashLayout, MapHeader, ProgArrayLayout } from '../memory/layout.ts';
+import { HashElement, HashLayout, MapHeader, ProgArrayLayout, RunContext } from '../memory/layout.ts';
 import type { LineInfo } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import { lineAt } from './stages.ts';
@@ -43,6 +46,8 @@ export interface TailCallMiss {
 
 /** Entries of all programs of a runtime. */
 const MAX_ENTRIES = 1024;
+/** A site has cells of its own if it has at most so many pairs of array and index, times CPUs. */
+const MAX_CELLS = 640;
 
 /** Key of the hash; the value is the count, u64. */
 const Key = { program: 0, site: 4, map: 8, index: 12, cause: 16, size: 24 } as const;
@@ -58,7 +63,19 @@ const Record = {
   key: 24,
   /** u64 for each cause. */
   overflow: 32,
+  /** u64: address of the first CPU's groups, of which there is one for each array and a last one with address 0. */
+  groups: 56,
+  /** u32: least index that has cells, number of indices; 0 where the site has none. */
+  min: 64,
+  span: 68,
+  /** u32: bytes from group to group, and from CPU to CPU. */
+  groupStride: 72,
+  cpuStride: 76,
 } as const;
+
+/** Cells of one array: its address, then for each index a u64 for each cause. */
+const Group = { map: 0, cells: 8 } as const;
+const CELL_BYTES = 8 * CAUSES.length;
 
 /** Below r10. */
 const KEY_DEPTH = Key.size;
@@ -75,24 +92,62 @@ export const MISS_ROUTINES: readonly Routine[] = [
   {
     name: TAIL_CALL_MISS,
     text: `
-  r6 = r5
-  r4 = *(u64 *)(r6 + ${Record.map})
+  r4 = *(u64 *)(r5 + ${Record.map})
   if r4 == 0 goto known
   r2 = r4
-  r3 = *(u32 *)(r6 + ${Record.index})
+  r3 = *(u32 *)(r5 + ${Record.index})
 known:
   w3 = w3
-  r7 = ${CAUSES.indexOf('range')}
+  r0 = ${CAUSES.indexOf('range')}
   r4 = *(u32 *)(r2 + ${MapHeader.maxEntries})
   if r3 >= r4 goto caused
-  r7 = ${CAUSES.indexOf('empty')}
+  r0 = ${CAUSES.indexOf('empty')}
   r4 = r3
   r4 <<= 3
   r4 += r2
   r4 = *(u64 *)(r4 + ${ProgArrayLayout.ptrs})
   if r4 == 0 goto caused
-  r7 = ${CAUSES.indexOf('limit')}
+  r0 = ${CAUSES.indexOf('limit')}
 caused:
+  r4 = r3
+  r1 = *(u32 *)(r5 + ${Record.min})
+  w4 -= w1
+  r1 = *(u32 *)(r5 + ${Record.span})
+  if r4 >= r1 goto hash
+  ax = run_context
+  ax = *(u32 *)(ax + ${RunContext.cpu})
+  r1 = *(u32 *)(r5 + ${Record.cpuStride})
+  ax *= r1
+  r1 = *(u64 *)(r5 + ${Record.groups})
+  r1 += ax
+search:
+  ax = *(u64 *)(r1 + ${Group.map})
+  if ax == r2 goto found
+  if ax == 0 goto hash
+  ax = *(u32 *)(r5 + ${Record.groupStride})
+  r1 += ax
+  goto search
+found:
+  r4 *= ${CELL_BYTES}
+  r0 <<= 3
+  r1 += r4
+  r1 += r0
+  r0 = *(u64 *)(r1 + ${Group.cells})
+  r0 += 1
+  *(u64 *)(r1 + ${Group.cells}) = r0
+  exit
+hash:
+  r1 = r0
+  call routine tail_call_miss_in_hash
+  exit
+`,
+  },
+  {
+    // r1 cause, the rest as above.
+    name: 'tail_call_miss_in_hash',
+    text: `
+  r6 = r5
+  r7 = r1
   r4 = *(u64 *)(r6 + ${Record.key})
   *(u64 *)(r10 - ${KEY_DEPTH}) = r4
   r4 = *(u32 *)(r2 + ${MapHeader.id})
@@ -150,8 +205,9 @@ export class MissCounts {
     const hash = this.#hash;
     const { tailCalls } = verified.facts;
     this.#users++;
+    let records: BpfMap | undefined;
     try {
-      const records = createMap(
+      records = createMap(
         {
           name: 'tail call sites',
           type: 'array',
@@ -163,11 +219,13 @@ export class MissCounts {
         },
         { ...this.#env, id: this.#nextId() },
       );
-      return new ProgramMisses(this.#env.arena, program, verified, arrays, hash, records, () => {
-        records.dispose();
+      const own = records;
+      return new ProgramMisses(this.#env, program, verified, arrays, hash, own, () => {
+        own.dispose();
         this.#close();
       });
     } catch (error) {
+      records?.dispose();
       this.#close();
       throw error;
     }
@@ -180,19 +238,35 @@ export class MissCounts {
   }
 }
 
+/** Where calls of one site through one array with one index fall through for one cause. */
+interface Cell {
+  readonly site: number;
+  readonly map: string;
+  readonly index: number;
+  readonly cause: TailCallMissCause;
+  /** From the first byte of the CPU's cells. */
+  readonly offset: number;
+  /** Count at the last reset. */
+  taken: number;
+}
+
 /** The misses of one program. */
 export class ProgramMisses {
   /** What compiled code refers to as the last of its used maps. */
   readonly records: BpfMap;
   readonly #arena: Arena;
+  readonly #cpus: number;
   readonly #program: number;
   readonly #verified: Verified;
   readonly #arrays: ReadonlyMap<number, string>;
   readonly #hash: BpfMap;
   readonly #onFree: () => void;
+  readonly #cells: Cell[] = [];
+  readonly #cellBlock: number | undefined;
+  readonly #cellStride: number;
 
   constructor(
-    arena: Arena,
+    { arena, cpus }: Omit<MapEnv, 'id'>,
     program: number,
     verified: Verified,
     arrays: ReadonlyMap<string, BpfMap>,
@@ -201,6 +275,7 @@ export class ProgramMisses {
     onFree: () => void,
   ) {
     this.#arena = arena;
+    this.#cpus = cpus;
     this.#program = program;
     this.#verified = verified;
     this.#arrays = new Map([...arrays].map(([name, map]) => [map.id, name]));
@@ -218,20 +293,28 @@ export class ProgramMisses {
       view.setUint32(record + Record.key + Key.program, program, true);
       view.setUint32(record + Record.key + Key.site, number, true);
     }
+    const plan = this.#planCells(cpus);
+    this.#cellStride = roundUp(plan, LINE);
+    if (plan === 0) return;
+    const block = arena.allocate(cpus * this.#cellStride, LINE);
+    arena.bytes.fill(0, block, block + cpus * this.#cellStride);
+    this.#cellBlock = block;
+    this.#layOutCells(block, cpus, arrays);
   }
 
   /** By site, then by count, most first. */
   read(): TailCallMiss[] {
-    return this.#collect(word => Atomics.load(this.#arena.u64, word));
+    return this.#collect(word => Atomics.load(this.#arena.u64, word), false);
   }
 
   /** Starts anew from zero. A miss that is being counted meanwhile is in what this returns, or counts from now on. */
   reset(): TailCallMiss[] {
-    return this.#collect(word => Atomics.exchange(this.#arena.u64, word, 0n));
+    return this.#collect(word => Atomics.exchange(this.#arena.u64, word, 0n), true);
   }
 
   /** Nothing may run that counts here. */
   free(): void {
+    if (this.#cellBlock !== undefined) this.#arena.free(this.#cellBlock);
     for (const { key, word } of this.#entries()) {
       // The element may come back under another key, and be read before its new value is in it.
       Atomics.store(this.#arena.u64, word, 0n);
@@ -244,10 +327,68 @@ export class ProgramMisses {
     return this.#arena.offset(this.records.valuesAddress, MISS_RECORD_BYTES) + site * MISS_RECORD_BYTES;
   }
 
+  /** Bytes of the groups of the sites of which each possible index gets cells. */
+  #planCells(cpus: number): number {
+    let bytes = 0;
+    for (const [site, { maps, indexMin, indexMax }] of this.#verified.facts.tailCalls.entries()) {
+      const span = indexMax - indexMin + 1;
+      if (maps.length * span * cpus > MAX_CELLS) continue;
+      const groupStride = Group.cells + span * CELL_BYTES;
+      const record = this.#record(site);
+      const { view } = this.#arena;
+      view.setUint32(record + Record.min, indexMin, true);
+      view.setUint32(record + Record.span, span, true);
+      view.setUint32(record + Record.groupStride, groupStride, true);
+      for (const [number, map] of maps.entries()) {
+        for (let index = indexMin; index <= indexMax; index++) {
+          for (const [cause, name] of CAUSES.entries()) {
+            const offset = bytes + number * groupStride + Group.cells + (index - indexMin) * CELL_BYTES + cause * 8;
+            this.#cells.push({ site, map, index, cause: name, offset, taken: 0 });
+          }
+        }
+      }
+      bytes += maps.length * groupStride + 8;
+    }
+    return bytes;
+  }
+
+  #layOutCells(block: number, cpus: number, arrays: ReadonlyMap<string, BpfMap>): void {
+    const { view } = this.#arena;
+    let offset = 0;
+    for (const [site, { maps }] of this.#verified.facts.tailCalls.entries()) {
+      const record = this.#record(site);
+      if (view.getUint32(record + Record.span, true) === 0) continue;
+      view.setBigUint64(record + Record.groups, this.#arena.address(block + offset), true);
+      view.setUint32(record + Record.cpuStride, this.#cellStride, true);
+      for (const map of maps) {
+        for (let cpu = 0; cpu < cpus; cpu++) {
+          view.setBigUint64(block + cpu * this.#cellStride + offset + Group.map, arrays.get(map)!.address, true);
+        }
+        offset += view.getUint32(record + Record.groupStride, true);
+      }
+      offset += 8;
+    }
+  }
+
+  /** Sum over the CPUs since the last reset. */
+  #cell(cell: Cell, reset: boolean): number {
+    let sum = 0;
+    for (let cpu = 0; cpu < this.#cpus; cpu++) {
+      sum += Number(this.#arena.u64[(this.#cellBlock! + cpu * this.#cellStride + cell.offset) / 8]!);
+    }
+    const count = sum - cell.taken;
+    if (reset) cell.taken = sum;
+    return count;
+  }
+
   /** @param take reads the count at a word of the arena */
-  #collect(take: (word: number) => bigint): TailCallMiss[] {
+  #collect(take: (word: number) => bigint, reset: boolean): TailCallMiss[] {
     const { tailCalls } = this.#verified.facts;
     const found: (Omit<TailCallMiss, 'insn' | 'line'> & { readonly site: number })[] = [];
+    for (const cell of this.#cells) {
+      const { site, map, index, cause } = cell;
+      found.push({ site, map, index, cause, count: this.#cell(cell, reset) });
+    }
     const { view } = this.#arena;
     for (const { key, word } of this.#entries()) {
       // First the count: once it is not zero the key is complete.

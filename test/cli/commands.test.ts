@@ -28,7 +28,8 @@ function total(entry: { values: { value: Record<string, number> }[] }, field: st
 describe('run', () => {
   test('JSON', async () => {
     const result = await runJson(ROUTER, 'router');
-    expect(Object.keys(result)).toEqual(['program', 'backend', 'packets', 'bytes', 'verdicts', 'nsPerPacket', 'maps']);
+    const keys = ['program', 'backend', 'packets', 'bytes', 'verdicts', 'nsPerPacket', 'maps', 'tailCallMisses'];
+    expect(Object.keys(result)).toEqual(keys);
     expect(result).toMatchObject({
       program: 'router',
       backend: process.arch === 'x64' ? 'native' : 'interpreter',

@@ -131,6 +131,31 @@ describe.each(Object.keys(PLATFORMS))('%s', platform => {
       expect(short(object.program('main').tailCallMisses())).toHaveLength(1);
     }));
 
+  test('several arrays and few indices, and a reset', () =>
+    withRuntime(runtime => {
+      const object = load(runtime, platform, { main: program('r7 &= 3\n r7 += 1', SITES.dynamic) });
+      const main = object.program('main');
+      object.progArray('jmp').set(3, main);
+      const [site] = sitesOf(main);
+      const once = [
+        `${site} jmp[2] empty 1`,
+        `${site} jmp[3] limit 1`,
+        `${site} other[1] empty 1`,
+        `${site} other[4] range 1`,
+      ];
+      const all = () => {
+        for (const index of [1n, 2n]) main.run(memory(index));
+        for (const index of [0n, 3n]) main.run(memory(index, true));
+      };
+      all();
+      expect(short(main.tailCallMisses()).sort()).toEqual(once);
+      all();
+      expect(short(main.resetTailCallMisses()).sort()).toEqual(once.map(row => row.replace(/1$/, '2')));
+      expect(main.tailCallMisses()).toEqual([]);
+      all();
+      expect(short(main.tailCallMisses()).sort()).toEqual(once);
+    }));
+
   test('in a subprogram', () =>
     withRuntime(runtime => {
       const text = `

@@ -17,7 +17,7 @@ import { type Edit, rewrite } from '../rewrite.ts';
 /** Routine that counts: r2 array, r3 index (u32), r5 address of the site's record. */
 export const TAIL_CALL_MISS = 'tail_call_miss';
 /** Bytes of a site's record; what is in it is the runtime's concern. */
-export const MISS_RECORD_BYTES = 64;
+export const MISS_RECORD_BYTES = 128;
 
 export function countMisses(draft: Draft, input: LoweringInput): Draft {
   const table = input.missTable;
