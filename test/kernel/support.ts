@@ -9,7 +9,7 @@ import { PROGRAM_TYPE } from '../../src/kernel/uapi.ts';
 import type { Collection, MapSpec } from '../../src/object/spec.ts';
 
 /** `r0 = 0; exit` */
-export const SMALLEST = Uint8Array.of(0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
+const SMALLEST = Uint8Array.of(0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0);
 
 export function mapSpec(parts: Partial<MapSpec> = {}): MapSpec {
   return { name: 'm', type: 'array', keySize: 4, valueSize: 4, maxEntries: 1, flags: 0, contents: [], ...parts };
