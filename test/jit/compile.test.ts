@@ -224,3 +224,47 @@ describe('what is refused', () => {
     expect(compiled).toBeGreaterThan(50);
   });
 });
+
+describe("mode 'fast'", () => {
+  const USED = { usedMaps: [{ name: 'm', maxEntries: 4 }] };
+  const fast = (text: string, options: ProgramOptions = {}, rest: Partial<CompileOptions> = {}): Code =>
+    compile(lowered(text, { ...USED, ...options }), { kind: 'program', tailCallMode: 'fast', ...rest });
+  const nested = 'call f\nexit\nf:\ntail_call 0\nr0 = 0\nexit';
+
+  test('a hop writes no memory, and reads its target only', () => {
+    const { bytes, tailCalls } = fast('tail_call 0\nr0 = 0\nexit');
+    const [site] = tailCalls;
+    const lines = disassemble(bytes).filter(({ offset }) => offset >= site!.start && offset < site!.end);
+    expect(lines.filter(({ text }) => text.includes('[') && !text.startsWith('lea'))).toHaveLength(1);
+    expect(lines.filter(({ text }) => /push|pop|rsp|rbp/.test(text))).toEqual([]);
+  });
+
+  test('every program has its tail-call entry at the start of a cache line', () => {
+    for (const text of ['r0 = 0\nexit', 'r6 = 1\nr0 = 0\nexit', nested]) {
+      expect(fast(text, { stackDepth: 64 }).tailCallPrologueOffset).toBe(64);
+    }
+  });
+
+  test.each<[string, () => Code]>([
+    ['a stack above 512 bytes', () => fast('r0 = 0\nexit', { stackDepth: 520 })],
+    ['the same in a subprogram with a tail call', () => fast(nested, { stackDepth: 520 })],
+    ['routines', () => fast('r0 = 0\nexit', {}, { kind: 'routine' })],
+    ['a limit of 0', () => fast('r0 = 0\nexit', {}, { maxTailCalls: 0 })],
+    ['a limit beyond 2^20', () => fast('r0 = 0\nexit', {}, { maxTailCalls: 2 ** 20 + 1 })],
+    ['a limit above 33 with tail calls in subprograms', () => fast(nested, {}, { maxTailCalls: 34 })],
+    ['another limit in another mode', () => fast('r0 = 0\nexit', {}, { tailCallMode: 'cached', maxTailCalls: 34 })],
+  ])('refuses %s', (_, action) => {
+    expect(action).toThrow(expect.objectContaining({ code: 'bad_input' }));
+  });
+
+  test('direct sites load neither map nor index; what lies before those loads stays', () => {
+    const direct = packTailCall({ usedMap: 0, dynamic: false, poke: 0 });
+    const code = (body: string): Code =>
+      fast(`${body}\ntail_call ${direct}\nr0 = 0\nexit`, { pokeTable: [{ insn: 0, map: 0, key: 1 }] });
+    const bare = code('r1 = r2').bytes.length;
+    expect(code('r1 = r2\nr2 = map_address[0] ll\nr3 = 1').bytes.length).toBe(bare);
+    expect(code('r1 = r2\nr2 = map_address[0] ll\nr3 = 1').relocations).toEqual([]);
+    expect(code('r2 = map_address[0] ll\nr3 = 1\nr1 = r2').bytes.length).toBeGreaterThan(bare);
+    expect(code('r3 = 1\nr2 = map_address[0] ll\nr4 = r3').relocations).toHaveLength(1);
+  });
+});

@@ -187,6 +187,22 @@ exit`,
       expect(f.word(0)).toBe(34n);
     });
 
+    test('and host functions, and runs that those start', () => {
+      const f = make();
+      const inner = f.load('r0 = 1\n@call 9\nexit');
+      let calls = 0;
+      f.computer.addService('host', (a, b) => {
+        if (calls++ % 2 === 0) f.computer.call(inner.entry, f.context);
+        return a + b;
+      });
+      const self = f.load(`r6 = r1\n${count(0)}\nr1 = 3\nr2 = 4\ncall service host\nr1 = r6\n@call 5\nr0 = 7\nexit`);
+      f.set(5, self.entry);
+      expect(f.run(self.entry)).toBe(7n);
+      expect(f.word(0)).toBe(34n);
+      expect(calls).toBe(34);
+      f.computer.close();
+    });
+
     test('an empty slot falls through and does not raise the count', () => {
       const f = make();
       const self = f.load(`${count(0)}\nr6 = r1\n@call 9\nr1 = r6\n${count(1)}\n@call 5\nr0 = 7\nexit`);
