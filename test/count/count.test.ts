@@ -1,4 +1,4 @@
-/** The counts that docs/arm64.md shows: its table is what is counted here. */
+/** The counts that the documentation shows are what is counted. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { emulatorAvailable } from '../unicorn.ts';
@@ -20,8 +20,11 @@ describe.skipIf(!emulatorAvailable)('one hop', () => {
     }
   });
 
-  test('the table in the documentation is what was counted', () => {
-    const text = readFileSync(new URL('../../docs/arm64.md', import.meta.url), 'utf8');
+  test.each([
+    ['README.md', ['baseline', 'cached']],
+    ['docs/arm64.md', ['baseline', 'cached', 'fast']],
+  ])('the table in %s is what was counted', (file, modes) => {
+    const text = readFileSync(new URL(`../../${file}`, import.meta.url), 'utf8');
     const rows = [...text.matchAll(/^\| (x64|arm64) \| (\w+) \| (\w+) \| (\d+) \| (\d+) \| (\d+) \|$/gm)];
     expect(
       rows.map(([, arch, site, mode, instructions, loads, stores]) => ({
@@ -32,6 +35,6 @@ describe.skipIf(!emulatorAvailable)('one hop', () => {
         loads: Number(loads),
         stores: Number(stores),
       })),
-    ).toEqual(counts);
+    ).toEqual(counts.filter(({ mode }) => modes.includes(mode)));
   });
 });
