@@ -37,7 +37,11 @@ export interface CorpusObject {
 }
 
 /** What each source is compiled to; nothing is compiled yet. A comment `variants: v3 v4` limits the instruction sets. */
-export function corpusObjects(): { objects: CorpusObject[]; compile: () => Promise<void>; remove: () => void } {
+export function corpusObjects(): {
+  objects: CorpusObject[];
+  compile: (chosen?: readonly CorpusObject[]) => Promise<void>;
+  remove: () => void;
+} {
   const directory = mkdtempSync(join(tmpdir(), 'switchyard-corpus-'));
   const sources = readdirSync(PROGRAMS).filter(name => name.endsWith('.bpf.c'));
   const objects = sources.flatMap(file => {
@@ -51,9 +55,9 @@ export function corpusObjects(): { objects: CorpusObject[]; compile: () => Promi
   });
   return {
     objects,
-    async compile() {
+    async compile(chosen = objects) {
       const include = `-I/usr/include/${execFileSync('uname', ['-m'], { encoding: 'utf8' }).trim()}-linux-gnu`;
-      const waiting = objects.values();
+      const waiting = chosen.values();
       const work = async () => {
         for (const { source, variant, file } of waiting) {
           // Jump tables (`gotox`) need a newer kernel than the one that this corpus is compared with.

