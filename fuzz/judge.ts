@@ -57,6 +57,8 @@ export interface Judgement {
   /** The claims were compared with the runs. */
   readonly watched: boolean;
   readonly ran: number;
+  /** Instruction at which the kernel refused. */
+  readonly refusedAt: number | undefined;
 }
 
 const map = (name: string, type: MapSpec['type'], keySize: number, valueSize: number, maxEntries: number): MapSpec => ({
@@ -70,6 +72,8 @@ const map = (name: string, type: MapSpec['type'], keySize: number, valueSize: nu
 });
 const LEAF = 'r0 = *(u32 *)(r1 + 12)\nr0 &= 3\nr0 += 40\nexit';
 const SAMPLES = 40;
+/** In place of an outcome. */
+const NOT_RUN = 'not run';
 const PACKET_BYTES = [14, 15, 20, 34, 64, 100];
 
 /** @param sample numbers for the map to hold instead of what the seed gives */
@@ -159,6 +163,7 @@ export class Judge {
       detail,
       watched,
       ran,
+      refusedAt,
     });
     try {
       verifyProgram(collection.programs.get('fuzz')!, collection.maps);
@@ -168,12 +173,16 @@ export class Judge {
     }
     let kernelObject: Object | undefined;
     let kernelRefusal: string | undefined;
+    let refusedAt: number | undefined;
     try {
       kernelObject = this.#kernelPermitted ? loadIntoKernel(collection) : undefined;
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
-      if (error.code === 'program_refused') kernelRefusal = refusalText(String(error.details.log));
-      else if (error.code === 'not_permitted' || error.code === 'no_bpf' || error.code === 'lockdown')
+      if (error.code === 'program_refused') {
+        const log = String(error.details.log);
+        kernelRefusal = refusalText(log);
+        refusedAt = Number([...log.matchAll(/^(\d+): \(/gm)].at(-1)?.[1] ?? -1);
+      } else if (error.code === 'not_permitted' || error.code === 'no_bpf' || error.code === 'lockdown')
         this.#kernelPermitted = false;
       else throw error;
     }
@@ -210,7 +219,9 @@ export class Judge {
       ran = runs.size;
       const [[first, expected], ...others] = [...runs] as [[string, string[]], ...[string, string[]][]];
       for (const [name, got] of others) {
-        const at = got.findIndex((outcome, index) => outcome !== expected[index]);
+        const at = got.findIndex(
+          (outcome, index) => outcome !== NOT_RUN && expected[index] !== NOT_RUN && outcome !== expected[index],
+        );
         if (at >= 0) {
           const detail = `packet ${at}:\n${first}: ${expected[at]}\n${name}: ${got[at]}`;
           return result(kernel, `${first}, ${name}`, 'runs differ', detail);
@@ -261,13 +272,25 @@ export class Judge {
   }
 
   #runs(object: Object, packets: readonly Uint8Array[], watch = (run: () => void): void => run()): string[] {
+    let failed = false;
     return packets.map(packet => {
-      let outcome = '';
+      let outcome = NOT_RUN;
       watch(() => {
-        const { returnValue, data } = object.program('fuzz').run(packet);
+        if (failed) return;
+        let result: ReturnType<ReturnType<Object['program']>['run']>;
+        try {
+          result = object.program('fuzz').run(packet);
+        } catch (error) {
+          // The kernel does not take every packet for a test run. What comes after is not comparable either: maps differ.
+          if (!(error instanceof KernelError) || error.code !== 'run_failed') throw error;
+          failed = true;
+          return;
+        }
+        const { returnValue, data } = result;
         const low = BigInt.asUintN(32, returnValue).toString(16);
         outcome = `r0 0x${low} data ${Buffer.from(data).toString('hex')} maps ${JSON.stringify(contents(object.maps))}`;
       });
+      if (outcome === NOT_RUN) failed = true;
       return outcome;
     });
   }
@@ -293,6 +316,12 @@ export function explainedByPrecision(subject: Subject): boolean {
     if (error instanceof SwitchyardError) return true;
     throw error;
   }
+}
+
+/** Is what the kernel refuses on a path that our verifier knows to be dead? */
+export function isDeadHere(subject: Subject, insn: number): boolean {
+  const { programs, maps } = collectionOf(subject);
+  return verifyProgram(programs.get('fuzz')!, maps).facts.reachable[insn] !== 1;
 }
 
 /**

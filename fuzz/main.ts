@@ -5,7 +5,15 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { generate } from './generator.ts';
-import { explainedByPrecision, isAboutNumbers, Judge, type Judgement, type Subject, type Wrong } from './judge.ts';
+import {
+  explainedByPrecision,
+  isAboutNumbers,
+  isDeadHere,
+  Judge,
+  type Judgement,
+  type Subject,
+  type Wrong,
+} from './judge.ts';
 import { shrink } from './shrink.ts';
 
 const FOUND = join(import.meta.dirname, '../test/fuzz/regressions');
@@ -87,7 +95,7 @@ for (let seed = first; Date.now() < end; seed++) {
       counts.explained++;
       continue;
     }
-    if (isAboutNumbers(reason)) {
+    if (isAboutNumbers(reason) || isDeadHere(subject, judgement.refusedAt ?? -1)) {
       const unsound = judge.sample(subject);
       if (unsound === undefined) {
         add(better, reason);

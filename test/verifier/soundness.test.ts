@@ -22,7 +22,7 @@ import { MAPS, program } from './support.ts';
 
 const PRECISIONS: readonly Precision[] = ['all', 'marked'];
 /** Bytes. */
-const MAX_CODE = 16_000;
+const MAX_CODE = 8000;
 /** BPF_F_STRICT_ALIGNMENT */
 const STRICT_ALIGNMENT = 1;
 const RANDOM_PROGRAMS = Number(process.env.PROGRAMS ?? 100);
