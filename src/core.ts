@@ -21,7 +21,7 @@ export { parseObject } from './object/parse.ts';
 export type { Collection, LineInfo, MapSpec, MapType, ProgramSpec, ProgramType } from './object/spec.ts';
 export { RuntimeError } from './runtime/errors.ts';
 export { createBufferHost } from './runtime/host.ts';
-export type { LoadedObject } from './runtime/loaded-object.ts';
+export type { LoadedObject, SlotChange } from './runtime/loaded-object.ts';
 export type { Packet, PacketOutcome, RedirectRecord } from './runtime/packets.ts';
 export type { ProgArraySlots } from './runtime/prog-array-slots.ts';
 export type { Program } from './runtime/program.ts';
@@ -35,6 +35,14 @@ export {
   tailCallSites,
   verifyProgram,
 } from './runtime/stages.ts';
+export {
+  type PredictedMiss,
+  type SlotRange,
+  type TailCallGraph,
+  type TailCallGraphInput,
+  type TailCallGraphSite,
+  tailCallGraph,
+} from './runtime/tail-call-graph.ts';
 export type { TailCallMiss, TailCallMissCause } from './runtime/tail-call-misses.ts';
 export { VerifierError } from './verifier/errors.ts';
 export type { Facts, TailCallSite, Verified } from './verifier/facts.ts';

@@ -76,6 +76,15 @@ commonOptions(
 ).action((path, options) => guarded(options.json, async () => (await import('./inspect.ts')).inspect(path, options)));
 
 commonOptions(
+  command('graph', 'show which programs can tail-call which', `${EXAMPLE} --svg > router.svg`)
+    .argument('<object>', 'BPF ELF object')
+    .option('--program <name>', 'program that runs start in (default: all that are in no slot)')
+    .option('--set <map[index]=program>', 'put a program into a prog array first (repeatable)', slotAssignment)
+    .option('--dot', 'for Graphviz')
+    .option('--svg', 'as a picture'),
+).action((path, options) => guarded(options.json, async () => (await import('./graph.ts')).graph(path, options)));
+
+commonOptions(
   command('disasm', 'list a program as BPF or as machine code', `${EXAMPLE} --program router --stage native`)
     .argument('<object>', 'BPF ELF object')
     .requiredOption('--program <name>', 'program to list')
