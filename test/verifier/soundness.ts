@@ -94,7 +94,7 @@ export function claimsOf(
 }
 
 /** Is the u64 `x` one of the numbers that `s` stands for? */
-export function isMember(s: Scalar, x: bigint): boolean {
+function isMember(s: Scalar, x: bigint): boolean {
   const signed = BigInt.asIntN(64, x);
   const low = Number(BigInt.asUintN(32, x));
   const signedLow = Number(BigInt.asIntN(32, x));
@@ -126,7 +126,7 @@ interface Concrete {
   readonly rawSize: bigint;
 }
 
-export class Witness {
+class Witness {
   /** Instructions that were compared. */
   compared = 0;
   #left = 0;
