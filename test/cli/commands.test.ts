@@ -40,6 +40,18 @@ describe('run', () => {
     expect(verdicts.reduce((sum, count) => sum + count, 0)).toBe(capture.packets.length);
     expect(result.nsPerPacket).toBeGreaterThan(0);
     expect(result.maps.stages).toContainEqual({ key: 5, value: 'stage_udp' });
+    // Nobody has put a policy in.
+    expect(result.tailCallMisses).toContainEqual({
+      program: 'stage_tcp',
+      insn: expect.any(Number),
+      file: './router.bpf.c',
+      line: 307,
+      source: expect.stringContaining('bpf_tail_call(ctx, '),
+      map: 'untagged_policy',
+      index: 0,
+      cause: 'empty',
+      count: 16,
+    });
     const [ethernet] = result.maps.counters;
     expect(ethernet.key).toBe('ETHERNET');
     expect(total(ethernet, 'packets')).toBe(capture.packets.length);
@@ -56,6 +68,10 @@ describe('run', () => {
     // A flow's addresses are arrays of bytes.
     expect(stdout).toMatch(/^ {2}\{source: 0{20}ffff[0-9a-f]{8}, destination: [0-9a-f]{32}, .*\}: \{packets: \d+, /m);
     expect(stdout).toMatch(/^\.rodata \(array, read-only, \d+ bytes\)$/m);
+    expect(stdout).toMatch(/^tail calls that fell through$/m);
+    expect(stdout).toMatch(
+      /^ {2}16 +empty +untagged_policy\[0\] +stage_tcp +insn \d+ +\.\/router\.bpf\.c:307 bpf_tail_call/m,
+    );
   });
 
   test('both backends, more threads and more than packets agree', async () => {
@@ -75,6 +91,7 @@ describe('run', () => {
       expect(other.verdicts).toEqual(one.verdicts);
       expect(counters(other)).toEqual(counters(one));
       expect(other.maps['.bss']).toEqual(one.maps['.bss']);
+      expect(other.tailCallMisses).toEqual(one.tailCallMisses);
     }
   });
 
