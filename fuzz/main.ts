@@ -38,7 +38,7 @@ const onlyHere = new Map<string, number>();
 const add = (to: Map<string, number>, key: string): void => void to.set(key, (to.get(key) ?? 0) + 1);
 let files = 0;
 
-function sameWrong(subject: Subject, wrong: Wrong, reason: string): (text: string) => boolean {
+function sameWrong(subject: Subject, wrong: Wrong | undefined, reason: string): (text: string) => boolean {
   return text => {
     const candidate = { ...subject, text };
     let judgement: Judgement;
@@ -49,6 +49,7 @@ function sameWrong(subject: Subject, wrong: Wrong, reason: string): (text: strin
     }
     return (
       judgement.wrong === wrong &&
+      (wrong !== undefined || (judgement.kernel === true && !judgement.ours)) &&
       judgement.reason === reason &&
       !(wrong === 'accepted here only' && explainedByPrecision(candidate))
     );
@@ -57,10 +58,10 @@ function sameWrong(subject: Subject, wrong: Wrong, reason: string): (text: strin
 
 /** Prints it, smaller. */
 function show(subject: Subject, { wrong, reason, detail }: Judgement): string {
-  const text = shrink(subject.text, sameWrong(subject, wrong!, reason));
+  const text = shrink(subject.text, sameWrong(subject, wrong, reason));
   const shrunk = judge.judge({ ...subject, text });
   console.log(
-    `\n== ${wrong}: ${reason}\n   seed ${subject.seed}, ${subject.type}\n${text}\n-- ${shrunk.detail || detail}`,
+    `\n== ${wrong ?? 'refused here only'}: ${reason}\n   seed ${subject.seed}, ${subject.type}\n${text}\n-- ${shrunk.detail || detail}`,
   );
   return text;
 }
@@ -87,6 +88,7 @@ for (let seed = first; Date.now() < end; seed++) {
   else if (!judgement.ours) {
     counts.refusedHereOnly++;
     add(onlyHere, judgement.reason);
+    if (onlyHere.get(judgement.reason) === 1) show(subject, judgement);
   }
   const { wrong, reason } = judgement;
   if (wrong === undefined) continue;
