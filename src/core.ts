@@ -43,6 +43,6 @@ export {
   type TailCallGraphSite,
   tailCallGraph,
 } from './runtime/tail-call-graph.ts';
-export type { TailCallMiss, TailCallMissCause } from './runtime/tail-call-misses.ts';
+export type { TailCallHit, TailCallMiss, TailCallMissCause } from './runtime/tail-call-misses.ts';
 export { VerifierError } from './verifier/errors.ts';
 export type { Facts, TailCallSite, Verified } from './verifier/facts.ts';

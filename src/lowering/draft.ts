@@ -24,6 +24,8 @@ export interface LoweringInput {
   readonly pokes: boolean;
   /** Index in `usedMaps` of the table of miss records; undefined: misses are not counted. */
   readonly missTable?: number;
+  /** Count hits too. */
+  readonly countHits?: boolean;
 }
 
 /**

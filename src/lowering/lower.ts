@@ -26,6 +26,8 @@ export interface LowerOptions {
   readonly pokes?: boolean;
   /** Code behind each tail call that counts it if it falls through. Default false; needs a runtime that makes the table. */
   readonly countMisses?: boolean;
+  /** With `countMisses`: code in front of each tail call too, that counts where it leads. Default false. */
+  readonly countHits?: boolean;
 }
 
 /** No object's: C identifiers have no space. */
@@ -60,6 +62,7 @@ export function lower(verified: Verified, options: LowerOptions): Lowered {
     helperRoutine: options.helperRoutine,
     pokes: options.pokes ?? true,
     ...missTable,
+    ...(options.countHits === undefined ? {} : { countHits: options.countHits }),
   };
   const start: Draft = {
     insns: program.insns,

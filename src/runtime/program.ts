@@ -23,7 +23,7 @@ import {
 } from './replay.ts';
 import type { RuntimeServices } from './run-services.ts';
 import { type TailCallSiteInfo, tailCallSites } from './stages.ts';
-import type { ProgramMisses, TailCallMiss } from './tail-call-misses.ts';
+import type { ProgramMisses, TailCallHit, TailCallMiss } from './tail-call-misses.ts';
 
 const MAX_REPEAT = 0xffff_ffff;
 
@@ -111,6 +111,15 @@ export class Program {
   tailCallMisses(): TailCallMiss[] {
     this.#alive();
     return this.#misses?.read() ?? [];
+  }
+
+  /**
+   * Tail calls of this program that succeeded, by site and slot; empty unless it was loaded with `countHits`.
+   * @throws RuntimeError `disposed`
+   */
+  tailCallHits(): TailCallHit[] {
+    this.#alive();
+    return this.#misses?.hits() ?? [];
   }
 
   /**

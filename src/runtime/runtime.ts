@@ -59,6 +59,8 @@ export interface LoadOptions extends VerifyProgramOptions {
   readonly pokes?: boolean;
   /** Count tail calls that fall through (`Program.tailCallMisses`); default true. A hop that succeeds does not pay for it. */
   readonly countMisses?: boolean;
+  /** Count tail calls that succeed too, by slot (`Program.tailCallHits`), at a price for each; default false. Needs `countMisses`. */
+  readonly countHits?: boolean;
 }
 
 /** The routines that every backend compiles before anything else. */
@@ -277,7 +279,7 @@ export class Runtime {
     const { arena } = this.#host;
     const specs = new Map([...maps].map(([name, map]) => [name, map.spec]));
     const pokes = backend.pokes && options.pokes !== false;
-    const lowered = lowerProgram(verified, specs, pokes, options.countMisses !== false);
+    const lowered = lowerProgram(verified, specs, pokes, options.countMisses !== false, options.countHits === true);
     const used = lowered.usedMaps.slice(0, lowered.missTable).map(({ name }) => {
       const map = maps.get(name);
       if (!map)
@@ -302,7 +304,8 @@ export class Runtime {
       if (map instanceof ProgArray && verified.facts.tailCalls.some(site => site.maps.includes(map.spec.name)))
         map.claim(traits);
     const id = this.#nextId++;
-    const misses = lowered.missTable === undefined ? undefined : this.#misses.open(id, verified, maps);
+    const misses =
+      lowered.missTable === undefined ? undefined : this.#misses.open(id, verified, maps, options.countHits === true);
     let installed: Installed;
     try {
       installed = backend.install(lowered, misses ? [...used, misses.records] : used, id, {

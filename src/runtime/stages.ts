@@ -43,6 +43,7 @@ export function verifyProgram(
 /**
  * @param pokes give a poke descriptor to each tail call site whose map and index are known
  * @param countMisses count the tail calls that fall through
+ * @param countHits and those that succeed
  * @throws LoweringError
  */
 export function lowerProgram(
@@ -50,8 +51,9 @@ export function lowerProgram(
   maps: ReadonlyMap<string, MapSpec>,
   pokes: boolean,
   countMisses = false,
+  countHits = false,
 ): Lowered {
-  return lower(verified, { maps, helperRoutine, pokes, countMisses });
+  return lower(verified, { maps, helperRoutine, pokes, countMisses, countHits });
 }
 
 export interface CompileProgramOptions {

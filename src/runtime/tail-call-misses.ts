@@ -12,12 +12,14 @@
  * remembers what it took. Elsewhere counts are raised atomically, and `reset` exchanges them for zero; entries of the hash are
  * only removed when no run can be in their program any more, so a count that is being raised stays where it is.
  *
+ * Hits, where they are asked for: each attempt counts as one in front of the call, and the miss takes it back.
+ *
  * Cause: an index out of range is 'range'; else an empty slot is 'empty', whether or not the limit was reached too; else 'limit'.
  * That is the same on every backend, in whatever order it checks. A slot that is filled in the instant between the call
  * and its counting makes an 'empty' a 'limit'.
  */
 import type { Routine } from '../isa/routine.ts';
-import { MISS_RECORD_BYTES, TAIL_CALL_MISS } from '../lowering/passes/count-misses.ts';
+import { MISS_RECORD_BYTES, TAIL_CALL_HIT, TAIL_CALL_MISS } from '../lowering/passes/count-misses.ts';
 import { createMap } from '../maps/create.ts';
 import { LINE, type MapEnv, roundUp } from '../maps/env.ts';
 import { type BpfMap, UpdateFlag } from '../maps/map.ts';
@@ -31,6 +33,11 @@ const CAUSES = ['range', 'empty', 'limit'] as const;
 /** Why a tail call fell through: index out of range, slot empty, or too many tail calls in one run. */
 export type TailCallMissCause = (typeof CAUSES)[number];
 
+/** What is counted of a site, an array and an index. */
+const COUNTERS = [...CAUSES, 'hit'] as const;
+type Counter = (typeof COUNTERS)[number];
+const HIT = COUNTERS.indexOf('hit');
+
 /** Calls of one site that fell through with the same index for the same reason. */
 export interface TailCallMiss {
   /** Slot of the call in the object's program. */
@@ -43,6 +50,9 @@ export interface TailCallMiss {
   readonly cause: TailCallMissCause;
   readonly count: number;
 }
+
+/** Calls of one site that led to the program in the same slot. */
+export type TailCallHit = Omit<TailCallMiss, 'cause'>;
 
 /** Entries of all programs of a runtime. */
 const MAX_ENTRIES = 1024;
@@ -61,21 +71,23 @@ const Record = {
   index: 16,
   /** The first eight bytes of keys. */
   key: 24,
-  /** u64 for each cause. */
+  /** u64 for each counter. */
   overflow: 32,
   /** u64: address of the first CPU's groups, of which there is one for each array and a last one with address 0. */
-  groups: 56,
+  groups: 64,
   /** u32: least index that has cells, number of indices; 0 where the site has none. */
-  min: 64,
-  span: 68,
+  min: 72,
+  span: 76,
   /** u32: bytes from group to group, and from CPU to CPU. */
-  groupStride: 72,
-  cpuStride: 76,
+  groupStride: 80,
+  cpuStride: 84,
+  /** u32: 1 where hits are counted too. */
+  hits: 88,
 } as const;
 
-/** Cells of one array: its address, then for each index a u64 for each cause. */
+/** Cells of one array: its address, then for each index a u64 for each counter. */
 const Group = { map: 0, cells: 8 } as const;
-const CELL_BYTES = 8 * CAUSES.length;
+const CELL_BYTES = 8 * COUNTERS.length;
 
 /** Below r10. */
 const KEY_DEPTH = Key.size;
@@ -87,6 +99,41 @@ const LOOK_UP = `
   r2 += -${KEY_DEPTH}
   call routine hash_lookup
   if r0 != 0 goto count`;
+
+/** Adds r4 to counter r0 of array r2 and index r3 (upper half zero) at the site of record r5, and returns. */
+const COUNT = `
+  r1 = *(u32 *)(r5 + ${Record.min})
+  w3 -= w1
+  r1 = *(u32 *)(r5 + ${Record.span})
+  if r3 >= r1 goto hash
+  ax = run_context
+  ax = *(u32 *)(ax + ${RunContext.cpu})
+  r1 = *(u32 *)(r5 + ${Record.cpuStride})
+  ax *= r1
+  r1 = *(u64 *)(r5 + ${Record.groups})
+  r1 += ax
+search:
+  ax = *(u64 *)(r1 + ${Group.map})
+  if ax == r2 goto found
+  if ax == 0 goto hash
+  ax = *(u32 *)(r5 + ${Record.groupStride})
+  r1 += ax
+  goto search
+found:
+  r3 *= ${CELL_BYTES}
+  r0 <<= 3
+  r1 += r3
+  r1 += r0
+  r0 = *(u64 *)(r1 + ${Group.cells})
+  r0 += r4
+  *(u64 *)(r1 + ${Group.cells}) = r0
+  exit
+hash:
+  r1 = *(u32 *)(r5 + ${Record.min})
+  w3 += w1
+  r1 = r0
+  call routine tail_call_count_in_hash
+  exit`;
 
 export const MISS_ROUTINES: readonly Routine[] = [
   {
@@ -109,45 +156,72 @@ known:
   if r4 == 0 goto caused
   r0 = ${CAUSES.indexOf('limit')}
 caused:
-  r4 = r3
-  r1 = *(u32 *)(r5 + ${Record.min})
-  w4 -= w1
-  r1 = *(u32 *)(r5 + ${Record.span})
-  if r4 >= r1 goto hash
-  ax = run_context
-  ax = *(u32 *)(ax + ${RunContext.cpu})
-  r1 = *(u32 *)(r5 + ${Record.cpuStride})
-  ax *= r1
-  r1 = *(u64 *)(r5 + ${Record.groups})
-  r1 += ax
-search:
-  ax = *(u64 *)(r1 + ${Group.map})
-  if ax == r2 goto found
-  if ax == 0 goto hash
-  ax = *(u32 *)(r5 + ${Record.groupStride})
-  r1 += ax
-  goto search
-found:
-  r4 *= ${CELL_BYTES}
-  r0 <<= 3
-  r1 += r4
-  r1 += r0
-  r0 = *(u64 *)(r1 + ${Group.cells})
-  r0 += 1
-  *(u64 *)(r1 + ${Group.cells}) = r0
-  exit
-hash:
+  r1 = *(u32 *)(r5 + ${Record.hits})
+  if r1 != 0 goto attempted
+  r4 = 1
+  ${COUNT}
+attempted:
   r1 = r0
-  call routine tail_call_miss_in_hash
+  call routine tail_call_miss_of_attempt
   exit
 `,
   },
   {
-    // r1 cause, the rest as above.
-    name: 'tail_call_miss_in_hash',
+    // r1 counter, r4 what is added to it, the rest as above.
+    name: 'tail_call_count',
+    text: `
+  w3 = w3
+  r0 = r1
+  ${COUNT}`,
+  },
+  {
+    // With counted hits: the attempt was no hit. r1 cause.
+    name: 'tail_call_miss_of_attempt',
+    text: `
+  r6 = r1
+  r7 = r2
+  r8 = r3
+  r9 = r5
+  r1 = ${HIT}
+  r4 = -1
+  call routine tail_call_count
+  r1 = r6
+  r2 = r7
+  r3 = r8
+  r5 = r9
+  r4 = 1
+  call routine tail_call_count
+  exit
+`,
+  },
+  {
+    // In front of the call: keeps its arguments, r1-r3.
+    name: TAIL_CALL_HIT,
+    text: `
+  r6 = r1
+  r7 = r2
+  r8 = r3
+  r4 = *(u64 *)(r5 + ${Record.map})
+  if r4 == 0 goto known
+  r2 = r4
+  r3 = *(u32 *)(r5 + ${Record.index})
+known:
+  r1 = ${HIT}
+  r4 = 1
+  call routine tail_call_count
+  r1 = r6
+  r2 = r7
+  r3 = r8
+  exit
+`,
+  },
+  {
+    // As tail_call_count.
+    name: 'tail_call_count_in_hash',
     text: `
   r6 = r5
   r7 = r1
+  r8 = r4
   r4 = *(u64 *)(r6 + ${Record.key})
   *(u64 *)(r10 - ${KEY_DEPTH}) = r4
   r4 = *(u32 *)(r2 + ${MapHeader.id})
@@ -169,8 +243,7 @@ hash:
   r0 += r6
   r0 += ${Record.overflow}
 count:
-  r1 = 1
-  lock *(u64 *)(r0 + 0) += r1
+  lock *(u64 *)(r0 + 0) += r8
   exit
 `,
   },
@@ -189,7 +262,7 @@ export class MissCounts {
   }
 
   /** @param arrays the prog arrays of the program, by name */
-  open(program: number, verified: Verified, arrays: ReadonlyMap<string, BpfMap>): ProgramMisses {
+  open(program: number, verified: Verified, arrays: ReadonlyMap<string, BpfMap>, countHits: boolean): ProgramMisses {
     this.#hash ??= createMap(
       {
         name: 'tail call misses',
@@ -220,7 +293,7 @@ export class MissCounts {
         { ...this.#env, id: this.#nextId() },
       );
       const own = records;
-      return new ProgramMisses(this.#env, program, verified, arrays, hash, own, () => {
+      return new ProgramMisses(this.#env, program, verified, arrays, hash, own, countHits, () => {
         own.dispose();
         this.#close();
       });
@@ -243,11 +316,21 @@ interface Cell {
   readonly site: number;
   readonly map: string;
   readonly index: number;
-  readonly cause: TailCallMissCause;
+  readonly cause: Counter;
   /** From the first byte of the CPU's cells. */
   readonly offset: number;
   /** Count at the last reset. */
   taken: number;
+}
+
+type Row = Omit<TailCallMiss, 'cause'> & { readonly cause: Counter };
+
+function isMiss(counter: Counter): counter is TailCallMissCause {
+  return counter !== 'hit';
+}
+
+function isMissRow(row: Row): row is TailCallMiss {
+  return isMiss(row.cause);
 }
 
 /** The misses of one program. */
@@ -272,6 +355,7 @@ export class ProgramMisses {
     arrays: ReadonlyMap<string, BpfMap>,
     hash: BpfMap,
     records: BpfMap,
+    countHits: boolean,
     onFree: () => void,
   ) {
     this.#arena = arena;
@@ -292,6 +376,7 @@ export class ProgramMisses {
       }
       view.setUint32(record + Record.key + Key.program, program, true);
       view.setUint32(record + Record.key + Key.site, number, true);
+      view.setUint32(record + Record.hits, countHits ? 1 : 0, true);
     }
     const plan = this.#planCells(cpus);
     this.#cellStride = roundUp(plan, LINE);
@@ -304,12 +389,22 @@ export class ProgramMisses {
 
   /** By site, then by count, most first. */
   read(): TailCallMiss[] {
-    return this.#collect(word => Atomics.load(this.#arena.u64, word), false);
+    return this.#collect(word => Atomics.load(this.#arena.u64, word), false, isMiss).filter(isMissRow);
   }
 
   /** Starts anew from zero. A miss that is being counted meanwhile is in what this returns, or counts from now on. */
   reset(): TailCallMiss[] {
-    return this.#collect(word => Atomics.exchange(this.#arena.u64, word, 0n), true);
+    return this.#collect(word => Atomics.exchange(this.#arena.u64, word, 0n), true, isMiss).filter(isMissRow);
+  }
+
+  /** In the same order. */
+  hits(): TailCallHit[] {
+    const rows = this.#collect(
+      word => Atomics.load(this.#arena.u64, word),
+      false,
+      counter => counter === 'hit',
+    );
+    return rows.map(({ cause: _, ...hit }) => hit);
   }
 
   /** Nothing may run that counts here. */
@@ -341,7 +436,7 @@ export class ProgramMisses {
       view.setUint32(record + Record.groupStride, groupStride, true);
       for (const [number, map] of maps.entries()) {
         for (let index = indexMin; index <= indexMax; index++) {
-          for (const [cause, name] of CAUSES.entries()) {
+          for (const [cause, name] of COUNTERS.entries()) {
             const offset = bytes + number * groupStride + Group.cells + (index - indexMin) * CELL_BYTES + cause * 8;
             this.#cells.push({ site, map, index, cause: name, offset, taken: 0 });
           }
@@ -382,28 +477,32 @@ export class ProgramMisses {
   }
 
   /** @param take reads the count at a word of the arena */
-  #collect(take: (word: number) => bigint, reset: boolean): TailCallMiss[] {
+  #collect(take: (word: number) => bigint, reset: boolean, wanted: (counter: Counter) => boolean): Row[] {
     const { tailCalls } = this.#verified.facts;
-    const found: (Omit<TailCallMiss, 'insn' | 'line'> & { readonly site: number })[] = [];
+    const found: (Omit<Row, 'insn' | 'line'> & { readonly site: number })[] = [];
     for (const cell of this.#cells) {
       const { site, map, index, cause } = cell;
+      if (!wanted(cause)) continue;
       found.push({ site, map, index, cause, count: this.#cell(cell, reset) });
     }
     const { view } = this.#arena;
     for (const { key, word } of this.#entries()) {
       // First the count: once it is not zero the key is complete.
+      if (Atomics.load(this.#arena.u64, word) === 0n) continue;
+      const cause = COUNTERS[view.getUint32(key + Key.cause, true)]!;
+      if (!wanted(cause)) continue;
       const count = Number(take(word));
-      if (count === 0) continue;
       found.push({
         site: view.getUint32(key + Key.site, true),
         map: this.#arrays.get(view.getUint32(key + Key.map, true)),
         index: view.getUint32(key + Key.index, true),
-        cause: CAUSES[view.getUint32(key + Key.cause, true)]!,
+        cause,
         count,
       });
     }
     for (const [site, { maps }] of tailCalls.entries()) {
-      for (const [number, cause] of CAUSES.entries()) {
+      for (const [number, cause] of COUNTERS.entries()) {
+        if (!wanted(cause)) continue;
         const count = Number(take((this.#record(site) + Record.overflow) / 8 + number));
         found.push({ site, map: maps.length === 1 ? maps[0] : undefined, index: undefined, cause, count });
       }

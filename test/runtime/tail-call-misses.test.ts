@@ -156,6 +156,31 @@ describe.each(Object.keys(PLATFORMS))('%s', platform => {
       expect(short(main.tailCallMisses()).sort()).toEqual(once);
     }));
 
+  test.each(Object.keys(SITES) as Kind[])('%s: hits, if they are asked for', kind =>
+    withRuntime(runtime => {
+      const parts = collection({
+        type: 'raw',
+        maps: MAPS,
+        programs: { main: program(SITES[kind]), leaf: 'r0 = 5\n exit' },
+      });
+      const object = runtime.load(parts, { ...PLATFORMS[platform]!, countHits: true });
+      const main = object.program('main');
+      const [site] = sitesOf(main);
+      expect(main.run(memory(5n)).returnValue).toBe(SUM);
+      expect(main.tailCallHits()).toEqual([]);
+      object.progArray('jmp').set(5, object.program('leaf'));
+      for (let i = 0; i < 3; i++) expect(main.run(memory(0xf_0000_0005n)).returnValue).toBe(5n);
+      const hits = () => main.tailCallHits().map(({ insn, map, index, count }) => `${insn} ${map}[${index}] ${count}`);
+      expect(hits()).toEqual([`${site} jmp[5] 3`]);
+      expect(short(main.resetTailCallMisses())).toEqual([`${site} jmp[5] empty 1`]);
+      object.progArray('jmp').set(5, main);
+      expect(main.run(memory(5n)).returnValue).toBe(SUM);
+      expect(hits()).toEqual([`${site} jmp[5] 36`]);
+      expect(short(main.tailCallMisses())).toEqual([`${site} jmp[5] limit 1`]);
+      for (const { insn } of main.lowered.pokeTable) expect(main.lowered.insns[insn]!.kind).toBe('tailCall');
+    }),
+  );
+
   test('in a subprogram', () =>
     withRuntime(runtime => {
       const text = `

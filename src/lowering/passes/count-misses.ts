@@ -16,6 +16,8 @@ import { type Edit, rewrite } from '../rewrite.ts';
 
 /** Routine that counts: r2 array, r3 index (u32), r5 address of the site's record. */
 export const TAIL_CALL_MISS = 'tail_call_miss';
+/** Routine that counts a hit in front of the call; arguments as above. Keeps r1-r3, and takes the count back at a miss. */
+export const TAIL_CALL_HIT = 'tail_call_hit';
 /** Bytes of a site's record; what is in it is the runtime's concern. */
 export const MISS_RECORD_BYTES = 128;
 
@@ -27,14 +29,18 @@ export function countMisses(draft: Draft, input: LoweringInput): Draft {
   draft.insns.forEach((insn, slot) => {
     const number = insn.kind === 'tailCall' ? numbers.get(draft.origin[slot]!) : undefined;
     if (number === undefined) return;
-    const offset = number * MISS_RECORD_BYTES;
+    const record = loadReference(5, { type: 'mapValueAddress', index: table, offset: number * MISS_RECORD_BYTES });
     edits.set(slot, {
       code: [
+        ...(input.countHits === true ? [...record, { kind: 'callRoutine', routine: TAIL_CALL_HIT } as const] : []),
         insn,
-        ...loadReference(5, { type: 'mapValueAddress', index: table, offset }),
+        ...record,
         { kind: 'callRoutine', routine: TAIL_CALL_MISS },
       ],
     });
   });
-  return rewrite(draft, edits);
+  const { pokeTable, ...rewritten } = rewrite(draft, edits);
+  // A poke descriptor names the call itself, which may not be the first of what took its place.
+  const ahead = input.countHits === true ? 3 : 0;
+  return { ...rewritten, pokeTable: pokeTable.map(poke => ({ ...poke, insn: poke.insn + ahead })) };
 }
