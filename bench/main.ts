@@ -10,8 +10,9 @@ import type { BenchOptions } from './measure.ts';
 import { router } from './router.ts';
 import { startup } from './startup.ts';
 import { tailcall } from './tailcall.ts';
+import { transaction } from './transaction.ts';
 
-const BENCHMARKS: Record<string, (options: BenchOptions) => Promise<void>> = { startup, router, tailcall };
+const BENCHMARKS: Record<string, (options: BenchOptions) => Promise<void>> = { startup, router, tailcall, transaction };
 
 const args = process.argv.slice(2);
 const names = args.filter(arg => !arg.startsWith('--'));

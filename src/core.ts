@@ -20,6 +20,7 @@ export { type ProgramFromInstructions, programFromInstructions } from './object/
 export { parseObject } from './object/parse.ts';
 export type { Collection, LineInfo, MapSpec, MapType, ProgramSpec, ProgramType } from './object/spec.ts';
 export { RuntimeError } from './runtime/errors.ts';
+export type { SlotChanges, Transaction, TransactionChanges } from './runtime/generations.ts';
 export { createBufferHost } from './runtime/host.ts';
 export type { LoadedObject, SlotChange } from './runtime/loaded-object.ts';
 export type { Packet, PacketOutcome, RedirectRecord } from './runtime/packets.ts';

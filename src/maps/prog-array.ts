@@ -58,14 +58,14 @@ export class ProgArray implements BpfMap {
   readonly id: number;
   readonly address: bigint;
   readonly valuesAddress = 0n;
-  readonly memoryUsage: number;
   readonly cachedTargets: boolean;
   readonly #env: MapEnv;
-  readonly #offset: number;
-  /** Index of ptrs[0] in arena.u64. */
-  readonly #word: number;
+  readonly #bytes: number;
+  /** Arena offsets of the map object and, where there is one, of its second side. */
+  readonly #offsets: number[];
   readonly #entries: (ProgArrayEntry | undefined)[];
   readonly #access: Access;
+  #manager: SlotListener | undefined;
   readonly #listeners = new Set<SlotListener>();
   #owner: OwnerTraits | undefined;
 
@@ -76,12 +76,51 @@ export class ProgArray implements BpfMap {
     this.cachedTargets = env.cachedTargets === true;
     this.#env = env;
     this.#access = new Access(spec);
-    this.memoryUsage = ProgArrayLayout.ptrs + spec.maxEntries * (this.cachedTargets ? 16 : 8);
-    this.#offset = allocateMap(spec, env, this.memoryUsage);
-    env.arena.view.setUint32(this.#offset + MapHeader.stride, 8, true);
-    this.address = env.arena.address(this.#offset);
-    this.#word = (this.#offset + ProgArrayLayout.ptrs) / 8;
+    this.#bytes = ProgArrayLayout.ptrs + spec.maxEntries * (this.cachedTargets ? 16 : 8);
+    this.#offsets = [this.#allocate()];
+    this.address = this.sideAddress(0);
     this.#entries = [];
+  }
+
+  #allocate(): number {
+    const offset = allocateMap(this.spec, this.#env, this.#bytes);
+    this.#env.arena.view.setUint32(offset + MapHeader.stride, 8, true);
+    return offset;
+  }
+
+  get memoryUsage(): number {
+    return this.#bytes * this.#offsets.length;
+  }
+
+  /** Whoever is given the changes of slots stores them himself, by `write`; else they are stored in side 0 at once. */
+  manage(change: SlotListener): void {
+    this.#manager = change;
+  }
+
+  /** Allocates a second map object for the same array, its slots empty. @throws MapError `out_of_memory` */
+  addSide(): void {
+    this.#offsets.push(this.#allocate());
+  }
+
+  /** Frees what `addSide` allocated. */
+  dropSide(): void {
+    this.#env.arena.free(this.#offsets.pop()!);
+  }
+
+  /** Address of the map object of a side; side 0 is `address`. */
+  sideAddress(side: number): bigint {
+    return this.#env.arena.address(this.#offsets[side]!);
+  }
+
+  /** Stores both words of a slot of one side, each by an atomic exchange. */
+  write(side: number, index: number, entry: Pick<ProgArrayEntry, 'objectAddress' | 'target'> | undefined): void {
+    const { i32, u64 } = this.#env.arena;
+    const offset = this.#offsets[side]!;
+    const word = (offset + ProgArrayLayout.ptrs) / 8 + index;
+    const before = Atomics.exchange(u64, word, entry?.objectAddress ?? 0n);
+    if (this.cachedTargets) Atomics.exchange(u64, word + this.spec.maxEntries, entry?.target ?? 0n);
+    const change = (entry === undefined ? 0 : 1) - (before === 0n ? 0 : 1);
+    if (change !== 0) Atomics.add(i32, (offset + MapHeader.count) / 4, change);
   }
 
   /** Fixed by the first program that is put in or calls through the array. */
@@ -100,8 +139,8 @@ export class ProgArray implements BpfMap {
     this.#owner ??= { ...traits };
   }
 
-  #checkOwner(traits: OwnerTraits): void {
-    const owner = this.#owner;
+  #checkOwner(traits: OwnerTraits, other?: OwnerTraits): void {
+    const owner = this.#owner ?? other;
     if (owner === undefined) return;
     const differences: string[] = [];
     const compare = (what: string, theirs: unknown, ours: unknown): void => {
@@ -129,10 +168,19 @@ export class ProgArray implements BpfMap {
    * @throws MapError `index_out_of_range` (E2BIG), `owner_mismatch` (EINVAL), `not_permitted`
    */
   set(index: number, entry: ProgArrayEntry): ProgArrayEntry | undefined {
-    this.#access.write();
-    this.#checkIndex(index);
+    this.check(index, entry);
+    this.claim(entry.traits);
+    return this.#store(index, entry);
+  }
+
+  /**
+   * Throws what `set` would throw, and changes nothing.
+   * @param owner instead of the array's owner, where that has none yet
+   */
+  check(index: number, entry: ProgArrayEntry, owner?: OwnerTraits): void {
+    this.checkChange(index);
     // Before the addresses: an interpreted program has no tail-call entry, but that is not what is wrong with it.
-    this.#checkOwner(entry.traits);
+    this.#checkOwner(entry.traits, owner);
     if (entry.objectAddress === 0n || (this.cachedTargets && entry.target === 0n)) {
       throw new MapError(
         'invalid_operation',
@@ -143,8 +191,12 @@ export class ProgArray implements BpfMap {
         { map: this.spec.name, index, id: entry.id },
       );
     }
-    this.claim(entry.traits);
-    return this.#store(index, entry);
+  }
+
+  /** Throws what any change of the slot would throw. */
+  checkChange(index: number): void {
+    this.#access.write();
+    this.#checkIndex(index);
   }
 
   /**
@@ -156,14 +208,17 @@ export class ProgArray implements BpfMap {
     this.#access.write();
     this.#checkIndex(index);
     const before = this.#entries[index];
-    if (before === undefined) {
-      throw new MapError('no_such_key', 'ENOENT', `slot ${index} of prog array ${this.spec.name} is empty`, {
-        map: this.spec.name,
-        index,
-      });
-    }
+    if (before === undefined) throw this.emptySlot(index);
     this.#store(index, undefined);
     return before;
+  }
+
+  /** What removing from an empty slot throws. */
+  emptySlot(index: number): MapError {
+    return new MapError('no_such_key', 'ENOENT', `slot ${index} of prog array ${this.spec.name} is empty`, {
+      map: this.spec.name,
+      index,
+    });
   }
 
   /** Id of the program in a slot. An index out of range gives undefined, as an empty slot does. */
@@ -231,7 +286,7 @@ export class ProgArray implements BpfMap {
     if (!this.#access.dispose()) return;
     this.#entries.length = 0;
     this.#listeners.clear();
-    this.#env.arena.free(this.#offset);
+    for (const offset of this.#offsets) this.#env.arena.free(offset);
   }
 
   #checkIndex(index: number): void {
@@ -246,13 +301,10 @@ export class ProgArray implements BpfMap {
   }
 
   #store(index: number, entry: ProgArrayEntry | undefined): ProgArrayEntry | undefined {
-    const { i32, u64 } = this.#env.arena;
     const before = this.#entries[index];
-    Atomics.exchange(u64, this.#word + index, entry?.objectAddress ?? 0n);
-    if (this.cachedTargets) Atomics.exchange(u64, this.#word + this.spec.maxEntries + index, entry?.target ?? 0n);
     this.#entries[index] = entry;
-    const change = (entry === undefined ? 0 : 1) - (before === undefined ? 0 : 1);
-    if (change !== 0) Atomics.add(i32, (this.#offset + MapHeader.count) / 4, change);
+    if (this.#manager) this.#manager(index, before, entry);
+    else this.write(0, index, entry);
     // A listener that fails must not keep the others from patching their sites.
     let failure: { error: unknown } | undefined;
     for (const listener of this.#listeners) {

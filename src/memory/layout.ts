@@ -5,7 +5,7 @@
 
 /** Shared by all threads of one Runtime. */
 export const RuntimeState = {
-  /** u64: current epoch, starts at 1, raised by the control thread only. */
+  /** u64: current epoch, starts at 2, raised by the control thread only. Its lowest bit is the side that runs start on (runtime/generations.ts). */
   epoch: 0,
   /** u32: non-zero asks every run to stop at the next packet boundary (and bpf_loop at the next iteration). */
   stop: 8,
@@ -245,5 +245,7 @@ export const ProgramObject = {
   id: 8,
   /** u32: 1 while alive, 0 once disposed. */
   alive: 12,
+  /** u64 ×2: where a run enters, by the lowest bit of the epoch it starts in. 0 for interpreted programs. */
+  entries: 16,
   size: 64,
 } as const;

@@ -6,6 +6,8 @@ import type { ContextBlock } from './contexts.ts';
 
 export type BackendName = 'native' | 'interpreter';
 
+export type MapAddresses = Pick<BpfMap, 'address' | 'valuesAddress'>;
+
 export interface Installed {
   /** Address of the first instruction; 0 where there is no machine code. */
   readonly entry: bigint;
@@ -15,10 +17,19 @@ export interface Installed {
   readonly code: Code | undefined;
   /** The machine code as it lies in memory now, patches included; empty for the interpreter. */
   readMemory(): Uint8Array;
-  /** Points the direct call site `poke` at a tail-call entry, or nowhere. Any thread may be running the site. */
-  patch(poke: number, target: bigint | undefined): void;
+  /**
+   * Points the direct call site `poke` at a tail-call entry, or nowhere. Any thread may be running the site, unless `idle`:
+   * then all threads are made to drop what they fetched before any is led to it.
+   */
+  patch(poke: number, target: bigint | undefined, idle?: boolean): void;
   /** After the grace period of a removal: the old target must not stay behind in the code. */
   clear(poke: number): void;
+  /**
+   * The same program once more, with other addresses for its maps and without targets at its direct sites: its second side
+   * (generations.ts).
+   * @param id what `ProgramObject.id` of the copy holds
+   */
+  copy(maps: readonly MapAddresses[], id: number): Installed;
   /** Frees the code. Only after the grace period of its last user. */
   free(): void;
 }

@@ -7,10 +7,12 @@
  * records the outcome, packet after packet. `packet_begin` and `packet_end` are routines of their own, because the
  * interpreter backend runs its programs between them from JS.
  * Invariants: between two packets the thread holds no program, slot or map value, so it announces the current epoch
- * there (grace-period.ts) and looks at the stop flags; both happen before the next packet's first read of a slot.
+ * there (grace-period.ts) and looks at the stop flags; both happen before the next packet's first read of a slot. The
+ * epoch is read again once it is announced, until both agree: its lowest bit is the side that the run enters, and the
+ * control thread must not take that side for one that nobody is on (generations.ts).
  */
 import type { Routine } from '../isa/routine.ts';
-import { RunContext, RuntimeState, SkBuff, SkbContext, XdpContext } from '../memory/layout.ts';
+import { ProgramObject, RunContext, RuntimeState, SkBuff, SkbContext, XdpContext } from '../memory/layout.ts';
 
 /** One per packet, in the arena. All fields little-endian. */
 export const Descriptor = {
@@ -63,8 +65,8 @@ export const Batch = {
   count: 8,
   /** u32: PacketKind */
   kind: 12,
-  /** u64: code address of the program. */
-  entry: 16,
+  /** u64: address of the program's object, which has its entries. */
+  program: 16,
   /** u64: address of an XdpContext or SkbContext for this thread. */
   context: 24,
   /** u32: passes over all descriptors. */
@@ -297,17 +299,24 @@ next:
   if r0 != 0 goto stopped
   r0 = *(u32 *)(r6 + ${Batch.stop})
   if r0 != 0 goto stopped
+announce:
   r0 = *(u64 *)(r1 + ${RuntimeState.epoch})
   r2 = *(u64 *)(ax + ${RunContext.epoch})
   if r0 == r2 goto current
   r0 = xchg_64(ax + ${RunContext.epoch}, r0)          ; a full fence: later reads of slots see what came before the epoch
+  goto announce
 current:
+  r9 = r0
   r1 = r7
   r2 = *(u32 *)(r6 + ${Batch.kind})
   r3 = *(u64 *)(r6 + ${Batch.context})
   call routine packet_begin
   r1 = r0
-  r2 = *(u64 *)(r6 + ${Batch.entry})
+  r9 &= 1
+  r9 <<= 3
+  r2 = *(u64 *)(r6 + ${Batch.program})
+  r2 += r9
+  r2 = *(u64 *)(r2 + ${ProgramObject.entries})
   callx r2
   r4 = r0
   r9 = r0

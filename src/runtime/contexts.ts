@@ -31,7 +31,7 @@ export interface Contexts {
 
 export function createContexts(arena: Arena, cpus: number, seed: () => bigint): Contexts {
   const state = arena.allocate(RuntimeState.size, 64);
-  arena.view.setBigUint64(state + RuntimeState.epoch, 1n, true);
+  arena.view.setBigUint64(state + RuntimeState.epoch, 2n, true);
   arena.view.setUint32(state + RuntimeState.cpus, cpus, true);
   const blocks: ContextBlock[] = [];
   for (let index = 0; index < cpus; index++) {

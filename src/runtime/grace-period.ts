@@ -18,6 +18,9 @@
 import type { Arena } from '../memory/arena.ts';
 import { RunContext, RuntimeState } from '../memory/layout.ts';
 
+/** See generations.ts. */
+export type Side = 0 | 1;
+
 interface Retired {
   /** Undefined until the epoch is raised for it. */
   epoch: bigint | undefined;
@@ -35,6 +38,8 @@ export class GracePeriods {
   readonly #contextIndexes: readonly number[];
   readonly #synchronise: () => void;
   readonly #waiting: Retired[] = [];
+  /** The epoch before the last flip. */
+  #flipped = -1n;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #settled: { promise: Promise<void>; resolve: () => void } | undefined;
 
@@ -51,6 +56,21 @@ export class GracePeriods {
     return this.#waiting.length;
   }
 
+  /** The side that runs start on now (generations.ts): the lowest bit of the epoch. */
+  get side(): Side {
+    return Number(Atomics.load(this.#epochs, this.#epochIndex) & 1n) as Side;
+  }
+
+  /** No run is on the other side any more, nor can one get there before the next flip. */
+  get otherSideIdle(): boolean {
+    return this.#flipped < this.#oldestRunning();
+  }
+
+  /** From here on runs start on the other side. Only where nobody is on it. */
+  flip(): void {
+    this.#flipped = Atomics.add(this.#epochs, this.#epochIndex, 1n);
+  }
+
   /** Calls `release` once no run that began before now is still going on; at once where nothing runs. */
   retire(release: () => void): void {
     this.#waiting.push({ epoch: undefined, release });
@@ -62,7 +82,7 @@ export class GracePeriods {
   poll(): boolean {
     if (this.#waiting.some(({ epoch }) => epoch === undefined)) {
       this.#synchronise();
-      const epoch = Atomics.add(this.#epochs, this.#epochIndex, 1n);
+      const epoch = Atomics.add(this.#epochs, this.#epochIndex, 2n);
       for (const retired of this.#waiting) retired.epoch ??= epoch;
     }
     const oldest = this.#oldestRunning();

@@ -5,16 +5,17 @@ import { Interpreter, type RunOptions } from '../interpreter/interpreter.ts';
 import { type LinkedProgram, linkRoutine } from '../interpreter/linked-program.ts';
 import type { Routine } from '../isa/routine.ts';
 import type { Lowered } from '../lowering/lowered.ts';
-import type { BpfMap } from '../maps/map.ts';
 import type { Arena } from '../memory/arena.ts';
 import { RunContext, RuntimeState } from '../memory/layout.ts';
-import type { Backend, Installed } from './backend.ts';
+import type { Backend, Installed, MapAddresses } from './backend.ts';
 import { Batch, Descriptor, HISTOGRAM, PacketKind } from './batch.ts';
 import type { ContextBlock, Contexts } from './contexts.ts';
 import { RuntimeError, serviceFailed } from './errors.ts';
 
 interface InterpretedProgram extends Installed {
   readonly linked: LinkedProgram;
+  /** Its second side, where there is one. */
+  second: LinkedProgram | undefined;
 }
 
 export class InterpreterBackend implements Backend {
@@ -82,7 +83,7 @@ export class InterpreterBackend implements Backend {
     return routine;
   }
 
-  install(lowered: Lowered, maps: readonly BpfMap[], id: number): InterpretedProgram {
+  install(lowered: Lowered, maps: readonly MapAddresses[], id: number): InterpretedProgram {
     const linked: LinkedProgram = {
       lowered,
       mapAddresses: maps.map(map => map.address),
@@ -90,22 +91,29 @@ export class InterpreterBackend implements Backend {
       id,
     };
     this.#programs.set(id, linked);
-    return {
+    const program: InterpretedProgram = {
       linked,
+      second: undefined,
       entry: 0n,
       target: 0n,
       code: undefined,
       readMemory: () => new Uint8Array(0),
       patch() {},
       clear() {},
+      copy: (copyMaps, copyId) => {
+        const copy = this.install(lowered, copyMaps, copyId);
+        program.second = copy.linked;
+        return copy;
+      },
       free: () => this.#programs.delete(id),
     };
+    return program;
   }
 
   /** What the routine `replay` does on other backends, around the same `packet_begin` and `packet_end`. */
   runBatch(context: ContextBlock, program: Installed): boolean {
     const { view } = this.#arena;
-    const { linked } = program as InterpretedProgram;
+    const installed = program as InterpretedProgram;
     const epoch = context.offset + RunContext.epoch;
     const kind = view.getUint32(context.batch + Batch.kind, true);
     const packetContext = view.getBigUint64(context.batch + Batch.context, true);
@@ -118,11 +126,13 @@ export class InterpreterBackend implements Backend {
         for (let i = 0; i < count; i++) {
           if (view.getUint32(this.#contexts.state + RuntimeState.stop, true) !== 0) return true;
           if (view.getUint32(context.batch + Batch.stop, true) !== 0) return true;
-          view.setBigUint64(epoch, view.getBigUint64(this.#contexts.state + RuntimeState.epoch, true), true);
+          const now = view.getBigUint64(this.#contexts.state + RuntimeState.epoch, true);
+          view.setBigUint64(epoch, now, true);
+          const side = (now & 1n) === 1n ? (installed.second ?? installed.linked) : installed.linked;
           const descriptor = first + BigInt(i * Descriptor.size);
           const r1 = this.call('packet_begin', descriptor, BigInt(kind), packetContext);
           const r2 = kind === PacketKind.raw ? view.getBigUint64(context.offset + RunContext.rawSize, true) : 0n;
-          const r0 = this.#interpreter.run(linked, [r1, r2], this.#runOptions);
+          const r0 = this.#interpreter.run(side, [r1, r2], this.#runOptions);
           this.call('packet_end', descriptor, BigInt(kind), packetContext, r0);
           this.#count(context.batch, kind === PacketKind.raw ? r0 : BigInt.asUintN(32, r0));
         }

@@ -3,16 +3,18 @@
  *
  * Problem: a slot changes while other threads run programs that read it, jump through it, or have its target patched
  * into their code.
- * Strategy: the array itself (maps/prog-array.ts) exchanges program object and cached target and calls the poke list;
- * here the poke list patches the direct call sites, and what left the slot is let go of after a grace period.
- * Invariants: a slot holds a reference to its program; a site whose slot was emptied keeps its old jump until the grace
+ * Strategy: the array itself (maps/prog-array.ts) checks the change and exchanges program object and cached target; here the
+ * direct call sites are patched, and what left the slot is let go of after a grace period. Once there are transactions
+ * (generations.ts) all that exists twice, and a change reaches the side that runs start on first.
+ * Invariants: a slot holds a reference to its program on each side, and one from when it is put in until it is replaced; a site whose slot was emptied keeps its old jump until the grace
  * period ends, since a run may stand between the site's two instructions; only then it is cleared, and only if the slot has
  * not changed again: it may have been filled and emptied once more, and that grace period still be running.
  */
-import type { ProgArray } from '../maps/prog-array.ts';
+import type { OwnerTraits, ProgArray, ProgArrayEntry } from '../maps/prog-array.ts';
 import type { Installed } from './backend.ts';
 import { RuntimeError } from './errors.ts';
-import type { GracePeriods } from './grace-period.ts';
+import type { Generations, SlotChanges, Transaction } from './generations.ts';
+import type { Side } from './grace-period.ts';
 import type { Program } from './program.ts';
 
 interface DirectSite {
@@ -20,32 +22,41 @@ interface DirectSite {
   readonly poke: number;
 }
 
+/** A filled slot. */
+interface Held {
+  readonly entry: ProgArrayEntry;
+  /** Undefined where the runtime does not know the program. */
+  readonly program: Program | undefined;
+}
+
+/** What lies in the slots of one side, and what was compiled to jump there. */
+interface SlotSide {
+  readonly held: Map<number, Held>;
+  readonly sites: Map<number, Set<DirectSite>>;
+  /** Slots that hold something else than they should. */
+  readonly behind: Set<number>;
+  /** How often each slot was changed. */
+  readonly changes: Map<number, number>;
+}
+
+const emptySide = (): SlotSide => ({ held: new Map(), sites: new Map(), behind: new Set(), changes: new Map() });
+
 /** A prog array as its user sees it. Slots may be changed at any time, also while programs run. */
 export class ProgArraySlots {
   readonly #map: ProgArray;
-  readonly #sites = new Map<number, Set<DirectSite>>();
+  readonly #generations: Generations;
   readonly #programs: ReadonlyMap<number, Program>;
-  /** How often each slot was changed. */
-  readonly #changes = new Map<number, number>();
+  /** What was put in; each side holds it now or soon. */
+  readonly #held = new Map<number, Held>();
+  readonly #sides: SlotSide[] = [emptySide()];
 
   /** @param programs all live programs of the runtime, by id. */
-  constructor(map: ProgArray, grace: GracePeriods, programs: ReadonlyMap<number, Program>) {
+  constructor(map: ProgArray, generations: Generations, programs: ReadonlyMap<number, Program>) {
     this.#map = map;
+    this.#generations = generations;
     this.#programs = programs;
-    map.subscribe((index, before, after) => {
-      const change = (this.#changes.get(index) ?? 0) + 1;
-      this.#changes.set(index, change);
-      for (const site of this.#sites.get(index) ?? []) site.installed.patch(site.poke, after?.target);
-      if (after) programs.get(after.id)?.retain();
-      if (!before) return;
-      const old = programs.get(before.id);
-      grace.retire(() => {
-        if (!after && this.#changes.get(index) === change) {
-          for (const site of this.#sites.get(index) ?? []) site.installed.clear(site.poke);
-        }
-        old?.release();
-      });
-    });
+    map.manage((index, _before, after) => this.#change(index, after));
+    if (generations.doubled) this.addSide();
   }
 
   get name(): string {
@@ -85,18 +96,25 @@ export class ProgArraySlots {
    * @throws RuntimeError `disposed`
    */
   set(index: number, program: Program): void {
-    if (program.disposed) {
-      throw new RuntimeError(
-        'disposed',
-        `program ${program.name} was disposed; load it again before putting it into ${this.name}[${index}]`,
-        {
-          program: program.name,
-          map: this.name,
-          index,
-        },
-      );
-    }
-    this.#map.set(index, program.slotEntry());
+    this.#alive(index, program);
+    this.#map.set(index, program.slotEntry(0));
+  }
+
+  /** @internal Throws what `set` would throw. @param owner see `ProgArray.check` */
+  check(index: number, program: Program, owner: OwnerTraits | undefined): ProgArrayEntry {
+    this.#alive(index, program);
+    const entry = program.slotEntry(0);
+    this.#map.check(index, entry, owner);
+    return entry;
+  }
+
+  #alive(index: number, program: Program): void {
+    if (!program.disposed) return;
+    throw new RuntimeError(
+      'disposed',
+      `program ${program.name} was disposed; load it again before putting it into ${this.name}[${index}]`,
+      { program: program.name, map: this.name, index },
+    );
   }
 
   /**
@@ -112,16 +130,102 @@ export class ProgArraySlots {
     for (const [index] of this.entries()) this.delete(index);
   }
 
-  /** Registers a direct call site and gives it the slot's present target. @returns its removal. */
-  addSite(index: number, site: DirectSite): () => void {
-    const sites = this.#sites.get(index) ?? new Set();
-    this.#sites.set(index, sites);
+  /**
+   * Changes any number of slots at once: every run sees either all of them as before or all of them as after, from its
+   * entry to its exit. For several arrays: `Runtime.transaction`.
+   * @throws what `set` and `delete` throw; then nothing is changed
+   */
+  transaction(change: (changes: SlotChanges) => void): Transaction {
+    return this.#generations.transaction(changes =>
+      change({
+        set: (index, program) => changes.set(this, index, program),
+        delete: index => changes.delete(this, index),
+      }),
+    );
+  }
+
+  /** @internal Registers a direct call site and gives it the slot's present target. @returns its removal. */
+  addSite(index: number, site: DirectSite, side: Side = 0): () => void {
+    const { sites: all, held } = this.#sides[side]!;
+    const sites = all.get(index) ?? new Set();
+    all.set(index, sites);
     sites.add(site);
-    const program = this.get(index);
-    if (program) site.installed.patch(site.poke, program.slotEntry().target);
+    const present = held.get(index);
+    if (present) site.installed.patch(site.poke, entryOn(side, present).target);
     return () => {
       sites.delete(site);
-      if (sites.size === 0 && this.#sites.get(index) === sites) this.#sites.delete(index);
+      if (sites.size === 0 && all.get(index) === sites) all.delete(index);
     };
   }
+
+  /** @internal A second table, its slots still empty. @throws MapError `out_of_memory` */
+  addSide(): void {
+    this.#map.addSide();
+    const side = emptySide();
+    for (const index of this.#held.keys()) side.behind.add(index);
+    this.#sides.push(side);
+    if (side.behind.size > 0) this.#generations.fellBehind(1, this);
+  }
+
+  /** @internal Takes `addSide` back where making the second sides failed. */
+  dropSide(): void {
+    if (!this.#sides[1]) return;
+    this.#generations.forget(this);
+    this.#sides.pop();
+    this.#map.dropSide();
+  }
+
+  /** @internal Fills the slots in which a side is behind. Nobody may be on it. */
+  catchUp(side: Side): void {
+    for (const index of this.#sides[side]!.behind) this.#store(side, index, true);
+  }
+
+  #change(index: number, after: ProgArrayEntry | undefined): void {
+    const before = this.#held.get(index);
+    if (after) {
+      const program = this.#programs.get(after.id);
+      program?.retain();
+      this.#held.set(index, { entry: after, program });
+    } else this.#held.delete(index);
+    for (const [side, { behind }] of this.#sides.entries()) {
+      behind.add(index);
+      this.#generations.fellBehind(side as Side, this);
+    }
+    if (!this.#generations.joins(this)) {
+      this.#store(this.#sides.length === 1 ? 0 : this.#generations.live, index, false);
+      if (this.#sides.length > 1) this.#generations.catchUp();
+    }
+    before?.program?.release();
+  }
+
+  /** @param idle nobody is on this side */
+  #store(side: Side, index: number, idle: boolean): void {
+    const { held, sites: all, behind, changes } = this.#sides[side]!;
+    behind.delete(index);
+    const before = held.get(index);
+    const after = this.#held.get(index);
+    if (before === after) return;
+    const change = (changes.get(index) ?? 0) + 1;
+    changes.set(index, change);
+    after?.program?.retain();
+    if (after) held.set(index, after);
+    else held.delete(index);
+    const entry = after && entryOn(side, after);
+    this.#map.write(side, index, entry);
+    const sites = all.get(index);
+    if (sites) for (const site of sites) site.installed.patch(site.poke, entry?.target, idle);
+    if (!before) return;
+    const clear = () => {
+      if (!after && changes.get(index) === change) {
+        for (const site of all.get(index) ?? []) site.installed.clear(site.poke);
+      }
+      before.program?.release();
+    };
+    if (idle) clear();
+    else this.#generations.grace.retire(clear);
+  }
+}
+
+function entryOn(side: Side, { entry, program }: Held): Pick<ProgArrayEntry, 'objectAddress' | 'target'> {
+  return side === 0 || !program ? entry : program.slotEntry(side);
 }

@@ -6,6 +6,7 @@ import type { ProgramSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import type { Backend, BackendName, Installed } from './backend.ts';
 import { RuntimeError } from './errors.ts';
+import type { Side } from './grace-period.ts';
 import type { Packet, PacketMemory } from './packets.ts';
 import {
   type AsyncReplayOptions,
@@ -23,9 +24,19 @@ import {
 } from './replay.ts';
 import type { RuntimeServices } from './run-services.ts';
 import { type TailCallSiteInfo, tailCallSites } from './stages.ts';
-import type { ProgramMisses, TailCallHit, TailCallMiss } from './tail-call-misses.ts';
+import { addCounts, type ProgramMisses, type TailCallHit, type TailCallMiss } from './tail-call-misses.ts';
 
 const MAX_REPEAT = 0xffff_ffff;
+
+/** A program once more, for the other side of transactions. */
+interface ProgramSide {
+  readonly installed: Installed;
+  readonly misses: ProgramMisses | undefined;
+  /** Arena offset of its ProgramObject. */
+  readonly object: number;
+  /** Takes its direct call sites from the arrays. */
+  readonly remove: () => void;
+}
 
 export class Program {
   readonly id: number;
@@ -36,6 +47,9 @@ export class Program {
   readonly lowered: Lowered;
   readonly #target: RunTarget;
   readonly #object: number;
+  /** Makes the second side; undefined for programs that call through no prog array: both sides share them. */
+  readonly #makeSide: (() => ProgramSide) | undefined;
+  #second: ProgramSide | undefined;
   readonly #traits: OwnerTraits;
   readonly #misses: ProgramMisses | undefined;
   readonly #onFree: () => void;
@@ -55,6 +69,7 @@ export class Program {
     traits: OwnerTraits;
     services: RuntimeServices;
     misses: ProgramMisses | undefined;
+    makeSide: (() => ProgramSide) | undefined;
     onFree: () => void;
   }) {
     this.id = parts.id;
@@ -66,7 +81,9 @@ export class Program {
       backend: parts.backend,
       installed: parts.installed,
       services: parts.services,
+      object: parts.services.arena.address(parts.object),
     };
+    this.#makeSide = parts.makeSide;
     this.#object = parts.object;
     this.#traits = parts.traits;
     this.#misses = parts.misses;
@@ -90,11 +107,11 @@ export class Program {
     return this.#disposed;
   }
 
-  /** Address range of the machine code; undefined for interpreted programs. */
+  /** Address range of the machine code that runs enter now: after a transaction it may be another; undefined for interpreted programs. */
   get code():
     | { readonly address: bigint; readonly length: number; readonly tailCallPrologueOffset: number }
     | undefined {
-    const { code, entry } = this.#target.installed;
+    const { code, entry } = this.#live;
     return code && { address: entry, length: code.bytes.length, tailCallPrologueOffset: code.tailCallPrologueOffset };
   }
 
@@ -110,7 +127,7 @@ export class Program {
    */
   tailCallMisses(): TailCallMiss[] {
     this.#alive();
-    return this.#misses?.read() ?? [];
+    return addCounts(this.#misses?.read() ?? [], this.#second?.misses?.read() ?? []);
   }
 
   /**
@@ -119,7 +136,7 @@ export class Program {
    */
   tailCallHits(): TailCallHit[] {
     this.#alive();
-    return this.#misses?.hits() ?? [];
+    return addCounts(this.#misses?.hits() ?? [], this.#second?.misses?.hits() ?? []);
   }
 
   /**
@@ -129,13 +146,13 @@ export class Program {
    */
   resetTailCallMisses(): TailCallMiss[] {
     this.#alive();
-    return this.#misses?.reset() ?? [];
+    return addCounts(this.#misses?.reset() ?? [], this.#second?.misses?.reset() ?? []);
   }
 
   /** The machine code as it is in memory now, patched jumps included. */
   readCode(): Uint8Array {
     this.#alive();
-    return this.#target.installed.readMemory();
+    return this.#live.readMemory();
   }
 
   /**
@@ -205,19 +222,46 @@ export class Program {
   release(): void {
     if (--this.#references > 0) return;
     this.#memory?.free();
+    this.dropSide();
     this.#target.installed.free();
     this.#target.services.arena.free(this.#object);
     this.#onFree();
   }
 
-  /** @internal What a slot stores for this program. */
-  slotEntry(): ProgArrayEntry {
+  /** @internal What a slot of that side stores for this program. */
+  slotEntry(side: Side): ProgArrayEntry {
+    const { arena } = this.#target.services;
+    const second = side === 1 ? this.#second : undefined;
     return {
       id: this.id,
-      objectAddress: this.#target.services.arena.address(this.#object),
-      target: this.#target.installed.target,
+      objectAddress: second ? arena.address(second.object) : this.#target.object,
+      target: (second ?? this.#target).installed.target,
       traits: this.#traits,
     };
+  }
+
+  /** @internal Makes the second side (generations.ts), where the program needs one. @throws MemoryError, RuntimeError */
+  addSide(): void {
+    this.#second ??= this.#makeSide?.();
+    if (!this.#second) return;
+    const { view } = this.#target.services.arena;
+    view.setBigUint64(this.#object + ProgramObject.entries + 8, this.#second.installed.entry, true);
+  }
+
+  /** @internal Nobody may be on it. */
+  dropSide(): void {
+    if (!this.#second) return;
+    const { installed, object, remove } = this.#second;
+    this.#second = undefined;
+    remove();
+    installed.free();
+    this.#target.services.arena.free(object);
+  }
+
+  /** The code that runs enter now. */
+  get #live(): Installed {
+    const second = this.#target.services.gracePeriods.side === 1 ? this.#second : undefined;
+    return (second ?? this.#target).installed;
   }
 
   #alive(): void {

@@ -55,6 +55,8 @@ export interface RunTarget {
   readonly type: ProgramType;
   readonly backend: Backend;
   readonly installed: Installed;
+  /** Address of its ProgramObject. */
+  readonly object: bigint;
   readonly services: RuntimeServices;
 }
 
@@ -281,7 +283,7 @@ function prepare(target: RunTarget, context: ContextBlock, descriptors: bigint, 
   view.setBigUint64(batch + Batch.descriptors, descriptors, true);
   view.setUint32(batch + Batch.count, count, true);
   view.setUint32(batch + Batch.kind, KINDS[target.type], true);
-  view.setBigUint64(batch + Batch.entry, target.installed.entry, true);
+  view.setBigUint64(batch + Batch.program, target.object, true);
   view.setBigUint64(batch + Batch.context, arena.address(context.packetContext), true);
   view.setUint32(batch + Batch.repeat, repeat, true);
 }

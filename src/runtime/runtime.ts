@@ -19,11 +19,12 @@ import type { Btf } from '../object/btf.ts';
 import { parseObject } from '../object/parse.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
-import type { Backend, BackendName, Installed } from './backend.ts';
+import type { Backend, BackendName, Installed, MapAddresses } from './backend.ts';
 import { BATCH_ROUTINES } from './batch.ts';
 import { type ContextBlock, type Contexts, createContexts } from './contexts.ts';
 import { RuntimeError } from './errors.ts';
-import { GracePeriods } from './grace-period.ts';
+import { Generations, type Transaction, type TransactionChanges } from './generations.ts';
+import { GracePeriods, type Side } from './grace-period.ts';
 import type { Host } from './host.ts';
 import { LoadedObject } from './loaded-object.ts';
 import { ProgArraySlots } from './prog-array-slots.ts';
@@ -81,6 +82,7 @@ export class Runtime {
   readonly #backends: readonly Backend[];
   readonly #services: RuntimeServices;
   readonly #misses: MissCounts;
+  readonly #generations: Generations;
   readonly #programs = new Map<number, Program>();
   readonly #maps = new Map<BpfMap, SharedMap>();
   readonly #slots = new Map<BpfMap, ProgArraySlots>();
@@ -113,14 +115,16 @@ export class Runtime {
     });
     this.#backends = host.createBackends(this.#contexts, ROUTINES, services);
     this.#misses = new MissCounts({ arena, cpus, routines: this.#backends[0]! }, () => this.#nextId++);
+    const synchronise = () => {
+      for (const backend of this.#backends) backend.synchronise();
+    };
     const gracePeriods = new GracePeriods(
       arena,
       this.#contexts.state,
       this.#contexts.blocks.map(block => block.offset),
-      () => {
-        for (const backend of this.#backends) backend.synchronise();
-      },
+      synchronise,
     );
+    this.#generations = new Generations(gracePeriods, synchronise, () => this.#double());
     this.#services = {
       arena,
       gracePeriods,
@@ -198,6 +202,18 @@ export class Runtime {
     }
   }
 
+  /**
+   * Changes any number of slots of any of its prog arrays at once: every run sees either all of them as before or all of
+   * them as after, from its entry to its exit, however many tail calls it makes. The first transaction of a runtime gives
+   * every prog array and every program that calls through one a second copy, which takes longer.
+   * @param change records the changes; they are checked and made when it returns
+   * @throws what `ProgArraySlots.set` and `delete` throw, and what `change` throws; then nothing is changed
+   */
+  transaction(change: (changes: TransactionChanges) => void): Transaction {
+    this.#alive();
+    return this.#generations.transaction(change);
+  }
+
   /** Resolves when everything replaced or disposed so far has been freed. */
   settled(): Promise<void> {
     return this.#services.gracePeriods.settled();
@@ -263,8 +279,7 @@ export class Runtime {
           cachedTargets: backend.cachedTargets,
         });
         this.#maps.set(map, { references: 0, objects: 0, inner: [] });
-        if (map instanceof ProgArray)
-          this.#slots.set(map, new ProgArraySlots(map, this.#services.gracePeriods, this.#programs));
+        if (map instanceof ProgArray) this.#slots.set(map, new ProgArraySlots(map, this.#generations, this.#programs));
       }
       const held = map;
       this.#maps.get(held)!.objects++;
@@ -276,7 +291,6 @@ export class Runtime {
   }
 
   #install(verified: Verified, maps: ReadonlyMap<string, BpfMap>, backend: Backend, options: LoadOptions): Program {
-    const { arena } = this.#host;
     const specs = new Map([...maps].map(([name, map]) => [name, map.spec]));
     const pokes = backend.pokes && options.pokes !== false;
     const lowered = lowerProgram(verified, specs, pokes, options.countMisses !== false, options.countHits === true);
@@ -317,12 +331,50 @@ export class Runtime {
       misses?.free();
       throw error;
     }
-    const object = arena.allocate(ProgramObject.size, 64);
-    arena.view.setBigUint64(object + ProgramObject.bpfFunc, installed.entry, true);
-    arena.view.setUint32(object + ProgramObject.id, id, true);
-    arena.view.setUint32(object + ProgramObject.alive, 1, true);
+    const object = this.#makeProgramObject(installed, id);
     for (const map of used) this.#retainMap(map);
-    const removals: (() => void)[] = [];
+    const addSites = (code: Installed, side: Side): (() => void)[] => {
+      const removals: (() => void)[] = [];
+      if (!backend.pokes || options.pokes === false) return removals;
+      for (const [poke, descriptor] of lowered.pokeTable.entries()) {
+        const slots = this.#slots.get(used[descriptor.map]!);
+        if (slots) removals.push(slots.addSite(descriptor.key, { installed: code, poke }, side));
+      }
+      return removals;
+    };
+    const makeSide = () => {
+      const addresses: MapAddresses[] = used.map(map =>
+        map instanceof ProgArray ? { address: map.sideAddress(1), valuesAddress: 0n } : map,
+      );
+      const copyId = this.#nextId++;
+      const sideArrays = [...maps].map(
+        ([name, map]) =>
+          [name, { id: map.id, address: map instanceof ProgArray ? map.sideAddress(1) : map.address }] as const,
+      );
+      const copyMisses = misses && this.#misses.open(copyId, verified, new Map(sideArrays), options.countHits === true);
+      if (copyMisses) addresses.push(copyMisses.records);
+      let copy: Installed | undefined;
+      let copyObject: number;
+      try {
+        copy = installed.copy(addresses, copyId);
+        copyObject = this.#makeProgramObject(copy, copyId);
+      } catch (error) {
+        copy?.free();
+        copyMisses?.free();
+        throw error;
+      }
+      const sites = addSites(copy, 1);
+      return {
+        installed: copy,
+        misses: copyMisses,
+        object: copyObject,
+        remove: () => {
+          copyMisses?.free();
+          for (const remove of sites) remove();
+        },
+      };
+    };
+    const removals = addSites(installed, 0);
     const program = new Program({
       id,
       object,
@@ -333,6 +385,7 @@ export class Runtime {
       traits,
       services: this.#services,
       misses,
+      makeSide: used.some(map => map instanceof ProgArray) ? makeSide : undefined,
       onFree: () => {
         misses?.free();
         for (const remove of removals) remove();
@@ -341,13 +394,35 @@ export class Runtime {
       },
     });
     this.#programs.set(id, program);
-    if (backend.pokes && options.pokes !== false) {
-      for (const [poke, descriptor] of lowered.pokeTable.entries()) {
-        const slots = this.#slots.get(used[descriptor.map]!);
-        if (slots) removals.push(slots.addSite(descriptor.key, { installed, poke }));
-      }
+    try {
+      if (this.#generations.doubled) program.addSide();
+    } catch (error) {
+      program.dispose();
+      throw error;
     }
     return program;
+  }
+
+  #makeProgramObject(installed: Installed, id: number): number {
+    const { arena } = this.#host;
+    const object = arena.allocate(ProgramObject.size, 64);
+    arena.view.setBigUint64(object + ProgramObject.bpfFunc, installed.entry, true);
+    arena.view.setUint32(object + ProgramObject.id, id, true);
+    arena.view.setUint32(object + ProgramObject.alive, 1, true);
+    for (const side of [0, 8]) arena.view.setBigUint64(object + ProgramObject.entries + side, installed.entry, true);
+    return object;
+  }
+
+  /** Gives all prog arrays and programs their second sides, as the first transaction needs them; or none. */
+  #double(): void {
+    try {
+      for (const slots of this.#slots.values()) slots.addSide();
+      for (const program of this.#programs.values()) program.addSide();
+    } catch (error) {
+      for (const program of this.#programs.values()) program.dropSide();
+      for (const slots of this.#slots.values()) slots.dropSide();
+      throw error;
+    }
   }
 
   /** @returns undefined where nothing is compiled */
@@ -408,6 +483,8 @@ export class Runtime {
     const shared = this.#maps.get(map);
     if (!shared || --shared.references > 0) return;
     for (const inner of shared.inner) this.#releaseMap(inner);
+    const slots = this.#slots.get(map);
+    if (slots) this.#generations.forget(slots);
     this.#slots.delete(map);
     this.#maps.delete(map);
     map.dispose();

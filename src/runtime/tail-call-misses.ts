@@ -262,7 +262,12 @@ export class MissCounts {
   }
 
   /** @param arrays the prog arrays of the program, by name */
-  open(program: number, verified: Verified, arrays: ReadonlyMap<string, BpfMap>, countHits: boolean): ProgramMisses {
+  open(
+    program: number,
+    verified: Verified,
+    arrays: ReadonlyMap<string, Pick<BpfMap, 'id' | 'address'>>,
+    countHits: boolean,
+  ): ProgramMisses {
     this.#hash ??= createMap(
       {
         name: 'tail call misses',
@@ -352,7 +357,7 @@ export class ProgramMisses {
     { arena, cpus }: Omit<MapEnv, 'id'>,
     program: number,
     verified: Verified,
-    arrays: ReadonlyMap<string, BpfMap>,
+    arrays: ReadonlyMap<string, Pick<BpfMap, 'id' | 'address'>>,
     hash: BpfMap,
     records: BpfMap,
     countHits: boolean,
@@ -447,7 +452,7 @@ export class ProgramMisses {
     return bytes;
   }
 
-  #layOutCells(block: number, cpus: number, arrays: ReadonlyMap<string, BpfMap>): void {
+  #layOutCells(block: number, cpus: number, arrays: ReadonlyMap<string, Pick<BpfMap, 'id' | 'address'>>): void {
     const { view } = this.#arena;
     let offset = 0;
     for (const [site, { maps }] of this.#verified.facts.tailCalls.entries()) {
@@ -536,4 +541,19 @@ export class ProgramMisses {
     }
     return entries;
   }
+}
+
+/** Counts of the same site, array, index and cause on both sides of transactions (generations.ts), in the order of `read`. */
+export function addCounts<T extends TailCallHit & { readonly cause?: TailCallMissCause }>(
+  first: readonly T[],
+  second: readonly T[],
+): T[] {
+  const sums = new Map<string, T>();
+  for (const row of [...first, ...second]) {
+    const key = `${row.insn} ${row.map} ${row.index} ${row.cause}`;
+    sums.set(key, { ...row, count: row.count + (sums.get(key)?.count ?? 0) });
+  }
+  return [...sums.values()].sort(
+    (a, b) => a.insn - b.insn || b.count - a.count || (a.index ?? 2 ** 32) - (b.index ?? 2 ** 32),
+  );
 }

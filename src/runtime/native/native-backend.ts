@@ -14,7 +14,7 @@ import { lowerRoutine } from '../../lowering/routine.ts';
 import type { BpfMap } from '../../maps/map.ts';
 import type { Arena } from '../../memory/arena.ts';
 import { RunContext } from '../../memory/layout.ts';
-import type { Backend, Installed } from '../backend.ts';
+import type { Backend, Installed, MapAddresses } from '../backend.ts';
 import type { ContextBlock, Contexts } from '../contexts.ts';
 import { RuntimeError, serviceFailed } from '../errors.ts';
 import type { CodeMemory } from './code-memory.ts';
@@ -90,7 +90,10 @@ export class NativeBackend implements Backend {
   }
 
   install(lowered: Lowered, maps: readonly BpfMap[], _id: number, options: Omit<CompileOptions, 'kind'>): Installed {
-    const code = this.#machine.compile(lowered, { ...options, kind: 'program' });
+    return this.#installCode(this.#machine.compile(lowered, { ...options, kind: 'program' }), maps);
+  }
+
+  #installCode(code: Code, maps: readonly MapAddresses[]): Installed {
     const offset = this.#memory.allocate(code.bytes.length);
     try {
       this.#memory.write(offset, this.#relocate(code, offset, maps));
@@ -107,6 +110,7 @@ export class NativeBackend implements Backend {
       code,
       readMemory: () => this.#memory.read(offset, code.bytes.length),
       ...this.#patcher(code, offset),
+      copy: copyMaps => this.#installCode(code, copyMaps),
       free: () => this.#memory.free(offset),
     };
   }
@@ -141,7 +145,7 @@ export class NativeBackend implements Backend {
     const write = (position: number, bytes: Uint8Array) => this.#memory.patch(offset + position, bytes);
     const sites = new Map(code.pokeSites.map(site => [site.poke, { ...site, open: false }]));
     return {
-      patch: (poke, target) => {
+      patch: (poke, target, idle = false) => {
         const site = sites.get(poke);
         if (!site) return;
         const { bypass } = site;
@@ -157,7 +161,7 @@ export class NativeBackend implements Backend {
         write(site.target, this.#machine.jump(address(site.target), target));
         if (site.open) return;
         // A run that passes the bypass must find the jump behind it, also where its thread fetched those bytes before.
-        this.#memory.synchronise();
+        if (!idle) this.#memory.synchronise();
         write(bypass, this.#machine.nop());
         site.open = true;
       },
@@ -243,7 +247,7 @@ export class NativeBackend implements Backend {
     return address;
   }
 
-  #relocate(code: Code, offset: number, maps: readonly BpfMap[]): Uint8Array {
+  #relocate(code: Code, offset: number, maps: readonly MapAddresses[]): Uint8Array {
     const bytes = code.bytes.slice();
     const view = new DataView(bytes.buffer);
     const base = this.#memory.address(offset);
@@ -253,7 +257,7 @@ export class NativeBackend implements Backend {
     return bytes;
   }
 
-  #target({ target }: Relocation, base: bigint, maps: readonly BpfMap[]): bigint {
+  #target({ target }: Relocation, base: bigint, maps: readonly MapAddresses[]): bigint {
     switch (target.kind) {
       case 'self':
         return base;

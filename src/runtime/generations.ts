@@ -1,0 +1,218 @@
+/**
+ * Transactions: many slots of prog arrays change, and every run sees all of them as before or all of them as after.
+ *
+ * Problem: a run reads slots at each hop, so slots that are set one by one leave it with some old and some new ones.
+ * Strategy: two sides. From the first transaction on each prog array has two tables of slots, and each program that calls
+ * through one has its code twice, each copy with the addresses of one side's tables and with jumps of its own. A run enters
+ * the copy that the lowest bit of the epoch names, which it announces before its first instruction, and never leaves that
+ * side: a table of a side leads only to code of that side. A transaction changes the side nobody is on and then flips the
+ * bit: one store, whatever the number of slots. Once the last run of the other side has ended, that side catches up.
+ * Readers pay one more load per run, and nothing per hop.
+ *
+ * Invariants:
+ * - Only the side that runs start on changes while runs may be on it, and only by single sets. The other one changes when
+ *   nobody is on it: after a flip it stays as it is for as long as any run that began before is going on.
+ * - What a transaction changes is written to the live side only after that side was idle and before it became live.
+ * - A commit that finds runs on the other side doesn't wait for them: it is published when they have ended. Transactions and
+ *   sets of the same arrays that come in the meantime join it, so that they take effect in order.
+ * - While the other side is not idle, a callback of the last flip waits for a grace period and catches up.
+ */
+import type { ProgArrayEntry } from '../maps/prog-array.ts';
+import { RuntimeError } from './errors.ts';
+import type { GracePeriods, Side } from './grace-period.ts';
+import type { ProgArraySlots } from './prog-array-slots.ts';
+import type { Program } from './program.ts';
+
+/** What the function given to `Runtime.transaction` gets. */
+export interface TransactionChanges {
+  /** Puts a program into a slot, in place of what is there. */
+  set(array: ProgArraySlots, index: number, program: Program): void;
+  /** Empties a slot. */
+  delete(array: ProgArraySlots, index: number): void;
+}
+
+/** What the function given to `ProgArraySlots.transaction` gets. */
+export interface SlotChanges {
+  set(index: number, program: Program): void;
+  delete(index: number): void;
+}
+
+export interface Transaction {
+  /** Runs that start now see the new slots. False where runs that began before the transaction before this are still going on. */
+  readonly published: boolean;
+  /** Resolves when runs that start see the new slots. */
+  readonly committed: Promise<void>;
+  /** Resolves when no run can see the old slots any more. */
+  readonly settled: Promise<void>;
+}
+
+interface Change {
+  readonly array: ProgArraySlots;
+  readonly index: number;
+  readonly program: Program | undefined;
+}
+
+/** Looks at the other side's last runs before a commit is left to be published later: some tens of microseconds. */
+const LOOKS = 64;
+
+/** Published together. */
+class Publication implements Transaction {
+  published = false;
+  readonly committed: Promise<void>;
+  readonly settled: Promise<void>;
+  commit = (): void => {};
+  settle = (): void => {};
+
+  constructor() {
+    this.committed = new Promise(resolve => {
+      this.commit = resolve;
+    });
+    this.settled = new Promise(resolve => {
+      this.settle = resolve;
+    });
+  }
+}
+
+export class Generations {
+  readonly #grace: GracePeriods;
+  readonly #synchronise: () => void;
+  readonly #double: () => void;
+  #doubled = false;
+  /** Arrays with slots in which a side is behind. */
+  readonly #behind: readonly [Set<ProgArraySlots>, Set<ProgArraySlots>] = [new Set(), new Set()];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #waiting: { publication: Publication; readonly arrays: Set<ProgArraySlots> } | undefined;
+
+  /**
+   * @param synchronise makes all threads drop instruction bytes that they fetched earlier
+   * @param double gives every prog array and program its second side, or throws and changes nothing
+   */
+  constructor(grace: GracePeriods, synchronise: () => void, double: () => void) {
+    this.#grace = grace;
+    this.#synchronise = synchronise;
+    this.#double = double;
+  }
+
+  get grace(): GracePeriods {
+    return this.#grace;
+  }
+
+  /** Everything has two sides. */
+  get doubled(): boolean {
+    return this.#doubled;
+  }
+
+  /** The side that runs start on. */
+  get live(): Side {
+    return this.#grace.side;
+  }
+
+  /** A change of this array has to wait for the publication of an earlier one. */
+  joins(array: ProgArraySlots): boolean {
+    return this.#waiting?.arrays.has(array) === true;
+  }
+
+  /** Slots of an array changed: a side has to catch up. */
+  fellBehind(side: Side, array: ProgArraySlots): void {
+    this.#behind[side].add(array);
+  }
+
+  forget(array: ProgArraySlots): void {
+    for (const arrays of this.#behind) arrays.delete(array);
+    this.#waiting?.arrays.delete(array);
+  }
+
+  /** All or nothing. @throws what `set` and `delete` of the arrays throw; RuntimeError `bad_argument` for an async `change` */
+  transaction(change: (changes: TransactionChanges) => void): Transaction {
+    const changes: Change[] = [];
+    let open = true;
+    const add = (array: ProgArraySlots, index: number, program: Program | undefined): void => {
+      if (!open) {
+        throw new RuntimeError('bad_argument', 'the function given to transaction has returned: start another one');
+      }
+      changes.push({ array, index, program });
+    };
+    let result: unknown;
+    try {
+      result = change({
+        set: (array, index, program) => add(array, index, program),
+        delete: (array, index) => add(array, index, undefined),
+      });
+    } finally {
+      open = false;
+    }
+    if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') {
+      throw new RuntimeError(
+        'bad_argument',
+        'the function given to transaction must not be async; nothing was changed',
+      );
+    }
+    check(changes);
+    if (!this.#doubled) {
+      this.#double();
+      this.#doubled = true;
+    }
+    this.#waiting ??= { publication: new Publication(), arrays: new Set() };
+    const { publication, arrays } = this.#waiting;
+    for (const { array } of changes) arrays.add(array);
+    for (const { array, index, program } of changes) {
+      if (program) array.set(index, program);
+      else array.delete(index);
+    }
+    for (let look = 0; look < LOOKS && this.#waiting; look++) this.catchUp();
+    this.#lookSoon();
+    return publication;
+  }
+
+  /** The grace period looks as well, but it is in no hurry. */
+  #lookSoon(): void {
+    if (!this.#waiting || this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (!this.#waiting) return;
+      this.catchUp();
+      this.#lookSoon();
+    }, 0);
+  }
+
+  /** Does what can be done on the other side, if nobody is on it. */
+  catchUp(): void {
+    if (!this.#grace.otherSideIdle) return;
+    const live = this.#grace.side;
+    const other: Side = live === 0 ? 1 : 0;
+    for (const array of this.#behind[other]) array.catchUp(other);
+    this.#behind[other].clear();
+    if (!this.#waiting) return;
+    const { publication } = this.#waiting;
+    this.#waiting = undefined;
+    // Whoever is led to this side must not have fetched its jumps before they were patched.
+    this.#synchronise();
+    this.#grace.flip();
+    publication.published = true;
+    publication.commit();
+    this.#grace.retire(() => {
+      this.catchUp();
+      publication.settle();
+    });
+  }
+}
+
+/** Throws what the first change that is not possible would throw, each seen as if those before it had been made. */
+function check(changes: readonly Change[]): void {
+  const after = new Map<ProgArraySlots, { filled: Map<number, boolean>; first: ProgArrayEntry | undefined }>();
+  for (const { array, index, program } of changes) {
+    let state = after.get(array);
+    if (!state) {
+      state = { filled: new Map(), first: undefined };
+      after.set(array, state);
+    }
+    if (program) {
+      const entry = array.check(index, program, state.first?.traits);
+      state.first ??= entry;
+    } else {
+      array.map.checkChange(index);
+      if (!(state.filled.get(index) ?? array.map.get(index) !== undefined)) throw array.map.emptySlot(index);
+    }
+    state.filled.set(index, program !== undefined);
+  }
+}
