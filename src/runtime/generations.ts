@@ -15,7 +15,7 @@
  * - What a transaction changes is written to the live side only after that side was idle and before it became live.
  * - A commit that finds runs on the other side doesn't wait for them: it is published when they have ended. Transactions and
  *   sets of the same arrays that come in the meantime join it, so that they take effect in order.
- * - While the other side is not idle, a callback of the last flip waits for a grace period and catches up.
+ * - While the other side is not idle, a callback of the last flip waits for a grace period, and then lets it catch up.
  */
 import type { ProgArrayEntry } from '../maps/prog-array.ts';
 import { RuntimeError } from './errors.ts';
@@ -80,6 +80,8 @@ export class Generations {
   #doubled = false;
   /** Arrays with slots in which a side is behind. */
   readonly #behind: readonly [Set<ProgArraySlots>, Set<ProgArraySlots>] = [new Set(), new Set()];
+  /** Published, their grace periods not begun. */
+  readonly #flipped: Publication[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
   #waiting: { publication: Publication; readonly arrays: Set<ProgArraySlots> } | undefined;
 
@@ -190,9 +192,18 @@ export class Generations {
     this.#grace.flip();
     publication.published = true;
     publication.commit();
+    // The rest can wait until the turn is over.
+    this.#flipped.push(publication);
+    if (this.#flipped.length === 1) queueMicrotask(() => this.settle());
+  }
+
+  /** Lets the grace periods of flips begin. */
+  settle(): void {
+    const flipped = this.#flipped.splice(0);
+    if (flipped.length === 0) return;
     this.#grace.retire(() => {
       this.catchUp();
-      publication.settle();
+      for (const { settle } of flipped) settle();
     });
   }
 }

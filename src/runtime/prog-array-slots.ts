@@ -215,14 +215,18 @@ export class ProgArraySlots {
     const sites = all.get(index);
     if (sites) for (const site of sites) site.installed.patch(site.poke, entry?.target, idle);
     if (!before) return;
-    const clear = () => {
-      if (!after && changes.get(index) === change) {
-        for (const site of all.get(index) ?? []) site.installed.clear(site.poke);
-      }
-      before.program?.release();
-    };
-    if (idle) clear();
-    else this.#generations.grace.retire(clear);
+    if (idle) this.#letGo(side, index, before, after === undefined);
+    else {
+      this.#generations.grace.retire(() =>
+        this.#letGo(side, index, before, after === undefined && changes.get(index) === change),
+      );
+    }
+  }
+
+  /** Nobody can see any more what a slot of this side held. */
+  #letGo(side: Side, index: number, before: Held, clear: boolean): void {
+    if (clear) for (const site of this.#sides[side]!.sites.get(index) ?? []) site.installed.clear(site.poke);
+    before.program?.release();
   }
 }
 

@@ -50,6 +50,7 @@ export class Program {
   /** Makes the second side; undefined for programs that call through no prog array: both sides share them. */
   readonly #makeSide: (() => ProgramSide) | undefined;
   #second: ProgramSide | undefined;
+  readonly #entries: ProgArrayEntry[] = [];
   readonly #traits: OwnerTraits;
   readonly #misses: ProgramMisses | undefined;
   readonly #onFree: () => void;
@@ -230,18 +231,23 @@ export class Program {
 
   /** @internal What a slot of that side stores for this program. */
   slotEntry(side: Side): ProgArrayEntry {
+    const made = this.#entries[side];
+    if (made) return made;
     const { arena } = this.#target.services;
     const second = side === 1 ? this.#second : undefined;
-    return {
+    const entry = {
       id: this.id,
       objectAddress: second ? arena.address(second.object) : this.#target.object,
       target: (second ?? this.#target).installed.target,
       traits: this.#traits,
     };
+    this.#entries[side] = entry;
+    return entry;
   }
 
   /** @internal Makes the second side (generations.ts), where the program needs one. @throws MemoryError, RuntimeError */
   addSide(): void {
+    this.#entries.length = 0;
     this.#second ??= this.#makeSide?.();
     if (!this.#second) return;
     const { view } = this.#target.services.arena;
@@ -253,6 +259,7 @@ export class Program {
     if (!this.#second) return;
     const { installed, object, remove } = this.#second;
     this.#second = undefined;
+    this.#entries.length = 0;
     remove();
     installed.free();
     this.#target.services.arena.free(object);

@@ -216,6 +216,7 @@ export class Runtime {
 
   /** Resolves when everything replaced or disposed so far has been freed. */
   settled(): Promise<void> {
+    this.#generations.settle();
     return this.#services.gracePeriods.settled();
   }
 
@@ -229,7 +230,7 @@ export class Runtime {
     this.stop();
     while (this.#running > 0) await new Promise(resolve => setTimeout(resolve, 1));
     for (const object of [...this.#objects]) object.dispose();
-    await this.#services.gracePeriods.settled();
+    await this.settled();
     this.#host.close();
   }
 

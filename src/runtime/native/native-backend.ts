@@ -142,7 +142,10 @@ export class NativeBackend implements Backend {
   /** The one or two instructions of each direct call site, see `PokeSite`. */
   #patcher(code: Code, offset: number): Pick<Installed, 'patch' | 'clear'> {
     const address = (position: number) => this.#memory.address(offset + position);
-    const write = (position: number, bytes: Uint8Array) => this.#memory.patch(offset + position, bytes);
+    const write = (position: number, bytes: Uint8Array, idle: boolean) => {
+      if (idle) this.#memory.write(offset + position, bytes);
+      else this.#memory.patch(offset + position, bytes);
+    };
     const sites = new Map(code.pokeSites.map(site => [site.poke, { ...site, open: false }]));
     return {
       patch: (poke, target, idle = false) => {
@@ -150,24 +153,24 @@ export class NativeBackend implements Backend {
         if (!site) return;
         const { bypass } = site;
         if (bypass === undefined) {
-          write(site.target, this.#machine.jump(address(site.target), target ?? address(site.out)));
+          write(site.target, this.#machine.jump(address(site.target), target ?? address(site.out)), idle);
           return;
         }
         if (target === undefined) {
-          write(bypass, this.#machine.jump(address(bypass), address(site.out)));
+          write(bypass, this.#machine.jump(address(bypass), address(site.out)), idle);
           site.open = false;
           return;
         }
-        write(site.target, this.#machine.jump(address(site.target), target));
+        write(site.target, this.#machine.jump(address(site.target), target), idle);
         if (site.open) return;
         // A run that passes the bypass must find the jump behind it, also where its thread fetched those bytes before.
         if (!idle) this.#memory.synchronise();
-        write(bypass, this.#machine.nop());
+        write(bypass, this.#machine.nop(), idle);
         site.open = true;
       },
       clear: poke => {
         const site = sites.get(poke);
-        if (site && site.bypass !== undefined && !site.open) write(site.target, this.#machine.trap());
+        if (site && site.bypass !== undefined && !site.open) write(site.target, this.#machine.trap(), false);
       },
     };
   }
