@@ -267,6 +267,26 @@ for (const [name, options] of Object.entries(PLATFORMS)) {
         }
       }));
 
+    test('missed tail calls are counted on both sides', () =>
+      inRuntime(runtime => {
+        for (const kind of KINDS) {
+          const chain = loadChain(runtime, kind, options);
+          const [even] = chain.arrays;
+          const [caller, callee] = ['g1s1', 'g1s2'].map(program => chain.object.program(program)) as [Program, Program];
+          // The second transaction over the same slots is on the other side.
+          for (let round = 0; round < 2; round++) {
+            chain.commit(1);
+            even.delete(1);
+            expect(verdict(chain)).toBe(MISSED);
+            even.set(1, callee);
+          }
+          const expected = { map: 'even', index: 1, cause: 'empty', count: 2 };
+          expect(caller.tailCallMisses()).toEqual([expect.objectContaining(expected)]);
+          expect(caller.resetTailCallMisses()).toEqual([expect.objectContaining(expected)]);
+          expect(caller.tailCallMisses()).toEqual([]);
+        }
+      }));
+
     test('objects loaded after the first transaction take part', () =>
       inRuntime(runtime => {
         loadChain(runtime, 'direct', options).commit(0);
