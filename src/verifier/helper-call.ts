@@ -158,6 +158,8 @@ function returnValue(a: Analysis, call: Call): void {
     case 'mapValueOrNull':
       result = lookupResult(a, call);
       break;
+    default:
+      return a.fail('unsupported', `result of type ${returns.type} is not supported`, 'EOPNOTSUPP');
   }
   a.write(0, result);
 }
@@ -285,6 +287,8 @@ function checkArgument(
       if (r.kind !== 'stack' && !isNull(r)) mismatch(a, number, r, 'fp');
       needRegister(a, number);
       return;
+    default:
+      return a.fail('unsupported', `argument of type ${argument.type} is not supported`, 'EOPNOTSUPP');
   }
 }
 

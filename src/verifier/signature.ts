@@ -22,7 +22,31 @@ export type ArgumentType =
   /** A subprogram (bpf_loop's and for_each_map_elem's callback). */
   | { readonly type: 'callback' }
   /** Any initialised register; stack pointer or null: bpf_loop's callback context. */
-  | { readonly type: 'callbackContext' };
+  | { readonly type: 'callbackContext' }
+  /** Memory of the value size of the map given before, filled by the call (map_pop_elem, map_peek_elem). */
+  | { readonly type: 'uninitializedMapValue' }
+  /** A record reserved in a ring buffer; the call ends the program's right to it. */
+  | { readonly type: 'ringbufRecord' }
+  /** Constant size of what is reserved: the size of the `allocatedMemoryOrNull` that the call returns. */
+  | { readonly type: 'allocationSize' }
+  /** The struct bpf_spin_lock of a map value. `lock`: take it, else give it back. */
+  | { readonly type: 'spinLock'; readonly lock: boolean }
+  /** A socket. `release`: the call ends the reference. `common`: also a struct sock_common. */
+  | { readonly type: 'socket'; readonly common?: boolean; readonly release?: boolean }
+  /**
+   * Two stack slots that hold a dynptr. `construct` names the kind that the call makes in unused stack; else an existing
+   * one is used, of kind `only` where given. `release`: the call ends it. `writable`: it must not be read-only.
+   */
+  | {
+      readonly type: 'dynptr';
+      readonly construct?: DynptrKind;
+      readonly only?: DynptrKind;
+      readonly release?: boolean;
+      readonly writable?: boolean;
+    };
+
+/** What a dynptr's memory is. */
+export type DynptrKind = 'local' | 'ringbuf' | 'skb' | 'xdp';
 
 export type ReturnType =
   | { readonly type: 'scalar' }
@@ -30,6 +54,16 @@ export type ReturnType =
   | { readonly type: 'boundedScalar'; readonly min: bigint; readonly max: bigint }
   | { readonly type: 'void' }
   | { readonly type: 'mapValueOrNull' }
+  /** Memory of the constant size in the `allocationSize` argument; a reference that must be submitted or discarded. */
+  | { readonly type: 'allocatedMemoryOrNull' }
+  /** A socket; `acquire`: a reference that must be released. */
+  | {
+      readonly type: 'socketOrNull';
+      readonly of: 'socket' | 'sockCommon' | 'tcpSocket';
+      readonly acquire?: boolean;
+    }
+  /** A slice of the dynptr argument, as long as the constant size argument says. */
+  | { readonly type: 'dynptrSliceOrNull' }
   /** A call that does not come back when it succeeds (tail_call): r0 is unreadable after it. */
   | { readonly type: 'none' };
 
