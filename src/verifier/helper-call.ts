@@ -159,7 +159,7 @@ function returnValue(a: Analysis, call: Call): void {
       result = lookupResult(a, call);
       break;
     default:
-      return a.fail('unsupported', `result of type ${returns.type} is not supported`, 'EOPNOTSUPP');
+      a.fail('unsupported', `result of type ${returns.type} is not supported`, 'EOPNOTSUPP');
   }
   a.write(0, result);
 }
@@ -288,7 +288,7 @@ function checkArgument(
       needRegister(a, number);
       return;
     default:
-      return a.fail('unsupported', `argument of type ${argument.type} is not supported`, 'EOPNOTSUPP');
+      a.fail('unsupported', `argument of type ${argument.type} is not supported`, 'EOPNOTSUPP');
   }
 }
 
