@@ -11,6 +11,7 @@ export { disassemble } from './isa/disassembler.ts';
 export type { Instruction, WireInstruction } from './isa/instruction.ts';
 export { type DisassembledInstruction, disassembleArm64 } from './jit/arm64/disassemble.ts';
 export type { Code, CompiledTailCall, RelocationTarget, TailCallMode } from './jit/shared/code.ts';
+export { symbolName } from './jit/shared/object-file.ts';
 export type { Lowered } from './lowering/lowered.ts';
 export type { BpfMap } from './maps/map.ts';
 export { UpdateFlag } from './maps/map.ts';
@@ -19,6 +20,12 @@ export { decodeValue } from './object/btf-value.ts';
 export { type ProgramFromInstructions, programFromInstructions } from './object/from-instructions.ts';
 export { parseObject } from './object/parse.ts';
 export type { Collection, LineInfo, MapSpec, MapType, ProgramSpec, ProgramType } from './object/spec.ts';
+export {
+  type CompileCollectionOptions,
+  type CompiledCollection,
+  type CompiledUnit,
+  compileCollection,
+} from './runtime/ahead-of-time.ts';
 export { RuntimeError } from './runtime/errors.ts';
 export type { SlotChanges, Transaction, TransactionChanges } from './runtime/generations.ts';
 export { createBufferHost } from './runtime/host.ts';
@@ -29,6 +36,7 @@ export type { Program } from './runtime/program.ts';
 export type { AsyncReplayOptions, ReplayOptions, ReplayResult, RunResult } from './runtime/replay.ts';
 export { type LoadOptions, Runtime, type RuntimeOptions } from './runtime/runtime.ts';
 export {
+  type CompileProgramOptions,
   compileProgram,
   lineAt,
   lowerProgram,

@@ -5,6 +5,7 @@ import {
   type Instruction,
   lineAt,
   lowerProgram,
+  type ProgramSpec,
   type TailCallMode,
   verifyProgram,
 } from '../core.ts';
@@ -69,18 +70,28 @@ export async function disasm(path: string, options: DisasmOptions): Promise<void
     );
     return;
   }
+  for (const line of listingLines(listing, spec, stage, dim)) console.log(line);
+}
+
+/** A listing as text: the source lines, the names of functions, the instructions. */
+export function* listingLines(
+  listing: readonly ListedInstruction[],
+  spec: Pick<ProgramSpec, 'lines' | 'subprograms'>,
+  stage: DisasmOptions['stage'],
+  paintSource: (text: string) => string = text => text,
+): Generator<string> {
   const lines = new Map(spec.lines.map(line => [line.insn, line]));
   const starts = new Map(spec.subprograms.map(({ start, name }) => [start, name]));
   let last: number | null = null;
   for (const { at, origin, text } of listing) {
     if (origin !== null && origin !== last) {
       const name = starts.get(origin);
-      if (name) console.log(`${name}:`);
+      if (name) yield `${name}:`;
       const line = lines.get(origin);
-      if (line) console.log(dim(`; ${line.text.trim() || '(no text)'} @ ${line.file}:${line.line}`));
+      if (line) yield paintSource(`; ${line.text.trim() || '(no text)'} @ ${line.file}:${line.line}`);
       last = origin;
     }
-    console.log(`${(stage === 'native' ? at.toString(16) : String(at)).padStart(6)}: ${text}`);
+    yield `${(stage === 'native' ? at.toString(16) : String(at)).padStart(6)}: ${text}`;
   }
 }
 

@@ -1,5 +1,5 @@
 /** Files in and out, with errors that say what to do. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type Capture, type Collection, type ProgramSpec, parseObject, RuntimeError, readCapture } from '../core.ts';
 import { UsageError } from './errors.ts';
 
@@ -22,6 +22,15 @@ export function writeBytes(path: string, bytes: Uint8Array): void {
     writeFileSync(path, bytes);
   } catch (cause) {
     throw new UsageError('unwritable_file', `cannot write ${path}: ${(cause as Error).message}`, { path }, { cause });
+  }
+}
+
+/** Makes a directory, and those above it, where there is none. */
+export function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (cause) {
+    throw new UsageError('unwritable_file', `cannot make ${path}: ${(cause as Error).message}`, { path }, { cause });
   }
 }
 

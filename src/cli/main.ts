@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
-import { integer, slotAssignment } from './options.ts';
+import { integer, names, slotAssignment } from './options.ts';
 import { watchOutput } from './terminal.ts';
 
 const EXIT_USAGE = 2;
@@ -40,6 +40,13 @@ function commonOptions(subcommand: Command): Command {
   return subcommand
     .option('--btf <file>', "BTF for CO-RE relocations (default: the running kernel's, if the object needs it)")
     .option('--json', 'print JSON for machines');
+}
+
+function tailCallModeOption(where: string): Option {
+  return new Option(
+    '--tail-call-mode <mode>',
+    `${where}as compilers did before, with cached targets, or the cheapest hop (default)`,
+  ).choices(['baseline', 'cached', 'fast']);
 }
 
 commonOptions(
@@ -98,18 +105,37 @@ commonOptions(
         .choices(['x64', 'arm64'])
         .default('x64'),
     )
-    .addOption(
-      new Option(
-        '--tail-call-mode <mode>',
-        'native: as compilers did before, with cached targets, or the cheapest hop',
-      ).choices(['baseline', 'cached', 'fast']),
-    )
+    .addOption(tailCallModeOption('native: '))
     .addOption(
       new Option('--backend <name>', "native: our code, or the running kernel's")
         .choices(['native', 'kernel'])
         .default('native'),
     ),
 ).action((path, options) => guarded(options.json, async () => (await import('./disasm.ts')).disasm(path, options)));
+
+commonOptions(
+  command(
+    'compile',
+    'compile programs ahead of time: code, relocations, listing and ELF file of each',
+    `${EXAMPLE} --arch arm64 -o router-arm64`,
+  )
+    .argument('<object>', 'BPF ELF object')
+    .requiredOption('-o, --output <directory>', 'where the files are written; made if missing')
+    .addOption(
+      new Option('--arch <arch>', 'for which machine (whatever this one is)')
+        .choices(['x64', 'arm64'])
+        .makeOptionMandatory(),
+    )
+    .option('--program <name>', 'only this program (repeatable; default: all)', names)
+    .addOption(tailCallModeOption('tail calls: '))
+    .addOption(
+      new Option(
+        '--atomics <dialect>',
+        "arm64: Armv8.1's atomic instructions (default), or loops that Armv8.0 has",
+      ).choices(['lse', 'exclusive']),
+    )
+    .option('--no-pokes', 'no sites that are patched: tail calls to known slots read them as others do'),
+).action((path, options) => guarded(options.json, async () => (await import('./compile.ts')).compile(path, options)));
 
 for (const each of [program, ...program.commands]) {
   each

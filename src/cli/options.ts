@@ -26,3 +26,8 @@ export function slotAssignment(text: string, previous: readonly SlotAssignment[]
   if (index > 0xffff_ffff) throw new InvalidArgumentError('the index must be below 4294967296.');
   return [...previous, { map: match[1]!, index, program: match[3]! }];
 }
+
+/** Collects names. */
+export function names(text: string, previous: readonly string[] = []): readonly string[] {
+  return [...previous, text];
+}

@@ -6,21 +6,18 @@
  * share maps and prog arrays within it.
  */
 
-import { HELPER_ROUTINES } from '../helpers/routines.ts';
 import { createServices } from '../helpers/services.ts';
 import type { TailCallMode } from '../jit/shared/code.ts';
 import { createMap } from '../maps/create.ts';
 import type { BpfMap } from '../maps/map.ts';
 import { MapOfMaps } from '../maps/map-of-maps.ts';
 import { type OwnerTraits, ProgArray } from '../maps/prog-array.ts';
-import { MAP_ROUTINES } from '../maps/routines/index.ts';
 import { ProgramObject, RunContext, RuntimeState } from '../memory/layout.ts';
 import type { Btf } from '../object/btf.ts';
 import { parseObject } from '../object/parse.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import type { Backend, BackendName, Installed, MapAddresses } from './backend.ts';
-import { BATCH_ROUTINES } from './batch.ts';
 import { type ContextBlock, type Contexts, createContexts } from './contexts.ts';
 import { RuntimeError } from './errors.ts';
 import { Generations, type Transaction, type TransactionChanges } from './generations.ts';
@@ -29,9 +26,10 @@ import type { Host } from './host.ts';
 import { LoadedObject } from './loaded-object.ts';
 import { ProgArraySlots } from './prog-array-slots.ts';
 import { Program } from './program.ts';
+import { ROUTINES } from './routines.ts';
 import type { RuntimeServices } from './run-services.ts';
 import { lowerProgram, type VerifyProgramOptions, verifyProgram } from './stages.ts';
-import { MISS_ROUTINES, MissCounts } from './tail-call-misses.ts';
+import { MissCounts } from './tail-call-misses.ts';
 
 export interface RuntimeOptions {
   /** CPU numbers, that is threads that can run programs at once, the calling one included: 1 to 256. Default 5. */
@@ -63,9 +61,6 @@ export interface LoadOptions extends VerifyProgramOptions {
   /** Count tail calls that succeed too, by slot (`Program.tailCallHits`), at a price for each; default false. Needs `countMisses`. */
   readonly countHits?: boolean;
 }
-
-/** The routines that every backend compiles before anything else. */
-const ROUTINES = [...MAP_ROUTINES, ...HELPER_ROUTINES, ...BATCH_ROUTINES, ...MISS_ROUTINES];
 
 interface SharedMap {
   /** Objects and programs that use the map: it is freed with the last. */

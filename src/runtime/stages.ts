@@ -67,9 +67,14 @@ export interface CompileProgramOptions {
   readonly pokes?: boolean;
 }
 
+/** The compiler that options ask for. */
+export function machineFor({ arch, atomics }: CompileProgramOptions): Machine {
+  return arch === 'arm64' ? arm64Machine(atomics ?? 'lse') : x64Machine;
+}
+
 /** Compiles a lowered program; which machine this runs on does not matter. @throws CompileError */
 export function compileProgram(lowered: Lowered, options: CompileProgramOptions = {}): Code {
-  const machine = options.arch === 'arm64' ? arm64Machine(options.atomics ?? 'lse') : x64Machine;
+  const machine = machineFor(options);
   return machine.compile(lowered, {
     kind: 'program',
     tailCallMode: options.tailCallMode ?? machine.tailCallModes.at(-1)!,

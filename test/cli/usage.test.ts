@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { CAPTURE, PROGRAMS, ROOT, ROUTER, scratch, switchyard } from './support.ts';
 
 const run = ['run', ROUTER, '--program', 'router', '--input', CAPTURE];
+const compile = ['compile', ROUTER, '-o', join(scratch, 'never')];
 const garbage = join(scratch, 'garbage');
 writeFileSync(garbage, Buffer.alloc(4096, 'switchyard '));
 const empty = join(scratch, 'empty');
@@ -16,7 +17,9 @@ describe('help', () => {
     const { code, stdout, stderr } = await switchyard('--help');
     expect(code).toBe(0);
     expect(stderr).toBe('');
-    for (const name of ['run', 'verify', 'inspect', 'disasm']) expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'));
+    for (const name of ['run', 'verify', 'inspect', 'disasm', 'compile']) {
+      expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'));
+    }
   });
 
   test.each(['run', 'verify', 'inspect', 'disasm'])('of %s has an example that works', async name => {
@@ -71,6 +74,13 @@ describe('exit code 2', () => {
     ['--set, unknown program', [...run, '--set', 'stages[0]=nope'], 'no_such_program', /nope.*stage_udp/],
     ['unknown program to run', ['run', ROUTER, '--program', 'x', '--input', CAPTURE], 'no_such_program', /stage_udp/],
     ['unknown program to list', ['disasm', ROUTER, '--program', 'x'], 'no_such_program', /stage_udp/],
+    ['compile: no --arch', ['compile', ROUTER, '-o', scratch], 'bad_usage', /--arch <arch>' not specified/],
+    ['compile: unknown machine', [...compile, '--arch', 'riscv'], 'bad_usage', /x64, arm64/],
+    ['compile: no directory', ['compile', ROUTER, '--arch', 'x64'], 'bad_usage', /--output <directory>' not specified/],
+    ['compile: --atomics on x64', [...compile, '--arch', 'x64', '--atomics', 'lse'], 'bad_usage', /--arch arm64/],
+    ['compile: unknown mode', [...compile, '--tail-call-mode', 'x'], 'bad_usage', /baseline, cached, fast/],
+    ['compile: unknown program', [...compile, '--arch', 'x64', '--program', 'x'], 'no_such_program', /stage_udp/],
+    ['compile: no ELF file', ['compile', garbage, '--arch', 'x64', '-o', scratch], 'bad_elf', /expected an ELF file/],
     ['unknown program to verify', ['verify', ROUTER, '--program', 'x'], 'no_such_program', /router\.bpf\.o/],
     ['missing object', ['inspect', 'no/such.o'], 'unreadable_file', /no\/such\.o.*ENOENT/],
     ['object is a directory', ['inspect', ROOT], 'unreadable_file', /EISDIR/],

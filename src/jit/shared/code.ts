@@ -69,8 +69,17 @@ export interface CompiledTailCall {
   readonly end: number;
 }
 
+export interface CompiledFunction {
+  readonly name: string;
+  /** Code range, prologue included. */
+  readonly start: number;
+  readonly end: number;
+}
+
 export interface Code {
   readonly bytes: Uint8Array;
+  /** In ascending order, without gaps; the program's own function first. */
+  readonly functions: readonly CompiledFunction[];
   /**
    * Distance from byte 0 to where a tail call enters, past counter reset and frame link; the same for all programs of a
    * machine and mode, which the compiler asserts.

@@ -13,6 +13,7 @@ import { unpackTailCall } from '../../lowering/tail-call-imm.ts';
 import type { SubprogramFacts } from '../../verifier/facts.ts';
 import type {
   Code,
+  CompiledFunction,
   CompiledTailCall,
   CompileOptions,
   PokeSite,
@@ -116,6 +117,7 @@ export interface Target<Frame extends CountingFrame> {
 }
 
 interface Subprogram<Frame> {
+  readonly name: string;
   readonly start: number;
   readonly end: number;
   readonly frame: Frame;
@@ -210,6 +212,7 @@ class Compilation<Frame extends CountingFrame> {
     }
     return {
       bytes,
+      functions: this.functions(offset, bytes.length),
       tailCallPrologueOffset,
       relocations: this.relocations.map(({ at, form, target, bias, addend }) => ({
         offset: offset(at),
@@ -239,6 +242,14 @@ class Compilation<Frame extends CountingFrame> {
       ),
       insnOffsets: Uint32Array.from([...this.slots, end], offset),
     };
+  }
+
+  private functions(offset: (label: Label) => number, end: number): CompiledFunction[] {
+    const starts = this.subprograms.map(({ name, entry }) => ({ name, start: offset(entry) }));
+    for (const { name, entry, address } of this.subprograms) {
+      if (address !== entry) starts.push({ name: `${name}.callback`, start: offset(address) });
+    }
+    return starts.map(({ name, start }, i) => ({ name, start, end: starts[i + 1]?.start ?? end }));
   }
 
   private readSubprograms(): Subprogram<Frame>[] {
@@ -273,7 +284,7 @@ class Compilation<Frame extends CountingFrame> {
       const entry = this.buffer.label();
       const entersOtherwise = this.target.callback !== undefined && shape.addressTaken && shape.counts;
       const address = entersOtherwise ? this.buffer.label() : entry;
-      return { start: fact.start, end: fact.end, frame: this.target.frame(shape), entry, address };
+      return { name: fact.name, start: fact.start, end: fact.end, frame: this.target.frame(shape), entry, address };
     });
     if (expected !== insns.length) {
       throw new CompileError(
