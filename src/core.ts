@@ -27,7 +27,13 @@ export {
   compileCollection,
 } from './runtime/ahead-of-time.ts';
 export { RuntimeError } from './runtime/errors.ts';
-export type { SlotChanges, Transaction, TransactionChanges } from './runtime/generations.ts';
+export type {
+  PreflightOptions,
+  SlotChanges,
+  Transaction,
+  TransactionChanges,
+  TransactionOptions,
+} from './runtime/generations.ts';
 export { createBufferHost } from './runtime/host.ts';
 export type { LoadedObject, SlotChange } from './runtime/loaded-object.ts';
 export type { Packet, PacketOutcome, RedirectRecord } from './runtime/packets.ts';
@@ -35,6 +41,7 @@ export type { ProgArraySlots } from './runtime/prog-array-slots.ts';
 export type { Program } from './runtime/program.ts';
 export type { AsyncReplayOptions, ReplayOptions, ReplayResult, RunResult } from './runtime/replay.ts';
 export { type LoadOptions, Runtime, type RuntimeOptions } from './runtime/runtime.ts';
+export type { Preflight } from './runtime/slot-graph.ts';
 export {
   type CompileProgramOptions,
   compileProgram,

@@ -18,6 +18,8 @@ export type RuntimeErrorCode =
   | 'bad_argument'
   /** A map's initial contents name something that cannot be stored there. */
   | 'bad_initial_contents'
+  /** A strict transaction would leave a slot empty that a tail call could use; `details.sites` says which. */
+  | 'would_miss'
   /** A service (host function) threw while a program ran. */
   | 'service_failed'
   /** Internal: an object refers to a routine or service that does not exist. */

@@ -22,6 +22,7 @@ import { RuntimeError } from './errors.ts';
 import type { GracePeriods, Side } from './grace-period.ts';
 import type { ProgArraySlots } from './prog-array-slots.ts';
 import type { Program } from './program.ts';
+import { type Preflight, refuseMisses, type SlotEdit } from './slot-graph.ts';
 
 /** What the function given to `Runtime.transaction` gets. */
 export interface TransactionChanges {
@@ -46,10 +47,21 @@ export interface Transaction {
   readonly settled: Promise<void>;
 }
 
-interface Change {
-  readonly array: ProgArraySlots;
-  readonly index: number;
-  readonly program: Program | undefined;
+export interface PreflightOptions {
+  /**
+   * Programs that runs start in. Default: those that a run was started in, and those that never were in a slot. Name them where
+   * that is wrong: where programs are loaded that nothing runs, say.
+   */
+  readonly entries?: readonly Program[];
+}
+
+export interface TransactionOptions extends PreflightOptions {
+  /**
+   * Refuse a commit after which a tail call that runs can reach could find its slot empty (RuntimeError `would_miss`). "new": only
+   * where none that can be reached now over the same slots could, for pipelines in which some slots are meant to be empty.
+   * Default false.
+   */
+  readonly strict?: boolean | 'new';
 }
 
 /** Looks at the other side's last runs before a commit is left to be published later: some tens of microseconds. */
@@ -77,6 +89,7 @@ export class Generations {
   readonly #grace: GracePeriods;
   readonly #synchronise: () => void;
   readonly #double: () => void;
+  readonly #preflight: (edits: readonly SlotEdit[], options: PreflightOptions) => Preflight;
   #doubled = false;
   /** Arrays with slots in which a side is behind. */
   readonly #behind: readonly [Set<ProgArraySlots>, Set<ProgArraySlots>] = [new Set(), new Set()];
@@ -88,8 +101,15 @@ export class Generations {
   /**
    * @param synchronise makes all threads drop instruction bytes that they fetched earlier
    * @param double gives every prog array and program its second side, or throws and changes nothing
+   * @param preflight says what edits would do
    */
-  constructor(grace: GracePeriods, synchronise: () => void, double: () => void) {
+  constructor(
+    grace: GracePeriods,
+    synchronise: () => void,
+    double: () => void,
+    preflight: (edits: readonly SlotEdit[], options: PreflightOptions) => Preflight,
+  ) {
+    this.#preflight = preflight;
     this.#grace = grace;
     this.#synchronise = synchronise;
     this.#double = double;
@@ -124,32 +144,21 @@ export class Generations {
     this.#waiting?.arrays.delete(array);
   }
 
-  /** All or nothing. @throws what `set` and `delete` of the arrays throw; RuntimeError `bad_argument` for an async `change` */
-  transaction(change: (changes: TransactionChanges) => void): Transaction {
-    const changes: Change[] = [];
-    let open = true;
-    const add = (array: ProgArraySlots, index: number, program: Program | undefined): void => {
-      if (!open) {
-        throw new RuntimeError('bad_argument', 'the function given to transaction has returned: start another one');
-      }
-      changes.push({ array, index, program });
-    };
-    let result: unknown;
-    try {
-      result = change({
-        set: (array, index, program) => add(array, index, program),
-        delete: (array, index) => add(array, index, undefined),
-      });
-    } finally {
-      open = false;
+  /**
+   * All or nothing.
+   * @throws what `set` and `delete` of the arrays throw; RuntimeError `bad_argument` for an async `change`, `would_miss`
+   */
+  transaction(change: (changes: TransactionChanges) => void, options: TransactionOptions): Transaction {
+    const { strict = false } = options;
+    if (strict !== true && strict !== false && strict !== 'new') {
+      throw new RuntimeError('bad_argument', `strict must be true, false or "new", got ${strict}`, { strict });
     }
-    if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') {
-      throw new RuntimeError(
-        'bad_argument',
-        'the function given to transaction must not be async; nothing was changed',
-      );
+    const changes = record(change);
+    this.#check(changes);
+    if (strict !== false) {
+      const { misses, newMisses } = this.#preflight(changes, options);
+      refuseMisses(strict === 'new' ? newMisses : misses);
     }
-    check(changes);
     if (!this.#doubled) {
       this.#double();
       this.#doubled = true;
@@ -164,6 +173,23 @@ export class Generations {
     for (let look = 0; look < LOOKS && this.#waiting; look++) this.catchUp();
     this.#lookSoon();
     return publication;
+  }
+
+  /** What a transaction would do. @throws as `transaction` does */
+  preflight(change: (changes: TransactionChanges) => void, options: PreflightOptions): Preflight {
+    const changes = record(change);
+    this.#check(changes);
+    return this.#preflight(changes, options);
+  }
+
+  #check(changes: readonly SlotEdit[]): void {
+    for (const { array } of changes) {
+      if (array.belongsTo(this)) continue;
+      throw new RuntimeError('bad_argument', `prog array ${array.name} belongs to another runtime`, {
+        map: array.name,
+      });
+    }
+    check(changes);
   }
 
   /** The grace period looks as well, but it is in no hurry. */
@@ -208,8 +234,33 @@ export class Generations {
   }
 }
 
+/** Calls `change` and keeps what it asks for. */
+function record(change: (changes: TransactionChanges) => void): SlotEdit[] {
+  const changes: SlotEdit[] = [];
+  let open = true;
+  const add = (array: ProgArraySlots, index: number, program: Program | undefined): void => {
+    if (!open) {
+      throw new RuntimeError('bad_argument', 'the function given to transaction has returned: start another one');
+    }
+    changes.push({ array, index, program });
+  };
+  let result: unknown;
+  try {
+    result = change({
+      set: (array, index, program) => add(array, index, program),
+      delete: (array, index) => add(array, index, undefined),
+    });
+  } finally {
+    open = false;
+  }
+  if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') {
+    throw new RuntimeError('bad_argument', 'the function given to transaction must not be async; nothing was changed');
+  }
+  return changes;
+}
+
 /** Throws what the first change that is not possible would throw, each seen as if those before it had been made. */
-function check(changes: readonly Change[]): void {
+function check(changes: readonly SlotEdit[]): void {
   const after = new Map<ProgArraySlots, { filled: Map<number, boolean>; first: ProgArrayEntry | undefined }>();
   for (const { array, index, program } of changes) {
     let state = after.get(array);

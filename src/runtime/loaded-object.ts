@@ -3,7 +3,8 @@ import type { Collection } from '../object/spec.ts';
 import { RuntimeError } from './errors.ts';
 import type { ProgArraySlots } from './prog-array-slots.ts';
 import type { Program } from './program.ts';
-import { newMisses, type PredictedMiss, type TailCallGraph, tailCallGraph } from './tail-call-graph.ts';
+import { graphAfter, preflight, type Scene } from './slot-graph.ts';
+import type { PredictedMiss, TailCallGraph } from './tail-call-graph.ts';
 
 /** A slot to be. */
 export interface SlotChange {
@@ -73,43 +74,39 @@ export class LoadedObject {
   }
 
   /**
-   * Which of its programs can tail-call which, with what its slots hold now. Programs of other objects in its slots take part;
-   * the arrays they name are taken for this object's of the same names.
+   * Which of its programs can tail-call which, with what its slots hold now. Programs and arrays of other objects that its slots
+   * lead to take part, as `name#id`.
+   * @param options.entries names of programs that runs start in; default: those that no slot holds, or all where each is in one
+   * @throws RuntimeError `no_such_program`
    */
   tailCallGraph(options: { readonly entries?: readonly string[] } = {}): TailCallGraph {
-    return this.#graph([], options.entries);
+    return graphAfter(
+      this.#scene(),
+      [],
+      options.entries?.map(name => this.program(name)),
+    );
   }
 
   /**
-   * Sites that could find a slot empty after these changes but not now, or are in programs that cannot be reached now; for a
-   * look before a transaction.
+   * The look before a transaction, for one object: tail calls that could find a slot empty after these changes, though none
+   * that can be reached now over the same slots could. `Runtime.preflight` does it for all objects of a runtime.
    * @param changes in order; `program` undefined empties the slot
    * @throws RuntimeError `no_such_map`
    */
-  missesAfter(changes: readonly SlotChange[]): PredictedMiss[] {
-    return newMisses(this.#graph([]), this.#graph(changes));
+  missesAfter(changes: readonly SlotChange[]): readonly PredictedMiss[] {
+    const edits = changes.map(({ map, index, program }) => ({ array: this.progArray(map), index, program }));
+    return preflight(this.#scene(), edits).newMisses;
   }
 
-  #graph(changes: readonly SlotChange[], entries?: readonly string[]): TailCallGraph {
-    const slots = new Map([...this.progArrays].map(([name, array]) => [name, new Map(array.entries())]));
-    for (const { map, index, program } of changes) {
-      this.progArray(map);
-      if (program) slots.get(map)!.set(index, program);
-      else slots.get(map)!.delete(index);
-    }
-    const programs = new Set(this.programs.values());
-    for (const array of slots.values()) for (const program of array.values()) programs.add(program);
+  #scene(): Scene {
     const own = new Set(this.programs.values());
-    const name = (program: Program) => (own.has(program) ? program.name : `${program.name}#${program.id}`);
-    return tailCallGraph({
-      programs: [...programs].map(program => {
-        const { verified } = program;
-        return { ...verified, program: { ...verified.program, name: name(program) } };
-      }),
-      maps: new Map([...this.maps].map(([mapName, { spec }]) => [mapName, { ...spec, name: mapName }])),
-      slots: new Map([...slots].map(([map, array]) => [map, new Map([...array].map(([i, p]) => [i, name(p)]))])),
-      ...(entries && { entries }),
-    });
+    const names = new Map([...this.progArrays].map(([name, array]) => [array, name]));
+    return {
+      programs: own,
+      arrays: names.keys(),
+      programName: program => (own.has(program) ? program.name : `${program.name}#${program.id}`),
+      arrayName: array => names.get(array) ?? `${array.name}#${array.map.id}`,
+    };
   }
 
   /** Disposes its programs, empties its prog arrays, and frees its maps once nothing can reach them. */

@@ -13,7 +13,7 @@
 import type { OwnerTraits, ProgArray, ProgArrayEntry } from '../maps/prog-array.ts';
 import type { Installed } from './backend.ts';
 import { RuntimeError } from './errors.ts';
-import type { Generations, SlotChanges, Transaction } from './generations.ts';
+import type { Generations, SlotChanges, Transaction, TransactionOptions } from './generations.ts';
 import type { Side } from './grace-period.ts';
 import type { Program } from './program.ts';
 
@@ -93,23 +93,35 @@ export class ProgArraySlots {
    * Puts a program into a slot, replacing what is there. Runs that already fetched the old program finish on it.
    * @param index 0 to maxEntries - 1
    * @throws MapError E2BIG for an index out of range, EINVAL where the program does not match the array's owner.
-   * @throws RuntimeError `disposed`
+   * @throws RuntimeError `disposed`, `bad_argument` for a program of another runtime
    */
   set(index: number, program: Program): void {
-    this.#alive(index, program);
+    this.#usable(index, program);
     this.#map.set(index, program.slotEntry(0));
   }
 
   /** @internal Throws what `set` would throw. @param owner see `ProgArray.check` */
   check(index: number, program: Program, owner: OwnerTraits | undefined): ProgArrayEntry {
-    this.#alive(index, program);
+    this.#usable(index, program);
     const entry = program.slotEntry(0);
     this.#map.check(index, entry, owner);
     return entry;
   }
 
-  #alive(index: number, program: Program): void {
-    if (!program.disposed) return;
+  /** @internal Whether its slots change by transactions of these. */
+  belongsTo(generations: Generations): boolean {
+    return this.#generations === generations;
+  }
+
+  #usable(index: number, program: Program): void {
+    if (!program.disposed) {
+      if (this.#programs.get(program.id) === program) return;
+      throw new RuntimeError(
+        'bad_argument',
+        `program ${program.name} belongs to another runtime than prog array ${this.name}; load its object into this one`,
+        { program: program.name, map: this.name, index },
+      );
+    }
     throw new RuntimeError(
       'disposed',
       `program ${program.name} was disposed; load it again before putting it into ${this.name}[${index}]`,
@@ -133,14 +145,16 @@ export class ProgArraySlots {
   /**
    * Changes any number of slots at once: every run sees either all of them as before or all of them as after, from its
    * entry to its exit. For several arrays: `Runtime.transaction`.
-   * @throws what `set` and `delete` throw; then nothing is changed
+   * @throws what `set` and `delete` throw, `would_miss` where it is strict; then nothing is changed
    */
-  transaction(change: (changes: SlotChanges) => void): Transaction {
-    return this.#generations.transaction(changes =>
-      change({
-        set: (index, program) => changes.set(this, index, program),
-        delete: index => changes.delete(this, index),
-      }),
+  transaction(change: (changes: SlotChanges) => void, options: TransactionOptions = {}): Transaction {
+    return this.#generations.transaction(
+      changes =>
+        change({
+          set: (index, program) => changes.set(this, index, program),
+          delete: index => changes.delete(this, index),
+        }),
+      options,
     );
   }
 
@@ -184,7 +198,7 @@ export class ProgArraySlots {
     const before = this.#held.get(index);
     if (after) {
       const program = this.#programs.get(after.id);
-      program?.retain();
+      program?.enterSlot();
       this.#held.set(index, { entry: after, program });
     } else this.#held.delete(index);
     for (const [side, { behind }] of this.#sides.entries()) {

@@ -8,6 +8,7 @@ import type { Backend, BackendName, Installed } from './backend.ts';
 import { RuntimeError } from './errors.ts';
 import type { Side } from './grace-period.ts';
 import type { Packet, PacketMemory } from './packets.ts';
+import type { ProgArraySlots } from './prog-array-slots.ts';
 import {
   type AsyncReplayOptions,
   asPacket,
@@ -45,6 +46,8 @@ export class Program {
   readonly verified: Verified;
   /** What the backend got. */
   readonly lowered: Lowered;
+  /** The prog arrays it calls through, by the names it knows them under. */
+  readonly progArrays: ReadonlyMap<string, ProgArraySlots>;
   readonly #target: RunTarget;
   readonly #object: number;
   /** Makes the second side; undefined for programs that call through no prog array: both sides share them. */
@@ -58,6 +61,8 @@ export class Program {
   /** One for the user's handle, one for each slot and each run on another thread. */
   #references = 1;
   #disposed = false;
+  #wasRun = false;
+  #wasInSlot = false;
 
   /** Programs are made by `Runtime.load`. */
   constructor(parts: {
@@ -65,6 +70,7 @@ export class Program {
     object: number;
     verified: Verified;
     lowered: Lowered;
+    progArrays: ReadonlyMap<string, ProgArraySlots>;
     backend: Backend;
     installed: Installed;
     traits: OwnerTraits;
@@ -77,6 +83,7 @@ export class Program {
     this.spec = parts.verified.program;
     this.verified = parts.verified;
     this.lowered = parts.lowered;
+    this.progArrays = parts.progArrays;
     this.#target = {
       type: this.spec.type,
       backend: parts.backend,
@@ -163,6 +170,7 @@ export class Program {
    */
   run(packet: Uint8Array | Packet): RunResult {
     this.#alive();
+    this.#wasRun = true;
     this.#memory ??= packetMemory(this.#target);
     return runOnce(this.#target, this.#memory, packet);
   }
@@ -171,6 +179,7 @@ export class Program {
   replay(packets: readonly (Uint8Array | Packet)[], options: ReplayOptions = {}): ReplayResult {
     this.#alive();
     checkCount('repeat', options.repeat ?? 1, MAX_REPEAT);
+    this.#wasRun = true;
     return replay(this.#target, packets.map(asPacket), options);
   }
 
@@ -195,6 +204,7 @@ export class Program {
         { workers: options.workers },
       );
     }
+    this.#wasRun = true;
     this.retain();
     try {
       const run = backend.threads ? replayOnThreads : replayInTurns;
@@ -212,6 +222,22 @@ export class Program {
     this.#disposed = true;
     this.#target.services.arena.view.setUint32(this.#object + ProgramObject.alive, 0, true);
     this.#target.services.gracePeriods.retire(() => this.release());
+  }
+
+  /** A run was started in it. */
+  get wasRun(): boolean {
+    return this.#wasRun;
+  }
+
+  /** As far as can be told, runs start in it: it was run, or never was in a slot. */
+  get startsRuns(): boolean {
+    return !this.#disposed && (this.#wasRun || !this.#wasInSlot);
+  }
+
+  /** @internal It was put into a slot. */
+  enterSlot(): void {
+    this.#wasInSlot = true;
+    this.retain();
   }
 
   /** @internal One more holder: a slot or a run. */

@@ -20,7 +20,13 @@ import type { Verified } from '../verifier/facts.ts';
 import type { Backend, BackendName, Installed, MapAddresses } from './backend.ts';
 import { type ContextBlock, type Contexts, createContexts } from './contexts.ts';
 import { RuntimeError } from './errors.ts';
-import { Generations, type Transaction, type TransactionChanges } from './generations.ts';
+import {
+  Generations,
+  type PreflightOptions,
+  type Transaction,
+  type TransactionChanges,
+  type TransactionOptions,
+} from './generations.ts';
 import { GracePeriods, type Side } from './grace-period.ts';
 import type { Host } from './host.ts';
 import { LoadedObject } from './loaded-object.ts';
@@ -28,6 +34,7 @@ import { ProgArraySlots } from './prog-array-slots.ts';
 import { Program } from './program.ts';
 import { ROUTINES } from './routines.ts';
 import type { RuntimeServices } from './run-services.ts';
+import { type Preflight, plainScene, preflight } from './slot-graph.ts';
 import { lowerProgram, type VerifyProgramOptions, verifyProgram } from './stages.ts';
 import { MissCounts } from './tail-call-misses.ts';
 
@@ -119,7 +126,19 @@ export class Runtime {
       this.#contexts.blocks.map(block => block.offset),
       synchronise,
     );
-    this.#generations = new Generations(gracePeriods, synchronise, () => this.#double());
+    this.#generations = new Generations(
+      gracePeriods,
+      synchronise,
+      () => this.#double(),
+      (edits, { entries }) => {
+        for (const entry of entries ?? []) {
+          if (this.#programs.get(entry?.id) === entry) continue;
+          throw new RuntimeError('bad_argument', 'entries must be programs of this runtime that are still loaded');
+        }
+        const scene = plainScene([...this.#programs.values()], [...this.#slots.values()]);
+        return preflight(scene, edits, entries);
+      },
+    );
     this.#services = {
       arena,
       gracePeriods,
@@ -202,11 +221,23 @@ export class Runtime {
    * them as after, from its entry to its exit, however many tail calls it makes. The first transaction of a runtime gives
    * every prog array and every program that calls through one a second copy, which takes longer.
    * @param change records the changes; they are checked and made when it returns
-   * @throws what `ProgArraySlots.set` and `delete` throw, and what `change` throws; then nothing is changed
+   * @throws what `ProgArraySlots.set` and `delete` throw, what `change` throws, RuntimeError `would_miss` where it is strict; then
+   *   nothing is changed
    */
-  transaction(change: (changes: TransactionChanges) => void): Transaction {
+  transaction(change: (changes: TransactionChanges) => void, options: TransactionOptions = {}): Transaction {
     this.#alive();
-    return this.#generations.transaction(change);
+    return this.#generations.transaction(change, options);
+  }
+
+  /**
+   * What a transaction would do, without doing it: which tail calls could find a slot empty after it (from the verifier's facts
+   * and the slots of all prog arrays), and which of those it would bring. Programs and arrays of the same name are
+   * told apart as `name#id`.
+   * @throws as `transaction` does
+   */
+  preflight(change: (changes: TransactionChanges) => void, options: PreflightOptions = {}): Preflight {
+    this.#alive();
+    return this.#generations.preflight(change, options);
   }
 
   /** Resolves when everything replaced or disposed so far has been freed. */
@@ -251,7 +282,7 @@ export class Runtime {
 
   #verify(spec: ProgramSpec, collection: Collection, options: LoadOptions): Verified {
     const maps = new Map(collection.maps);
-    for (const [name, map] of options.maps ?? []) maps.set(name, map.spec);
+    for (const [name, map] of options.maps ?? []) maps.set(name, { ...map.spec, name });
     return verifyProgram(spec, maps, options);
   }
 
@@ -310,9 +341,13 @@ export class Runtime {
       ...(tailCallMode === undefined ? {} : { tailCallFrames: tailCallMode === 'fast' ? 'common' : 'linked' }),
       ...(options.maxTailCalls === undefined ? {} : { maxTailCalls: options.maxTailCalls }),
     };
-    for (const map of used)
-      if (map instanceof ProgArray && verified.facts.tailCalls.some(site => site.maps.includes(map.spec.name)))
-        map.claim(traits);
+    const progArrays = new Map<string, ProgArraySlots>();
+    for (const name of new Set(verified.facts.tailCalls.flatMap(site => site.maps))) {
+      const slots = this.#slots.get(maps.get(name)!);
+      if (!slots) continue;
+      slots.map.claim(traits);
+      progArrays.set(name, slots);
+    }
     const id = this.#nextId++;
     const misses =
       lowered.missTable === undefined ? undefined : this.#misses.open(id, verified, maps, options.countHits === true);
@@ -376,6 +411,7 @@ export class Runtime {
       object,
       verified,
       lowered,
+      progArrays,
       backend,
       installed,
       traits,

@@ -231,27 +231,38 @@ function longestChain(entries: readonly string[], successors: Successors): strin
   return chain;
 }
 
-/** A site that could fall through after changes of slots though it could not before, or could not be reached. */
+/** Slots that a site could find empty, and so fall through. */
 export interface PredictedMiss extends SlotRange {
   readonly program: string;
+  /** Slot of the call in the object's program. */
   readonly insn: number;
   readonly line: LineInfo | undefined;
 }
 
-/** What `after` lets fall through that `before` did not, in programs that can be reached. */
+/** What could find slots empty, in programs that can be reached. */
+export function misses(graph: TailCallGraph): PredictedMiss[] {
+  return reachableSites(graph).flatMap(({ program, insn, line, empty }) =>
+    empty.map(range => ({ program, insn, line, ...range })),
+  );
+}
+
+/**
+ * What `after` lets find slots empty and `before` did not. A site in a program that was replaced is the same as one of the
+ * program that came in its place if the same arrays and indices reach both.
+ */
 export function newMisses(before: TailCallGraph, after: TailCallGraph): PredictedMiss[] {
-  const reachable = (graph: TailCallGraph) =>
-    new Set(graph.programs.filter(program => program.reachable).map(({ name }) => name));
-  const [then, now] = [reachable(before), reachable(after)];
-  const known = new Map(before.sites.map(site => [`${site.insn} ${site.program}`, site]));
-  return after.sites
-    .filter(({ program }) => now.has(program))
-    .flatMap(({ program, insn, line, empty }) => {
-      const old = then.has(program) ? known.get(`${insn} ${program}`) : undefined;
-      return empty
-        .flatMap(range => subtract(range, old?.empty ?? []))
-        .map(range => ({ program, insn, line, ...range }));
-    });
+  const reach = ({ maps, indexMin, indexMax }: TailCallGraphSite) => `${indexMin} ${indexMax} ${maps.join(' ')}`;
+  const known = new Map(reachableSites(before).map(site => [reach(site), site.empty]));
+  return reachableSites(after).flatMap(site =>
+    site.empty
+      .flatMap(range => subtract(range, known.get(reach(site)) ?? []))
+      .map(range => ({ program: site.program, insn: site.insn, line: site.line, ...range })),
+  );
+}
+
+function reachableSites({ programs, sites }: TailCallGraph): TailCallGraphSite[] {
+  const reachable = new Set(programs.filter(program => program.reachable).map(({ name }) => name));
+  return sites.filter(({ program }) => reachable.has(program));
 }
 
 function subtract(range: SlotRange, others: readonly SlotRange[]): SlotRange[] {

@@ -100,6 +100,7 @@ test('a direct site is not cleared by the grace period of an earlier removal', (
       grace,
       () => {},
       () => {},
+      () => ({ misses: [], newMisses: [] }),
     ),
     new Map(),
   );
