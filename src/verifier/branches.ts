@@ -8,6 +8,7 @@
 import type { Jump, JumpOp, Register } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
 import { needRegister, registerPlace, slotPlace } from './precision.ts';
+import { dropReference } from './references.ts';
 import {
   AT_PACKET_END,
   BEYOND_PACKET_END,
@@ -179,6 +180,8 @@ function shifted(value: Scalar, by: number): Scalar {
 
 /** Every copy of the or-null pointer `id` is null, or none is. */
 function decideNull(state: State, id: number, isNull: boolean): void {
+  // Nothing was acquired after all. The result of the acquiring call has the reference's own id.
+  if (isNull) dropReference(state, id);
   state.mapRegisters(r => {
     if (r.id !== id || !r.nullable) return r;
     return isNull ? ZERO_SCALAR : withFields(r, { nullable: false, id: 0 });

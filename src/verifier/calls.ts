@@ -12,6 +12,7 @@ import { checkGlobalCall } from './global-functions.ts';
 import { forgetCallerSaved } from './helper-call.ts';
 import { needRegister } from './precision.ts';
 import { previousEntry, widenChanged } from './prune.ts';
+import { checkNothingHeld } from './references.ts';
 import { kindName, type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import { range } from './scalar.ts';
 import { Frame, History, MAX_FRAMES, type State } from './state.ts';
@@ -89,6 +90,7 @@ export function enterCallback(a: Analysis, name: string, subprogram: number): vo
  */
 export function executeExit(a: Analysis): number {
   const { state } = a;
+  checkNothingHeld(a, 'BPF_EXIT instruction in main prog');
   if (state.frames.length === 1) {
     checkReturn(a);
     return -1;

@@ -34,7 +34,8 @@ export type VerifierErrorCode =
   | 'incompatible_map'
   | 'unknown_map'
   | 'too_many_maps'
-  | 'invalid_return_value';
+  | 'invalid_return_value'
+  | 'unreleased_reference';
 
 /** The kernel's error number for the same refusal. */
 export type Errno = 'EACCES' | 'EINVAL' | 'E2BIG' | 'EPERM' | 'EFAULT' | 'EOPNOTSUPP' | 'ENOTSUPP' | 'EBADF' | 'ELOOP';
@@ -121,4 +122,5 @@ export const HINTS: Readonly<Record<VerifierErrorCode, string>> = {
   unknown_map: 'Give every map that the program names to verify().',
   too_many_maps: 'A program may refer to at most 64 maps.',
   invalid_return_value: 'Return a value in the range that the program type allows.',
+  unreleased_reference: 'Give back what the program acquired, on every path.',
 };

@@ -31,11 +31,12 @@ function formatRegister(r: RegisterState, frame: number): string {
     parts.push(
       r.kind === 'scalar' && r.offset !== 0 ? `id=${r.id}${r.offset < 0 ? '' : '+'}${r.offset}` : `id=${r.id}`,
     );
+  if (r.reference !== 0) parts.push(`ref_obj_id=${r.reference}`);
   if (r.map !== undefined) parts.push(`map=${r.map.name}`, `ks=${r.map.keySize}`, `vs=${r.map.valueSize}`);
   if (r.kind !== 'scalar' && r.offset !== 0) parts.push(`off=${formatSigned(BigInt(r.offset))}`);
   if (r.kind === 'packet' || r.kind === 'packetMeta' || (r.kind === 'raw' && r.range > 0))
     parts.push(`r=${r.range < 0 ? `0x${BigInt.asUintN(64, BigInt(r.range)).toString(16)}` : r.range}`);
-  if (r.kind === 'memory') parts.push(`sz=${r.size}`);
+  if (r.kind === 'memory' || r.kind === 'ringbufMemory') parts.push(`sz=${r.size}`);
   if (!isConstant(r.value)) {
     const ranges = formatScalar(r.value);
     if (ranges !== '') parts.push(ranges);
@@ -80,10 +81,15 @@ export function formatFrame(frame: Frame, index: number, selection?: Selection):
   return text;
 }
 
+/** What follows the innermost frame: the references that are held. */
+export function formatReferences({ references }: State): string {
+  return references.length === 0 ? '' : ` refs=${references.map(({ id }) => id).join(',')}`;
+}
+
 /** All frames, innermost first. */
 export function formatState(state: State): string {
   return state.frames
-    .map((frame, index) => formatFrame(frame, index))
+    .map((frame, index) => formatFrame(frame, index) + (frame === state.frame ? formatReferences(state) : ''))
     .reverse()
     .join('\n')
     .trim();

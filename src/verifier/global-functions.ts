@@ -171,6 +171,7 @@ function checkMemory(a: Analysis, number: number, r: RegisterState, size: number
       checkMapValueAccess(a, number, r, 0, size, 'write');
       return;
     case 'memory':
+    case 'ringbufMemory':
       checkMemoryAccess(a, number, r, 0, size);
       return;
     case 'packet':

@@ -18,6 +18,7 @@ import {
   isFrozenData,
 } from './memory-access.ts';
 import { needRegister } from './precision.ts';
+import { acquireReference, checkNothingHeld, checkReleased, releaseReference } from './references.ts';
 import {
   isPacketPointer,
   kindName,
@@ -69,6 +70,11 @@ interface Call {
   mapUid: number;
   constantKey: number | undefined;
   callback: number | undefined;
+  /** The reference that an argument carries, 0 for none; `released`: the call ends it. */
+  reference: number;
+  released: boolean;
+  /** Bytes that the call allocates. */
+  allocation: number;
   /** Stack memory that the helper writes. */
   readonly writes: { readonly frame: number; readonly offset: number; readonly size: number }[];
 }
@@ -109,11 +115,28 @@ export function executeHelperCall(a: Analysis, i: CallHelper): void {
   const signature = signatureOf(a, i.helper);
   if (signature.args.length > 5)
     a.fail('bad_option', `helper ${signature.name} has more than five arguments`, 'EINVAL');
-  const call: Call = { signature, map: undefined, mapUid: 0, constantKey: undefined, callback: undefined, writes: [] };
+  const call: Call = {
+    signature,
+    map: undefined,
+    mapUid: 0,
+    constantKey: undefined,
+    callback: undefined,
+    reference: 0,
+    released: false,
+    allocation: 0,
+    writes: [],
+  };
   signature.args.forEach((argument, index) => {
     checkArgument(a, call, argument, (index + 1) as Register, signature.args[index - 1]);
   });
   for (const write of call.writes) clobberStack(a, write.frame, write.offset, write.size);
+  if (call.released && !releaseReference(a.state, call.reference))
+    a.fail(
+      'invalid_argument',
+      `func bpf_${signature.name}#${signature.id} reference has not been acquired before`,
+      'EINVAL',
+    );
+  if (signature.name === 'tail_call') checkNothingHeld(a, 'tail_call');
   if (signature.name === 'tail_call') noteTailCall(a, call);
   else
     a.facts.noteHelperCall(
@@ -158,6 +181,11 @@ function returnValue(a: Analysis, call: Call): void {
     case 'mapValueOrNull':
       result = lookupResult(a, call);
       break;
+    case 'allocatedMemoryOrNull': {
+      const id = acquireReference(a);
+      result = register('ringbufMemory', { size: call.allocation, nullable: true, id, reference: id });
+      break;
+    }
     default:
       a.fail('unsupported', `result of type ${returns.type} is not supported`, 'EOPNOTSUPP');
   }
@@ -236,9 +264,27 @@ function checkArgument(
   before: ArgumentType | undefined,
 ): void {
   const r = a.read(number);
+  if (argument.type === 'scalar') return;
+  checkArgumentKind(a, call, argument, number, r, before);
+  if (r.reference !== 0 && call.reference !== 0)
+    a.fail(
+      'invalid_argument',
+      `more than one arg with ref_obj_id R${number} ${r.reference} ${call.reference}`,
+      'EACCES',
+      'Pass at most one pointer that must be released.',
+    );
+  if (r.reference !== 0) call.reference = r.reference;
+}
+
+function checkArgumentKind(
+  a: Analysis,
+  call: Call,
+  argument: Exclude<ArgumentType, { type: 'scalar' }>,
+  number: Register,
+  r: RegisterState,
+  before: ArgumentType | undefined,
+): void {
   switch (argument.type) {
-    case 'scalar':
-      return;
     case 'constScalar':
       if (r.kind !== 'scalar') mismatch(a, number, r, 'scalar');
       if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} is not a known constant'`);
@@ -278,6 +324,17 @@ function checkArgument(
       return;
     case 'constString':
       checkConstantString(a, number, r);
+      return;
+    case 'allocationSize':
+      if (r.kind !== 'scalar') mismatch(a, number, r, 'scalar');
+      if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} is not a known constant'`);
+      needRegister(a, number);
+      call.allocation = Number(BigInt.asUintN(32, constantValue(r.value)));
+      return;
+    case 'ringbufRecord':
+      if (r.kind !== 'ringbufMemory' || r.nullable) mismatch(a, number, r, 'ringbuf_mem');
+      checkReleased(a, number, r);
+      call.released = true;
       return;
     case 'callback':
       if (r.kind !== 'callback') mismatch(a, number, r, 'func');
@@ -344,6 +401,7 @@ function checkMemoryPointer(a: Analysis, call: Call, number: number, r: Register
       r.kind === 'packet' ||
       r.kind === 'packetMeta' ||
       r.kind === 'memory' ||
+      r.kind === 'ringbufMemory' ||
       r.kind === 'raw');
   if (!memory) mismatch(a, number, r, MEMORY_TYPES);
   if (isPacketPointer(r) && (!PACKET_ACCESS.has(call.signature.name) || a.program.type === 'socket_filter'))

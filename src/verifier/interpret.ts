@@ -10,6 +10,7 @@ import { executeExit, executeSubprogramCall } from './calls.ts';
 import { executeHelperCall, forgetCallerSaved } from './helper-call.ts';
 import { accessMemory, checkContextPointer } from './memory-access.ts';
 import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
+import { checkNothingHeld } from './references.ts';
 import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
 import { constant, truncate } from './scalar.ts';
 import { History, type State } from './state.ts';
@@ -284,6 +285,7 @@ function executePacketLoad(a: Analysis, i: PacketLoad): void {
       'EINVAL',
       'Use it in the main function, or bpf_skb_load_bytes.',
     );
+  checkNothingHeld(a, 'BPF_LD_[ABS|IND]');
   const context = a.read(6);
   if (context.kind !== 'context')
     a.fail('invalid_argument', 'at the time of BPF_LD_ABS|IND R6 != pointer to skb', 'EINVAL');

@@ -8,7 +8,7 @@
 import type { Instruction } from '../isa/instruction.ts';
 import { formatKernel } from '../isa/kernel-format.ts';
 import type { LineInfo } from '../object/spec.ts';
-import { formatFrame, type Selection } from './format.ts';
+import { formatFrame, formatReferences, type Selection } from './format.ts';
 import type { State } from './state.ts';
 
 export type LogLevel = 0 | 1 | 2;
@@ -19,6 +19,10 @@ const COLUMN_STEP = 8;
 /** Length to which an instruction's line is filled before the state after it, less the last character. */
 function alignment(length: number): number {
   return Math.ceil(Math.max(length + COLUMN_STEP / 2, COLUMN) / COLUMN_STEP) * COLUMN_STEP;
+}
+
+function innermost(state: State, selection?: Selection): string {
+  return formatFrame(state.frame, state.frames.length - 1, selection) + formatReferences(state);
 }
 
 export class VerifierLog {
@@ -97,7 +101,7 @@ export class VerifierLog {
   /** `from 3 to 5: ...` */
   branch(from: number, to: number, state: State): void {
     if (this.level === 0) return;
-    const text = formatFrame(state.frame, state.frames.length - 1);
+    const text = innermost(state);
     if (this.level === 2) this.write('');
     this.write(`from ${from} to ${to}:${text}`);
     this.write(`${to}:${text}`);
@@ -116,7 +120,7 @@ export class VerifierLog {
   /** Prints all registers at the start of the program or of a function. */
   initial(insn: number, state: State): void {
     if (this.level === 0) return;
-    this.write(`${insn}:${formatFrame(state.frame, state.frames.length - 1)}`);
+    this.write(`${insn}:${innermost(state)}`);
     this.clearTouched();
   }
 
@@ -124,13 +128,13 @@ export class VerifierLog {
   frames(title: string, state: State): void {
     if (this.level === 0) return;
     this.write(title);
-    this.write(formatFrame(state.frame, state.frames.length - 1));
+    this.write(innermost(state));
     this.clearTouched();
   }
 
   private result(insn: number, state: State): void {
     const selection: Selection = { registers: this.touchedRegisters, slots: this.touchedSlots };
-    const text = formatFrame(state.frame, state.frames.length - 1, selection);
+    const text = innermost(state, selection);
     if (this.open) {
       const last = this.lines.length - 1;
       const line = this.lines[last]!;

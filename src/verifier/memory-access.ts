@@ -336,6 +336,7 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
       note(a, access, 'raw');
       break;
     case 'memory':
+    case 'ringbufMemory':
       checkMemoryAccess(a, number, pointer, offset, size);
       note(a, access, 'memory');
       break;

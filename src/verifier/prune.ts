@@ -130,6 +130,7 @@ function registerCovered(
       old.range === current.range &&
       equal(old.value, current.value) &&
       (old.kind === 'scalar' ? ids.checkScalar(old.id, current.id) : ids.check(old.id, current.id)) &&
+      ids.check(old.reference, current.reference) &&
       ids.check(old.mapUid, current.mapUid)
     );
   if (old.kind === 'uninitialized') return true;
@@ -141,7 +142,12 @@ function registerCovered(
   }
   if (!sameFixed(old, current)) return false;
   if ((isPacketPointer(old) || old.kind === 'raw') && !rangeCovered(old.range, current.range)) return false;
-  return contains(old.value, current.value) && ids.check(old.id, current.id) && ids.check(old.mapUid, current.mapUid);
+  return (
+    contains(old.value, current.value) &&
+    ids.check(old.id, current.id) &&
+    ids.check(old.reference, current.reference) &&
+    ids.check(old.mapUid, current.mapUid)
+  );
 }
 
 /** A pointer known to be past the end decides branches: such knowledge must be the same in both. */
@@ -162,7 +168,8 @@ function slotCovered(
     if (mode === 'exact') return false;
     return uninitialisedAllowed && old.spilled === undefined && !hasZero(old);
   }
-  if (old === current && (old.spilled === undefined || old.spilled.id === 0)) return true;
+  if (old === current && (old.spilled === undefined || (old.spilled.id === 0 && old.spilled.reference === 0)))
+    return true;
   for (let byte = 0; byte < 8; byte++) {
     const was = (old.bytes >> (2 * byte)) & 3;
     const is = (current.bytes >> (2 * byte)) & 3;
@@ -231,10 +238,16 @@ function sameCalls(old: State, current: State): boolean {
   });
 }
 
+/** Both must hold the same references, however they are called. */
+function referencesCovered({ references: old }: State, { references: current }: State, ids: IdMap): boolean {
+  return old.length === current.length && old.every(({ id }, i) => ids.check(id, current[i]!.id));
+}
+
 function covered(a: Analysis, old: Checkpoint, current: State, mode: Mode): boolean {
   if (!sameCalls(old.state, current)) return false;
   if (mode === 'exact' ? old.state.rawSize !== current.rawSize : old.state.rawSize > current.rawSize) return false;
   const ids = new IdMap();
+  if (!referencesCovered(old.state, current, ids)) return false;
   for (let index = 0; index < current.frames.length; index++)
     if (!frameCovered(a, old, current, index, ids, mode)) return false;
   return true;

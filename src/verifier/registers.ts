@@ -31,6 +31,8 @@ export type RegisterKind =
   | 'rawEnd'
   /** Memory of `size` bytes: argument of a global function. */
   | 'memory'
+  /** A record of `size` bytes reserved in a ring buffer, neither submitted nor discarded yet. */
+  | 'ringbufMemory'
   | 'callback';
 
 export interface RegisterState {
@@ -39,13 +41,15 @@ export interface RegisterState {
   readonly offset: number;
   readonly id: number;
   readonly nullable: boolean;
+  /** Id of the reference (see `references.ts`) that the pointer is good as long as; 0 for none. */
+  readonly reference: number;
   readonly range: number;
   readonly map: MapSpec | undefined;
   /** Tells inner maps of different lookups apart; 0 for maps known by name. */
   readonly mapUid: number;
   /** Stack: index of the frame it points into. */
   readonly frame: number;
-  /** Memory: bytes. */
+  /** Memory and ring buffer memory: bytes. */
   readonly size: number;
   /** Callback: index of the subprogram. */
   readonly subprogram: number;
@@ -69,6 +73,7 @@ export function register(kind: RegisterKind, fields: Partial<Omit<RegisterState,
     offset: fields.offset ?? 0,
     id: fields.id ?? 0,
     nullable: fields.nullable ?? false,
+    reference: fields.reference ?? 0,
     range: fields.range ?? 0,
     map: fields.map,
     mapUid: fields.mapUid ?? 0,
@@ -94,6 +99,7 @@ export function withFields(r: RegisterState, fields: Partial<RegisterState>): Re
     offset: fields.offset ?? r.offset,
     id: fields.id ?? r.id,
     nullable: fields.nullable ?? r.nullable,
+    reference: fields.reference ?? r.reference,
     range: fields.range ?? r.range,
     map: fields.map ?? r.map,
     mapUid: fields.mapUid ?? r.mapUid,
@@ -118,7 +124,9 @@ export function isPacketPointer(r: RegisterState): boolean {
 
 /** A pointer whose comparison with null is decided. Only what the kernel decides: it does not for context, stack and packet. */
 export function isNonNullPointer(r: RegisterState): boolean {
-  return !r.nullable && (r.kind === 'mapValue' || r.kind === 'map' || r.kind === 'memory');
+  return (
+    !r.nullable && (r.kind === 'mapValue' || r.kind === 'map' || r.kind === 'memory' || r.kind === 'ringbufMemory')
+  );
 }
 
 /** The kernel's name of the type, as in its log. */
@@ -149,6 +157,8 @@ export function kindName(r: RegisterState): string {
       return 'raw_end';
     case 'memory':
       return r.nullable ? 'mem_or_null' : 'mem';
+    case 'ringbufMemory':
+      return r.nullable ? 'ringbuf_mem_or_null' : 'ringbuf_mem';
     case 'callback':
       return 'func';
   }

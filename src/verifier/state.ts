@@ -4,6 +4,7 @@
  *
  * Registers and stack slots are immutable values; a copy of a state copies arrays of references.
  */
+import type { Reference } from './references.ts';
 import { type RegisterState, register, UNINITIALIZED } from './registers.ts';
 
 export const REGISTERS = 11;
@@ -107,6 +108,8 @@ export class State {
   rawSize = 0;
   mayGotoDepth = 0;
   callbackUnrollDepth = 0;
+  /** What must be given back before the program ends, in order of acquisition. Never changed in place. */
+  references: readonly Reference[] = [];
 
   constructor(frames: Frame[]) {
     this.frames = frames;
@@ -127,6 +130,7 @@ export class State {
     copy.rawSize = this.rawSize;
     copy.mayGotoDepth = this.mayGotoDepth;
     copy.callbackUnrollDepth = this.callbackUnrollDepth;
+    copy.references = this.references;
     return copy;
   }
 

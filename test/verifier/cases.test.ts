@@ -87,6 +87,7 @@ const OTHER_WORDS: ReadonlySet<string> = new Set([
   'tail call with a hash',
   'tail call below a deep frame',
   'load_acquire from the packet (xdp)',
+  'ringbuf: lookup in it',
 ]);
 
 describe("refusals use the kernel's words", () => {

@@ -1,15 +1,16 @@
 /**
- * The small programs of `cases.txt`, near the edge of what a verifier accepts. Their verdicts are the running kernel's, kept in
+ * The small programs of `cases.txt` and of the files beside it, near the edge of what a verifier accepts. Their verdicts are the running kernel's, kept in
  * `verdicts.json`.
  */
 import { readFileSync } from 'node:fs';
 
-const TEXT = readFileSync(new URL('cases.txt', import.meta.url), 'utf8');
+const FILES = ['cases.txt', 'references.txt'];
 
 const MACROS: Readonly<Record<string, string>> = {
   KEY8: '*(u64 *)(r10 - 8) = 0\nr2 = r10\nr2 += -8',
   KEY4: '*(u32 *)(r10 - 12) = 0\nr2 = r10\nr2 += -12',
   PACKET: 'r2 = *(u32 *)(r1 + 0)\nr3 = *(u32 *)(r1 + 4)\nr4 = r2\nr4 += 14',
+  RESERVE: 'r1 = map[ring] ll\nr2 = 16\nr3 = 0\ncall bpf_ringbuf_reserve',
   SKB: 'r2 = *(u32 *)(r1 + 76)\nr3 = *(u32 *)(r1 + 80)\nr4 = r2\nr4 += 14',
 };
 
@@ -21,21 +22,23 @@ export interface Case {
   readonly text: string;
 }
 
-export const CASES: readonly Case[] = TEXT.trim()
-  .split(/^## /m)
-  .slice(1)
-  .map(block => {
-    const [title = '', ...lines] = block.split('\n');
-    const [name = '', context = ''] = title.split('@');
-    const words = context.split(' ').filter(word => word !== '');
-    const license = words.find(word => word.startsWith('license='))?.slice('license='.length) ?? 'GPL';
-    const [type = 'socket_filter', attachType] = words.filter(word => !word.includes('='));
-    const text = lines.join('\n').replace(/\b(KEY8|KEY4|PACKET|SKB)\b/g, macro => MACROS[macro]!);
-    return {
-      name: context === '' ? name.trim() : `${name.trim()} (${type})`,
-      type: type as Case['type'],
-      attachType,
-      license,
-      text,
-    };
-  });
+export const CASES: readonly Case[] = FILES.flatMap(file =>
+  readFileSync(new URL(file, import.meta.url), 'utf8')
+    .trim()
+    .split(/^## /m)
+    .slice(1),
+).map(block => {
+  const [title = '', ...lines] = block.split('\n');
+  const [name = '', context = ''] = title.split('@');
+  const words = context.split(' ').filter(word => word !== '');
+  const license = words.find(word => word.startsWith('license='))?.slice('license='.length) ?? 'GPL';
+  const [type = 'socket_filter', attachType] = words.filter(word => !word.includes('='));
+  const text = lines.join('\n').replace(/\b(KEY8|KEY4|PACKET|SKB|RESERVE)\b/g, macro => MACROS[macro]!);
+  return {
+    name: context === '' ? name.trim() : `${name.trim()} (${type})`,
+    type: type as Case['type'],
+    attachType,
+    license,
+    text,
+  };
+});

@@ -4,6 +4,7 @@ import { assemble } from '../../src/isa/assembler.ts';
 import type { MapSpec, MapType, ProgramSpec, ProgramType } from '../../src/object/spec.ts';
 import { VerifierError } from '../../src/verifier/errors.ts';
 import type { Verified } from '../../src/verifier/facts.ts';
+import type { HelperSignature } from '../../src/verifier/signature.ts';
 import { type VerifyOptions, verify } from '../../src/verifier/verify.ts';
 
 function map(
@@ -32,12 +33,52 @@ export const MAPS: ReadonlyMap<string, MapSpec> = new Map(
     map('outer', 'array_of_maps', 4, 4, 2, { inner: INNER }),
     map('devices', 'devmap', 4, 4, 4),
     map('readonly', 'array', 4, 16, 1, { flags: 1 << 7, frozen: true, contents: [{ key: 0, value: CONSTANTS }] }),
+    map('ring', 'ringbuf', 0, 0, 4096),
     map('writeonly', 'array', 4, 16, 1, { flags: 1 << 8 }),
   ].map(spec => [spec.name, spec]),
 );
 
+const RINGBUF_HELPERS: readonly HelperSignature[] = [
+  {
+    id: 130,
+    name: 'ringbuf_output',
+    args: [
+      { type: 'map', maps: ['ringbuf'] },
+      { type: 'memory', access: 'read' },
+      { type: 'size', zeroAllowed: true },
+      { type: 'scalar' },
+    ],
+    returns: { type: 'scalar' },
+    programTypes: ['socket_filter', 'sched_cls', 'sched_act', 'cgroup_skb', 'xdp', 'raw'],
+  },
+  {
+    id: 131,
+    name: 'ringbuf_reserve',
+    args: [{ type: 'map', maps: ['ringbuf'] }, { type: 'allocationSize' }, { type: 'scalar' }],
+    returns: { type: 'allocatedMemoryOrNull' },
+    programTypes: ['socket_filter', 'sched_cls', 'sched_act', 'cgroup_skb', 'xdp', 'raw'],
+  },
+  ...[132, 133].map(
+    (id): HelperSignature => ({
+      id,
+      name: id === 132 ? 'ringbuf_submit' : 'ringbuf_discard',
+      args: [{ type: 'ringbufRecord' }, { type: 'scalar' }],
+      returns: { type: 'void' },
+      programTypes: ['socket_filter', 'sched_cls', 'sched_act', 'cgroup_skb', 'xdp', 'raw'],
+    }),
+  ),
+  {
+    id: 134,
+    name: 'ringbuf_query',
+    args: [{ type: 'map', maps: ['ringbuf'] }, { type: 'scalar' }],
+    returns: { type: 'scalar' },
+    programTypes: ['socket_filter', 'sched_cls', 'sched_act', 'cgroup_skb', 'xdp', 'raw'],
+  },
+];
+const TABLE = new Map([...RINGBUF_HELPERS.map(signature => [signature.id, signature] as const), ...HELPERS]);
+
 const NAMES: Readonly<Record<string, number>> = Object.fromEntries(
-  [...HELPERS.values()].map(signature => [`bpf_${signature.name}`, signature.id]),
+  [...TABLE.values()].map(signature => [`bpf_${signature.name}`, signature.id]),
 );
 
 export function program(type: ProgramType, text: string, more: Partial<ProgramSpec> = {}): ProgramSpec {
@@ -56,7 +97,7 @@ export function program(type: ProgramType, text: string, more: Partial<ProgramSp
   };
 }
 
-export const OPTIONS: VerifyOptions = { maps: MAPS, helpers: HELPERS };
+export const OPTIONS: VerifyOptions = { maps: MAPS, helpers: TABLE };
 
 /** The facts of an accepted program, or the refusal; anything else that is thrown is a bug. */
 export function attempt(spec: ProgramSpec, options: Partial<VerifyOptions> = {}): Verified | VerifierError {
