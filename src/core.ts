@@ -15,6 +15,7 @@ export { symbolName } from './jit/shared/object-file.ts';
 export type { Lowered } from './lowering/lowered.ts';
 export type { BpfMap } from './maps/map.ts';
 export { UpdateFlag } from './maps/map.ts';
+export { BloomFilter, QueueMap } from './maps/pushed-map.ts';
 export type { Btf } from './object/btf.ts';
 export { decodeValue } from './object/btf-value.ts';
 export { type ProgramFromInstructions, programFromInstructions } from './object/from-instructions.ts';

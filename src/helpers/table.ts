@@ -17,6 +17,7 @@ const context: ArgumentType = { type: 'context' };
 const scalar: ArgumentType = { type: 'scalar' };
 const mapKey: ArgumentType = { type: 'mapKey' };
 const mapValue: ArgumentType = { type: 'mapValue' };
+const uninitializedMapValue: ArgumentType = { type: 'uninitializedMapValue' };
 const size: ArgumentType = { type: 'size', zeroAllowed: false };
 const sizeOrZero: ArgumentType = { type: 'size', zeroAllowed: true };
 const read: ArgumentType = { type: 'memory', access: 'read' };
@@ -38,6 +39,7 @@ const STORES: readonly MapType[] = [
   'lru_percpu_hash',
   'lpm_trie',
 ];
+const PER_CPU: readonly MapType[] = ['percpu_array', 'percpu_hash', 'lru_percpu_hash'];
 const REDIRECT_MAPS: readonly MapType[] = ['devmap', 'devmap_hash', 'cpumap', 'xskmap'];
 const LOOKED_UP: readonly MapType[] = [
   ...STORES,
@@ -67,6 +69,10 @@ const MAP_HELPERS = [
   helper(1, 'map_lookup_elem', ALL, [map(LOOKED_UP), mapKey], { type: 'mapValueOrNull' }),
   helper(2, 'map_update_elem', ALL, [map(STORES), mapKey, mapValue, scalar]),
   helper(3, 'map_delete_elem', ALL, [map(STORES), mapKey]),
+  helper(87, 'map_push_elem', ALL, [map(['queue', 'stack', 'bloom_filter']), mapValue, scalar]),
+  helper(88, 'map_pop_elem', ALL, [map(['queue', 'stack']), uninitializedMapValue]),
+  helper(89, 'map_peek_elem', ALL, [map(['queue', 'stack', 'bloom_filter']), uninitializedMapValue]),
+  helper(195, 'map_lookup_percpu_elem', ALL, [map(PER_CPU), mapKey, scalar], { type: 'mapValueOrNull' }),
   // The program that follows may move the packet, and it returns to the caller's caller in a subprogram.
   helper(12, 'tail_call', ALL, [context, map(['prog_array']), scalar], { type: 'none' }, movesPacket),
 ];
@@ -149,11 +155,16 @@ export const HELPERS: HelperTable = new Map(
 );
 
 /** Map types whose operations have routines of their own; others go through the dispatching ones. */
-const SPECIALISED: ReadonlySet<MapType> = new Set(['array', 'percpu_array', 'hash', 'percpu_hash'] as const);
+const SPECIALISED: ReadonlySet<MapType> = new Set([
+  ...(['array', 'percpu_array', 'hash', 'percpu_hash', 'queue', 'stack', 'bloom_filter'] as const),
+]);
 const MAP_OPERATIONS: ReadonlyMap<number, string> = new Map([
   [1, 'lookup'],
   [2, 'update'],
   [3, 'delete'],
+  [87, 'push'],
+  [88, 'pop'],
+  [89, 'peek'],
 ]);
 const TAIL_CALL = 12;
 /** Helpers whose routine for xdp differs from that for skbs. */

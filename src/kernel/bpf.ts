@@ -22,6 +22,7 @@ export const Command = {
   testRun: 10,
   infoByFd: 15,
   btfLoad: 18,
+  mapLookupAndDelete: 21,
   mapFreeze: 22,
 } as const;
 

@@ -214,6 +214,26 @@ export class KernelMap implements Shared {
     }
   }
 
+  /** Queues and stacks: takes the next value out; undefined where there is none. @throws KernelError `map_access_failed` */
+  pop(): Uint8Array | undefined {
+    return this.#unkeyed(Command.mapLookupAndDelete, 'pop', fixed(this.valueBytes));
+  }
+
+  /**
+   * Queues and stacks: the next value; undefined where there is none. Bloom filters: `value` where it may have been pushed.
+   * @throws KernelError `map_access_failed`
+   */
+  peek(value?: Uint8Array): Uint8Array | undefined {
+    return this.#unkeyed(Command.mapLookup, 'peek', value ? fixedCopy(value) : fixed(this.valueBytes));
+  }
+
+  #unkeyed(command: number, what: string, value: Uint8Array): Uint8Array | undefined {
+    const outcome = this.#element(command, undefined, value, 0);
+    if (outcome.value >= 0) return value;
+    if (outcome.errno === 'ENOENT') return undefined;
+    throw this.#failed(what, outcome);
+  }
+
   /** BPF_MAP_FREEZE: no more changes from user space. */
   freeze(): void {
     const outcome = new Attr().u32(0, this.fd).call(Command.mapFreeze);

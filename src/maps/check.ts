@@ -120,6 +120,24 @@ const targets: Check = (spec, refuse) => {
   }
 };
 
+const queue: Check = (spec, refuse) => {
+  if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0');
+  if (spec.keySize !== 0) refuse('EINVAL', `there are no keys: key_size must be 0, not ${spec.keySize}`);
+  if (spec.valueSize === 0) refuse('EINVAL', 'value_size must not be 0');
+  checkFlags(spec, MapFlag.numaNode | ACCESS, refuse);
+  if (spec.valueSize > KMALLOC_MAX) refuse('E2BIG', `values have at most ${KMALLOC_MAX} bytes`);
+};
+
+const bloomFilter: Check = (spec, refuse) => {
+  if (spec.keySize !== 0) refuse('EINVAL', `there are no keys: key_size must be 0, not ${spec.keySize}`);
+  if (spec.valueSize === 0) refuse('EINVAL', 'value_size must not be 0');
+  if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0');
+  checkFlags(spec, MapFlag.numaNode | MapFlag.zeroSeed | ACCESS, refuse);
+  const extra = spec.mapExtra ?? 0n;
+  if (spec.valueSize > KMALLOC_MAX) refuse('E2BIG', `values have at most ${KMALLOC_MAX} bytes`);
+  if ((extra & ~0xfn) !== 0n) refuse('EINVAL', `map_extra is the number of hashes, 0 to 15, not ${extra}`);
+};
+
 const CHECKS: Partial<Record<MapType, Check>> = {
   array,
   percpu_array: array,
@@ -136,6 +154,9 @@ const CHECKS: Partial<Record<MapType, Check>> = {
   cpumap: targets,
   xskmap: targets,
   perf_event_array: descriptors,
+  queue,
+  stack: queue,
+  bloom_filter: bloomFilter,
 };
 
 function checkFlags(spec: MapSpec, known: number, refuse: (errno: Errno, why: string) => never): void {
@@ -182,6 +203,7 @@ export function checkSpec(spec: MapSpec): void {
       refuse('EINVAL', `${field} must be an unsigned 32-bit number, not ${value}`);
     }
   }
-  if (spec.mapExtra !== undefined && spec.mapExtra !== 0n) refuse('EINVAL', 'map_extra must be 0 for this type');
+  if (spec.mapExtra !== undefined && spec.mapExtra !== 0n && spec.type !== 'bloom_filter')
+    refuse('EINVAL', 'map_extra must be 0 for this type');
   check(spec, refuse);
 }

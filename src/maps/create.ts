@@ -1,5 +1,5 @@
 /** From a map specification to a map. */
-import { HashBucket, HashElement, HashLayout, MapHeader } from '../memory/layout.ts';
+import { BloomLayout, HashBucket, HashElement, HashLayout, MapHeader, QueueLayout } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { checkSpec } from './check.ts';
 import { allocateMap, LINE, type MapEnv, roundUp } from './env.ts';
@@ -8,6 +8,7 @@ import { isPerCpu } from './families.ts';
 import type { BpfMap } from './map.ts';
 import { MapOfMaps, storageSpec } from './map-of-maps.ts';
 import { ProgArray } from './prog-array.ts';
+import { BloomFilter, QueueMap } from './pushed-map.ts';
 import { type MapObject, RoutineMap } from './routine-map.ts';
 import { TargetArray } from './target-array.ts';
 import { MapFlag } from './uapi.ts';
@@ -24,11 +25,11 @@ export function createMap(spec: MapSpec, env: MapEnv): BpfMap {
     for (const entry of spec.contents) {
       if ('value' in entry) map.update(keyBytes(spec, entry.key), entry.value);
     }
+    if (spec.frozen === true) map.freeze();
   } catch (error) {
     map.dispose();
     throw error;
   }
-  if (spec.frozen === true) map.freeze();
   return map;
 }
 
@@ -54,6 +55,11 @@ function make(spec: MapSpec, env: MapEnv): BpfMap {
       const layOut = inside.type === 'array' ? layOutArray : layOutHash;
       return new MapOfMaps(spec, env, new RoutineMap(inside, env, layOut(inside, env)));
     }
+    case 'queue':
+    case 'stack':
+      return new QueueMap(spec, env, layOutQueue(spec, env));
+    case 'bloom_filter':
+      return new BloomFilter(spec, env, layOutBloomFilter(spec, env));
     default:
       return new RoutineMap(spec, env, layOutArray(spec, env));
   }
@@ -104,7 +110,7 @@ function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
   view.setBigUint64(offset + MapHeader.cpuStride, BigInt(cpuStride), true);
   view.setUint32(offset + MapHeader.cpus, perCpu ? cpus : 0, true);
   setAddress(HashLayout.buckets, buckets);
-  view.setBigUint64(offset + HashLayout.seed, (spec.flags & MapFlag.zeroSeed) === 0 ? randomSeed() : 0n, true);
+  view.setBigUint64(offset + HashLayout.seed, seedOf(spec), true);
   view.setUint32(offset + HashLayout.valueOffset, valueOffset, true);
   view.setUint32(offset + HashLayout.pool, pool, true);
   if (perCpu) setAddress(HashLayout.perCpuValues, values);
@@ -116,6 +122,38 @@ function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
     setAddress(HashLayout.size + 8 * cpu, element);
   }
   return { offset, blocks: [offset], bytes, valuesAddress: 0n };
+}
+
+function layOutQueue(spec: MapSpec, env: MapEnv): MapObject {
+  const stride = roundUp(spec.valueSize, 8);
+  const bytes = QueueLayout.size + spec.maxEntries * stride;
+  const offset = allocateMap(spec, env, bytes);
+  const { arena } = env;
+  arena.view.setUint32(offset + MapHeader.stride, stride, true);
+  arena.view.setBigUint64(offset + MapHeader.values, arena.address(offset + QueueLayout.size), true);
+  return { offset, blocks: [offset], bytes, valuesAddress: 0n };
+}
+
+/** Hashes of a filter that does not say how many it wants. */
+const BLOOM_HASHES = 5;
+
+/** As many bits as the kernel takes: 7 / 5 for each hash of each value, rounded up to a power of two. */
+function layOutBloomFilter(spec: MapSpec, env: MapEnv): MapObject {
+  const hashes = Number((spec.mapExtra ?? 0n) & 0xfn) || BLOOM_HASHES;
+  const wanted = Math.floor((spec.maxEntries * hashes * 7) / 5);
+  const bits = wanted > 2 ** 31 ? 2 ** 32 : Math.max(64, 2 ** Math.ceil(Math.log2(wanted)));
+  const bytes = BloomLayout.size + bits / 8;
+  const offset = allocateMap(spec, env, bytes);
+  const { arena } = env;
+  arena.view.setUint32(offset + MapHeader.mask, bits - 1, true);
+  arena.view.setUint32(offset + BloomLayout.hashes, hashes, true);
+  arena.view.setBigUint64(offset + BloomLayout.seed, seedOf(spec), true);
+  arena.view.setBigUint64(offset + MapHeader.values, arena.address(offset + BloomLayout.size), true);
+  return { offset, blocks: [offset], bytes, valuesAddress: 0n };
+}
+
+function seedOf(spec: MapSpec): bigint {
+  return (spec.flags & MapFlag.zeroSeed) === 0 ? randomSeed() : 0n;
 }
 
 function randomSeed(): bigint {

@@ -72,8 +72,9 @@ export class Access {
     return this.#frozen;
   }
 
+  /** @throws MapError EPERM where user space may not write anyway, as in the kernel */
   freeze(): void {
-    this.alive();
+    this.write();
     this.#frozen = true;
   }
 
@@ -123,5 +124,12 @@ export function checkKey(spec: MapSpec, key: Uint8Array): void {
       `map ${spec.name} has keys of ${spec.keySize} bytes, not ${key.length}`,
       { map: spec.name, expected: spec.keySize, actual: key.length },
     );
+  }
+}
+
+/** Flags of an operation, from JS. @throws MapError EINVAL unless a whole number from 0 to 2^53 - 1 */
+export function checkFlags(flags: number): void {
+  if (!Number.isSafeInteger(flags) || flags < 0) {
+    throw new MapError('invalid_operation', 'EINVAL', `flags must be 0 to 2^53 - 1, not ${flags}`, { flags });
   }
 }

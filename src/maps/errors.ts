@@ -64,6 +64,13 @@ export const ERRNO: Readonly<Record<Errno, number>> = {
   ENOTSUPP: 524,
 };
 
+const NAMES = new Map(Object.entries(ERRNO).map(([name, number]) => [number, name as Errno]));
+
+/** @param result -errno, as routines answer */
+export function errnoName(result: bigint): Errno {
+  return NAMES.get(Number(-result)) ?? 'EINVAL';
+}
+
 /** Every error of the maps room. */
 export class MapError extends SwitchyardError<MapErrorCode> {
   readonly errno: Errno;

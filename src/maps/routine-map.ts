@@ -4,8 +4,8 @@
  */
 import { MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
-import { Access, checkKey, type MapEnv, roundUp } from './env.ts';
-import { ERRNO, type Errno, MapError, type MapErrorCode } from './errors.ts';
+import { Access, checkFlags, checkKey, type MapEnv, roundUp } from './env.ts';
+import { ERRNO, type Errno, errnoName, MapError, type MapErrorCode } from './errors.ts';
 import { familyOf, isLru, isPerCpu } from './families.ts';
 import { type BpfMap, UpdateFlag } from './map.ts';
 import { checkDevice } from './target-array.ts';
@@ -22,8 +22,6 @@ export interface MapObject {
   /** Address of the first value, for types with direct access; else 0. */
   readonly valuesAddress: bigint;
 }
-
-const ERRNO_NAME = new Map(Object.entries(ERRNO).map(([name, number]) => [number, name as Errno]));
 
 export class RoutineMap implements BpfMap {
   readonly spec: MapSpec;
@@ -86,9 +84,7 @@ export class RoutineMap implements BpfMap {
         { map: this.spec.name, expected: this.#valueBytes, actual: value.length },
       );
     }
-    if (!Number.isSafeInteger(flags) || flags < 0) {
-      throw new MapError('invalid_operation', 'EINVAL', `update flags must be 0 to 2^53 - 1, not ${flags}`, { flags });
-    }
+    checkFlags(flags);
     if (Math.floor(flags / UPDATE_LOCK) % 2 === 1) {
       throw new MapError(
         'invalid_operation',
@@ -212,7 +208,7 @@ export class RoutineMap implements BpfMap {
   #check(result: bigint, operation: string): void {
     const status = BigInt.asIntN(64, result);
     if (status === 0n) return;
-    const errno = ERRNO_NAME.get(Number(-status)) ?? 'EINVAL';
+    const errno = errnoName(status);
     const [code, why] = this.#explain(errno, operation);
     throw new MapError(code, errno, `${operation} of map ${this.spec.name} (${this.spec.type}): ${why}`, {
       map: this.spec.name,

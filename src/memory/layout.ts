@@ -234,6 +234,24 @@ export const HashElement = {
   key: 24,
 } as const;
 
+/** Queue and stack: a ring of max_entries values behind `size`. All under MapHeader.lock. */
+export const QueueLayout = {
+  /** u32: where the next value goes. */
+  head: 64,
+  /** u32: values held; the newest lies before `head`. */
+  held: 68,
+  size: 128,
+} as const;
+
+/** Bloom filter: the bits lie behind `size`; MapHeader.mask is their number less one. */
+export const BloomLayout = {
+  /** u32: bits that a value sets. */
+  hashes: 64,
+  /** u64: as of hashes. */
+  seed: HashLayout.seed,
+  size: 128,
+} as const;
+
 /** A prog array is a MapHeader followed by 2 N slots (N where the backend has no cached targets). */
 export const ProgArrayLayout = { ptrs: MapHeader.size } as const;
 

@@ -52,9 +52,14 @@ describe('helper table', () => {
       '1 bpf_map_lookup_elem',
       '2 bpf_map_update_elem',
       '3 bpf_map_delete_elem',
+      '87 bpf_map_push_elem',
+      '88 bpf_map_pop_elem',
+      '89 bpf_map_peek_elem',
+      '195 bpf_map_lookup_percpu_elem',
       '12 undefined',
     ]);
     expect(helperRoutine(1, 'percpu_hash', 'xdp')).toBe('percpu_hash_lookup');
+    expect(helperRoutine(88, 'stack', 'xdp')).toBe('stack_pop');
     expect(helperRoutine(2, 'lpm_trie', 'xdp')).toBe('bpf_map_update_elem');
     expect([helperRoutine(23, undefined, 'xdp'), helperRoutine(23, undefined, 'sched_cls')]).toEqual([
       'bpf_xdp_redirect',

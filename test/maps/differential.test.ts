@@ -11,25 +11,31 @@ import { programFromInstructions } from '../../src/object/from-instructions.ts';
 import type { MapSpec } from '../../src/object/spec.ts';
 import { kernelMissing } from '../kernel/support.ts';
 import { createPlatform } from './platform.ts';
-import { failure, key32, spec } from './tools.ts';
+import {
+  createComparedPlatform,
+  failure,
+  generator,
+  key32,
+  OPERATIONS,
+  OPERATIONS_TIMEOUT,
+  same,
+  spec,
+} from './tools.ts';
 
 const missing = kernelMissing();
-const OPERATIONS = 20_000;
-
-/** Small deterministic generator (xorshift32), so that a failure can be repeated. */
-function generator(seed: number): (below: number) => number {
-  let state = seed;
-  return below => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) % below;
-  };
-}
-
 const CREATED = [
   ...(['array', 'percpu_array', 'hash', 'percpu_hash', 'lru_hash', 'lru_percpu_hash', 'prog_array'] as const),
-  ...(['lpm_trie', 'devmap', 'devmap_hash', 'cpumap', 'xskmap', 'perf_event_array'] as const),
+  ...([
+    'queue',
+    'stack',
+    'bloom_filter',
+    'lpm_trie',
+    'devmap',
+    'devmap_hash',
+    'cpumap',
+    'xskmap',
+    'perf_event_array',
+  ] as const),
 ];
 
 const SHAPES: readonly Partial<MapSpec>[] = [
@@ -41,75 +47,90 @@ const SHAPES: readonly Partial<MapSpec>[] = [
   { keySize: 5, valueSize: 3, maxEntries: 11, flags: 1 },
 ];
 
+const KEYLESS = new Set<MapSpec['type']>(['queue', 'stack', 'bloom_filter']);
+
 describe.skipIf(missing !== undefined)('maps against the running kernel', () => {
   const cpus = missing === undefined ? possibleCpus() : 1;
 
-  test.each(['array', 'percpu_array', 'hash', 'percpu_hash', 'lru_hash', 'lru_percpu_hash'] as const)('%s', type => {
-    const platform = createPlatform(1 << 20, cpus);
-    const lru = type.startsWith('lru');
-    const shapes = SHAPES.filter(shape => shape.flags === undefined || (!lru && type.endsWith('hash'))).filter(
-      shape => shape.keySize === 4 || type.endsWith('hash'),
-    );
-    let distinct = 0;
-    for (const [index, shape] of shapes.entries()) {
-      // The kernel's LRU maps evict long before they are full, and other keys than ours: leave them ample room.
-      const given = spec({ type, ...shape, ...(lru ? { maxEntries: 1000 } : {}) });
-      const operations = (lru ? OPERATIONS / 4 : OPERATIONS) / shapes.length;
-      const next = generator(0x1234567 + index);
-      const padded = Math.ceil(given.valueSize / 8) * 8;
-      const perCpu = type.includes('percpu');
-      const valueBytes = perCpu ? cpus * padded : given.valueSize;
-      const ours = createMap(given, { ...platform, id: 1 });
-      const theirs = new KernelMap(given);
-      // A few more keys than there is room for; array indices around the end.
-      const keys = Array.from({ length: shape.maxEntries! + 5 }, (_, i) => {
-        const key = new Uint8Array(given.keySize).fill(type.endsWith('array') ? 0 : i * 3);
-        key[0] = i;
-        return key;
-      });
-      const seen = new Set<string>();
-      for (let step = 0; step < operations; step++) {
-        const key = keys[next(keys.length)]!;
-        const operation = next(10);
-        if (operation < 5) {
-          const value = Uint8Array.from({ length: valueBytes }, (_, i) =>
-            perCpu && i % padded >= given.valueSize ? 0 : next(256),
-          );
-          const flags = [0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 2 ** 35][next(12)]!;
-          const expected = failure(() => theirs.update(key, value, flags));
-          seen.add(`update ${expected}`);
-          expect([step, flags, failure(() => ours.update(key, value, flags))]).toEqual([step, flags, expected]);
-        } else if (operation < 7) {
-          const expected = failure(() => theirs.delete(key));
-          seen.add(`delete ${expected}`);
-          expect([step, failure(() => ours.delete(key))]).toEqual([step, expected]);
-        } else if (operation < 9) {
-          const expected = theirs.lookup(key) ?? 'ENOENT';
-          seen.add(`lookup ${typeof expected}`);
-          expect(ours.lookup(key) ?? 'ENOENT').toEqual(expected);
-        } else {
-          const expected = theirs.nextKey(key) ?? 'ENOENT';
-          if (type.endsWith('array')) {
-            expect(ours.nextKey(key) ?? 'ENOENT').toEqual(expected);
+  test.each(['array', 'percpu_array', 'hash', 'percpu_hash', 'lru_hash', 'lru_percpu_hash'] as const)(
+    '%s',
+    { timeout: OPERATIONS_TIMEOUT },
+    type => {
+      const platform = createComparedPlatform(1 << 20, cpus);
+      const lru = type.startsWith('lru');
+      const shapes = SHAPES.filter(shape => shape.flags === undefined || (!lru && type.endsWith('hash'))).filter(
+        shape => shape.keySize === 4 || type.endsWith('hash'),
+      );
+      let distinct = 0;
+      for (const [index, shape] of shapes.entries()) {
+        // The kernel's LRU maps evict long before they are full, and other keys than ours: leave them ample room.
+        const given = spec({ type, ...shape, ...(lru ? { maxEntries: 1000 } : {}) });
+        const operations = OPERATIONS / shapes.length;
+        const next = generator(0x1234567 + index);
+        const padded = Math.ceil(given.valueSize / 8) * 8;
+        const perCpu = type.includes('percpu');
+        const valueBytes = perCpu ? cpus * padded : given.valueSize;
+        const ours = createMap(given, { ...platform, id: 1 });
+        const theirs = new KernelMap(given);
+        // A few more keys than there is room for; array indices around the end.
+        const keys = Array.from({ length: shape.maxEntries! + 5 }, (_, i) => {
+          const key = new Uint8Array(given.keySize).fill(type.endsWith('array') ? 0 : i * 3);
+          key[0] = i;
+          return key;
+        });
+        const seen = new Set<string>();
+        for (let step = 0; step < operations; step++) {
+          const key = keys[next(keys.length)]!;
+          const operation = next(10);
+          if (operation < 5) {
+            const value = Uint8Array.from({ length: valueBytes }, (_, i) =>
+              perCpu && i % padded >= given.valueSize ? 0 : next(256),
+            );
+            const flags = [0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 2 ** 35][next(12)]!;
+            const expected = failure(() => theirs.update(key, value, flags));
+            seen.add(`update ${expected}`);
+            same(
+              failure(() => ours.update(key, value, flags)),
+              expected,
+              step,
+              flags,
+            );
+          } else if (operation < 7) {
+            const expected = failure(() => theirs.delete(key));
+            seen.add(`delete ${expected}`);
+            same(
+              failure(() => ours.delete(key)),
+              expected,
+              step,
+            );
+          } else if (operation < 9) {
+            const expected = theirs.lookup(key) ?? 'ENOENT';
+            seen.add(`lookup ${typeof expected}`);
+            same(ours.lookup(key) ?? 'ENOENT', expected, step);
           } else {
-            compareKeys(ours, theirs);
+            const expected = theirs.nextKey(key) ?? 'ENOENT';
+            if (type.endsWith('array')) {
+              same(ours.nextKey(key) ?? 'ENOENT', expected, step);
+            } else {
+              compareKeys(ours, theirs);
+            }
+            seen.add(`next ${typeof expected}`);
           }
-          seen.add(`next ${typeof expected}`);
         }
+        compareKeys(ours, theirs);
+        distinct = Math.max(distinct, seen.size);
+        theirs.freeze();
+        (ours as unknown as { freeze(): void }).freeze();
+        const value = new Uint8Array(valueBytes);
+        expect(failure(() => ours.update(keys[0]!, value))).toBe(failure(() => theirs.update(keys[0]!, value)));
+        expect(failure(() => ours.delete(keys[0]!))).toBe(failure(() => theirs.delete(keys[0]!)));
+        theirs.dispose();
+        ours.dispose();
       }
-      compareKeys(ours, theirs);
-      distinct = Math.max(distinct, seen.size);
-      theirs.freeze();
-      (ours as unknown as { freeze(): void }).freeze();
-      const value = new Uint8Array(valueBytes);
-      expect(failure(() => ours.update(keys[0]!, value))).toBe(failure(() => theirs.update(keys[0]!, value)));
-      expect(failure(() => ours.delete(keys[0]!))).toBe(failure(() => theirs.delete(keys[0]!)));
-      theirs.dispose();
-      ours.dispose();
-    }
-    // The comparison means little unless successes and each kind of failure were met.
-    expect(distinct).toBeGreaterThanOrEqual(7);
-  });
+      // The comparison means little unless successes and each kind of failure were met.
+      expect(distinct).toBeGreaterThanOrEqual(7);
+    },
+  );
 
   test('what may be created', () => {
     const platform = createPlatform(1 << 20, cpus);
@@ -126,7 +147,10 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
           for (const maxEntries of sizes.maxEntries) {
             for (const flags of sizes.flags) {
               const good =
-                Number(keySize === 4) + Number(valueSize === 4) + Number(maxEntries === 1) + Number(flags === 0);
+                Number(keySize === (KEYLESS.has(type) ? 0 : 4)) +
+                Number(valueSize === 4) +
+                Number(maxEntries === 1) +
+                Number(flags === 0);
               // All pairs of deviations; more would only repeat the first check that fires.
               if (good < 2) continue;
               const given = spec({ type, keySize, valueSize, maxEntries, flags });
@@ -148,8 +172,8 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
     [5, 20],
     [8, 40],
     [20, 40],
-  ])('lpm_trie with keys of %i bytes', (keySize, maxEntries) => {
-    const platform = createPlatform(1 << 20, cpus);
+  ])('lpm_trie with keys of %i bytes', { timeout: OPERATIONS_TIMEOUT }, (keySize, maxEntries) => {
+    const platform = createComparedPlatform(1 << 20, cpus);
     const given = spec({ type: 'lpm_trie', keySize, valueSize: 6, maxEntries, flags: 1 });
     const theirs = new KernelMap(given);
     const ours = createMap(given, { ...platform, id: 1 });
@@ -165,7 +189,7 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
       }
       return key;
     };
-    for (let step = 0; step < OPERATIONS / 4; step++) {
+    for (let step = 0; step < OPERATIONS / 3; step++) {
       const length = [next(bits + 1), next(9), bits, bits + 1][next(4)]!;
       const key = prefix(length);
       const operation = next(10);
@@ -175,15 +199,26 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
         const flags = [0, 0, 0, 1, 2, 3, 4][next(7)]!;
         const expected = failure(() => theirs.update(key, value, flags));
         count(`update ${expected}`);
-        expect([step, key, flags, failure(() => ours.update(key, value, flags))]).toEqual([step, key, flags, expected]);
+        same(
+          failure(() => ours.update(key, value, flags)),
+          expected,
+          step,
+          key,
+          flags,
+        );
       } else if (operation < 6) {
         const expected = failure(() => theirs.delete(key));
         count(`delete ${expected}`);
-        expect([step, key, failure(() => ours.delete(key))]).toEqual([step, key, expected]);
+        same(
+          failure(() => ours.delete(key)),
+          expected,
+          step,
+          key,
+        );
       } else if (operation < 9) {
         const expected = theirs.lookup(key) ?? 'ENOENT';
         count(`lookup ${typeof expected}`);
-        expect([step, key, ours.lookup(key) ?? 'ENOENT']).toEqual([step, key, expected]);
+        same(ours.lookup(key) ?? 'ENOENT', expected, step, key);
       } else if (step % 8 === 0) {
         compareKeys(ours, theirs);
       }
@@ -249,6 +284,11 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
       spec({ type: 'hash', maxEntries: 0xffffffff, flags: 1 }),
       spec({ type: 'hash', maxEntries: (1 << 27) + 1, flags: 1 }),
       spec({ type: 'array', valueSize: 0x80000000 }),
+      ...(['queue', 'stack', 'bloom_filter'] as const).flatMap(type =>
+        [(4 << 20) + 1, 0x7fffffff, 0xffffffff].map(valueSize => spec({ type, keySize: 0, valueSize })),
+      ),
+      ...[16n, 15n, 5n, 1n << 32n, -1n].map(mapExtra => spec({ type: 'bloom_filter', keySize: 0, mapExtra })),
+      spec({ type: 'queue', keySize: 0, mapExtra: 1n }),
       spec({ type: 'array', valueSize: 0xffffffff }),
     ]) {
       expect([given, creation(given, platform)]).toEqual([given, failure(() => new KernelMap(given).dispose())]);

@@ -19,6 +19,7 @@ const STORES: readonly MapType[] = [
 /** Programs read these and the next, but can't change them. */
 const TARGETS: readonly MapType[] = ['devmap', 'devmap_hash', 'cpumap', 'xskmap', 'perf_event_array'];
 const MAPS: readonly MapType[] = ['array_of_maps', 'hash_of_maps'];
+const PUSHED: readonly MapType[] = ['queue', 'stack', 'bloom_filter'];
 const PER_CPU: readonly MapType[] = ['percpu_hash', 'percpu_array', 'lru_percpu_hash'];
 
 function dispatch(name: string, types: readonly MapType[], operation: string, otherwise: number): Routine {
@@ -40,4 +41,7 @@ export const GENERIC_ROUTINES: readonly Routine[] = [
   dispatch('bpf_map_update_elem', STORES, 'update', -ERRNO.EOPNOTSUPP),
   dispatch('bpf_map_delete_elem', STORES, 'delete', -ERRNO.EOPNOTSUPP),
   dispatch('bpf_map_lookup_percpu_elem', PER_CPU, 'lookup_percpu', 0),
+  dispatch('bpf_map_push_elem', PUSHED, 'push', -ERRNO.EOPNOTSUPP),
+  dispatch('bpf_map_pop_elem', PUSHED, 'pop', -ERRNO.EOPNOTSUPP),
+  dispatch('bpf_map_peek_elem', PUSHED, 'peek', -ERRNO.EOPNOTSUPP),
 ];

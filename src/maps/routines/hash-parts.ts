@@ -57,10 +57,10 @@ ${name}:
   r3 += ${bytes}
   r4 -= ${bytes}`;
 
-/** r0 = hash (u32) of the key at r2 of map r1. Changes r3, r4, r5, ax. */
-export const HASH = `
+/** r0 = 64-bit hash of the bytes at r2, whose number is in field `size` of map r1. Changes r3, r4, r5, ax. */
+export const hash64 = (size: number): string => `
   r0 = *(u64 *)(r1 + ${HashLayout.seed})
-  r4 = *(u32 *)(r1 + ${MapHeader.keySize})
+  r4 = *(u32 *)(r1 + ${size})
   r5 = ${MULTIPLIER} ll
   r3 = r2
   if r4 == 4 goto hash_4
@@ -76,7 +76,11 @@ hash_end:
   ax = r0
   ax >>= 32
   r0 ^= ax
-  r0 *= r5
+  r0 *= r5`;
+
+/** r0 = hash (u32) of the key at r2 of map r1. Changes r3, r4, r5, ax. */
+export const HASH = `
+  ${hash64(MapHeader.keySize)}
   r0 >>= 32`;
 
 /** `bucket` = address of the bucket of hash r0. Changes ax. */

@@ -3,12 +3,14 @@ import type { Routine } from '../../isa/routine.ts';
 import type { MapType } from '../../object/spec.ts';
 import { familyOf } from '../families.ts';
 import { ARRAY_ROUTINES } from './array.ts';
+import { BLOOM_FILTER_ROUTINES } from './bloom-filter.ts';
 import { GENERIC_ROUTINES } from './generic.ts';
 import { HASH_ROUTINES } from './hash.ts';
 import { LPM_TRIE_ROUTINES } from './lpm-trie.ts';
 import { LRU_HASH_ROUTINES } from './lru-hash.ts';
 import { MAP_OF_MAPS_ROUTINES } from './map-of-maps.ts';
 import { PROG_ARRAY_ROUTINES } from './prog-array.ts';
+import { QUEUE_ROUTINES } from './queue.ts';
 import { TARGET_ROUTINES } from './target.ts';
 
 type MapOperation = 'lookup' | 'update' | 'delete';
@@ -22,6 +24,8 @@ export const MAP_ROUTINES: readonly Routine[] = [
   ...MAP_OF_MAPS_ROUTINES,
   ...PROG_ARRAY_ROUTINES,
   ...TARGET_ROUTINES,
+  ...QUEUE_ROUTINES,
+  ...BLOOM_FILTER_ROUTINES,
 ];
 
 const NAMES: ReadonlySet<string> = new Set(MAP_ROUTINES.map(routine => routine.name));

@@ -1,4 +1,5 @@
 /** Pieces of assembler text that several map routines share. */
+import { MapHeader } from '../../memory/layout.ts';
 import { ERRNO, type Errno } from '../errors.ts';
 
 /** Statements that leave with an error: `label:` and r0 = -errno. */
@@ -31,5 +32,41 @@ ${name}_1:
   if ${size} == 0 goto ${name}_end
   ${temporary} = *(u8 *)(${source} + 0)
   *(u8 *)(${target} + 0) = ${temporary}
+${name}_end:`;
+}
+
+/** Takes the lock of the whole map in `map` (a register). Changes r5. */
+export function lockMap(map: string): string {
+  return `
+lock_map:
+  w5 = *(u32 *)(${map} + ${MapHeader.lock})
+  if w5 != 0 goto lock_map
+  w5 = 1
+  w5 = xchg32_32(${map} + ${MapHeader.lock}, w5)
+  if w5 != 0 goto lock_map`;
+}
+
+/** Changes r5. */
+export function unlockMap(map: string): string {
+  return `
+  w5 = 0
+  store_release((u32 *)(${map} + ${MapHeader.lock}), w5)`;
+}
+
+/** Clears `size` bytes from `target` on, registers both, and leaves both undefined. */
+export function clearBytes(name: string, target: string, size: string): string {
+  return `
+${name}_8:
+  if ${size} < 8 goto ${name}_1
+  *(u64 *)(${target} + 0) = 0
+  ${target} += 8
+  ${size} -= 8
+  goto ${name}_8
+${name}_1:
+  if ${size} == 0 goto ${name}_end
+  *(u8 *)(${target} + 0) = 0
+  ${target} += 1
+  ${size} -= 1
+  goto ${name}_1
 ${name}_end:`;
 }
