@@ -263,7 +263,7 @@ export const ProgramObject = {
   id: 8,
   /** u32: 1 while alive, 0 once disposed. */
   alive: 12,
-  /** u64 ×2: where a run enters, by the lowest bit of the epoch it starts in. 0 for interpreted programs. */
+  /** u64 ×2: where a run enters, by the lowest bit of the epoch it starts in; for interpreted programs, the id of the one it enters. */
   entries: 16,
   size: 64,
 } as const;

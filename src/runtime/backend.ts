@@ -51,7 +51,7 @@ export interface Backend extends RoutineCaller {
   /** @param id what `ProgramObject.id` of the program holds. */
   install(lowered: Lowered, maps: readonly BpfMap[], id: number, options: Omit<CompileOptions, 'kind'>): Installed;
   /** Runs the batch of this context to its end, on the calling thread. @returns true if it was stopped. */
-  runBatch(context: ContextBlock, program: Installed): boolean;
+  runBatch(context: ContextBlock): boolean;
   /** The same on another thread. */
-  runBatchAsync(context: ContextBlock, program: Installed): Promise<boolean>;
+  runBatchAsync(context: ContextBlock): Promise<boolean>;
 }

@@ -30,6 +30,11 @@ export interface TransactionChanges {
   set(array: ProgArraySlots, index: number, program: Program): void;
   /** Empties a slot. */
   delete(array: ProgArraySlots, index: number): void;
+  /**
+   * Lets runs that are started in `program` enter `next`, those of replays that are going on included: so the first program of
+   * a pipeline changes together with the slots. `program` itself undoes it. Not followed further: `next` must not be replaced itself.
+   */
+  replace(program: Program, next: Program): void;
 }
 
 /** What the function given to `ProgArraySlots.transaction` gets. */
@@ -85,18 +90,31 @@ class Publication implements Transaction {
   }
 }
 
+/** What exists for each side: the slots of an array, where the runs of a program start. */
+interface TwoSided {
+  /** Nobody may be on that side. */
+  catchUp(side: Side): void;
+}
+
+/** What a transaction asks for. */
+export interface Edits {
+  readonly slots: readonly SlotEdit[];
+  /** Programs that were replaced, and by which. */
+  readonly entries: ReadonlyMap<Program, Program>;
+}
+
 export class Generations {
   readonly #grace: GracePeriods;
   readonly #synchronise: () => void;
   readonly #double: () => void;
-  readonly #preflight: (edits: readonly SlotEdit[], options: PreflightOptions) => Preflight;
+  readonly #preflight: (edits: Edits, options: PreflightOptions) => Preflight;
   #doubled = false;
-  /** Arrays with slots in which a side is behind. */
-  readonly #behind: readonly [Set<ProgArraySlots>, Set<ProgArraySlots>] = [new Set(), new Set()];
+  /** What is behind on each side. */
+  readonly #behind: readonly [Set<TwoSided>, Set<TwoSided>] = [new Set(), new Set()];
   /** Published, their grace periods not begun. */
   readonly #flipped: Publication[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #waiting: { publication: Publication; readonly arrays: Set<ProgArraySlots> } | undefined;
+  #waiting: { publication: Publication; readonly changed: Set<TwoSided> } | undefined;
 
   /**
    * @param synchronise makes all threads drop instruction bytes that they fetched earlier
@@ -107,7 +125,7 @@ export class Generations {
     grace: GracePeriods,
     synchronise: () => void,
     double: () => void,
-    preflight: (edits: readonly SlotEdit[], options: PreflightOptions) => Preflight,
+    preflight: (edits: Edits, options: PreflightOptions) => Preflight,
   ) {
     this.#preflight = preflight;
     this.#grace = grace;
@@ -131,17 +149,17 @@ export class Generations {
 
   /** A change of this array has to wait for the publication of an earlier one. */
   joins(array: ProgArraySlots): boolean {
-    return this.#waiting?.arrays.has(array) === true;
+    return this.#waiting?.changed.has(array) === true;
   }
 
   /** Slots of an array changed: a side has to catch up. */
-  fellBehind(side: Side, array: ProgArraySlots): void {
-    this.#behind[side].add(array);
+  fellBehind(side: Side, changed: TwoSided): void {
+    this.#behind[side].add(changed);
   }
 
-  forget(array: ProgArraySlots): void {
-    for (const arrays of this.#behind) arrays.delete(array);
-    this.#waiting?.arrays.delete(array);
+  forget(gone: TwoSided): void {
+    for (const behind of this.#behind) behind.delete(gone);
+    this.#waiting?.changed.delete(gone);
   }
 
   /**
@@ -153,22 +171,27 @@ export class Generations {
     if (strict !== true && strict !== false && strict !== 'new') {
       throw new RuntimeError('bad_argument', `strict must be true, false or "new", got ${strict}`, { strict });
     }
-    const changes = record(change);
-    this.#check(changes);
+    const edits = record(change);
+    this.#check(edits);
     if (strict !== false) {
-      const { misses, newMisses } = this.#preflight(changes, options);
+      const { misses, newMisses } = this.#preflight(edits, options);
       refuseMisses(strict === 'new' ? newMisses : misses);
     }
     if (!this.#doubled) {
       this.#double();
       this.#doubled = true;
     }
-    this.#waiting ??= { publication: new Publication(), arrays: new Set() };
-    const { publication, arrays } = this.#waiting;
-    for (const { array } of changes) arrays.add(array);
-    for (const { array, index, program } of changes) {
+    this.#waiting ??= { publication: new Publication(), changed: new Set() };
+    const { publication, changed } = this.#waiting;
+    for (const { array } of edits.slots) changed.add(array);
+    for (const { array, index, program } of edits.slots) {
       if (program) array.set(index, program);
       else array.delete(index);
+    }
+    for (const [program, next] of edits.entries) {
+      program.enterInstead(next);
+      this.fellBehind(0, program);
+      this.fellBehind(1, program);
     }
     for (let look = 0; look < LOOKS && this.#waiting; look++) this.catchUp();
     this.#lookSoon();
@@ -177,19 +200,40 @@ export class Generations {
 
   /** What a transaction would do. @throws as `transaction` does */
   preflight(change: (changes: TransactionChanges) => void, options: PreflightOptions): Preflight {
-    const changes = record(change);
-    this.#check(changes);
-    return this.#preflight(changes, options);
+    const edits = record(change);
+    this.#check(edits);
+    return this.#preflight(edits, options);
   }
 
-  #check(changes: readonly SlotEdit[]): void {
-    for (const { array } of changes) {
+  #check({ slots, entries }: Edits): void {
+    for (const { array } of slots) {
       if (array.belongsTo(this)) continue;
       throw new RuntimeError('bad_argument', `prog array ${array.name} belongs to another runtime`, {
         map: array.name,
       });
     }
-    check(changes);
+    checkSlots(slots);
+    for (const [program, next] of entries) this.#checkEntry(program, next, entries);
+  }
+
+  #checkEntry(program: Program, next: Program, entries: Edits['entries']): void {
+    const refuse = (what: string) =>
+      new RuntimeError('bad_argument', `program ${program.name} can't be replaced by ${next.name}: ${what}`, {
+        program: program.name,
+        next: next.name,
+      });
+    for (const each of [program, next]) {
+      if (!each.belongsTo(this.#grace)) throw refuse(`${each.name} belongs to another runtime`);
+      if (each.disposed) {
+        throw new RuntimeError('disposed', `program ${each.name} was disposed; load it again`, { program: each.name });
+      }
+    }
+    if (program === next) return;
+    if (program.type !== next.type) throw refuse(`it is of type ${program.type}, not ${next.type}`);
+    if (program.backend !== next.backend) throw refuse(`it runs on backend ${program.backend}, not ${next.backend}`);
+    if ((entries.get(next) ?? next.entered) !== next) {
+      throw refuse(`${next.name} is replaced itself; name the program that it is replaced by`);
+    }
   }
 
   /** The grace period looks as well, but it is in no hurry. */
@@ -208,7 +252,7 @@ export class Generations {
     if (!this.#grace.otherSideIdle) return;
     const live = this.#grace.side;
     const other: Side = live === 0 ? 1 : 0;
-    for (const array of this.#behind[other]) array.catchUp(other);
+    for (const changed of this.#behind[other]) changed.catchUp(other);
     this.#behind[other].clear();
     if (!this.#waiting) return;
     const { publication } = this.#waiting;
@@ -235,20 +279,27 @@ export class Generations {
 }
 
 /** Calls `change` and keeps what it asks for. */
-function record(change: (changes: TransactionChanges) => void): SlotEdit[] {
-  const changes: SlotEdit[] = [];
+function record(change: (changes: TransactionChanges) => void): Edits {
+  const slots: SlotEdit[] = [];
+  const entries = new Map<Program, Program>();
   let open = true;
+  const stillOpen = () => {
+    if (open) return;
+    throw new RuntimeError('bad_argument', 'the function given to transaction has returned: start another one');
+  };
   const add = (array: ProgArraySlots, index: number, program: Program | undefined): void => {
-    if (!open) {
-      throw new RuntimeError('bad_argument', 'the function given to transaction has returned: start another one');
-    }
-    changes.push({ array, index, program });
+    stillOpen();
+    slots.push({ array, index, program });
   };
   let result: unknown;
   try {
     result = change({
       set: (array, index, program) => add(array, index, program),
       delete: (array, index) => add(array, index, undefined),
+      replace: (program, next) => {
+        stillOpen();
+        entries.set(program, next);
+      },
     });
   } finally {
     open = false;
@@ -256,11 +307,11 @@ function record(change: (changes: TransactionChanges) => void): SlotEdit[] {
   if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') {
     throw new RuntimeError('bad_argument', 'the function given to transaction must not be async; nothing was changed');
   }
-  return changes;
+  return { slots, entries };
 }
 
 /** Throws what the first change that is not possible would throw, each seen as if those before it had been made. */
-function check(changes: readonly SlotEdit[]): void {
+function checkSlots(changes: readonly SlotEdit[]): void {
   const after = new Map<ProgArraySlots, { filled: Map<number, boolean>; first: ProgArrayEntry | undefined }>();
   for (const { array, index, program } of changes) {
     let state = after.get(array);

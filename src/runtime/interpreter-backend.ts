@@ -6,17 +6,11 @@ import { type LinkedProgram, linkRoutine } from '../interpreter/linked-program.t
 import type { Routine } from '../isa/routine.ts';
 import type { Lowered } from '../lowering/lowered.ts';
 import type { Arena } from '../memory/arena.ts';
-import { RunContext, RuntimeState } from '../memory/layout.ts';
+import { ProgramObject, RunContext, RuntimeState } from '../memory/layout.ts';
 import type { Backend, Installed, MapAddresses } from './backend.ts';
 import { Batch, Descriptor, HISTOGRAM, PacketKind } from './batch.ts';
 import type { ContextBlock, Contexts } from './contexts.ts';
 import { RuntimeError, serviceFailed } from './errors.ts';
-
-interface InterpretedProgram extends Installed {
-  readonly linked: LinkedProgram;
-  /** Its second side, where there is one. */
-  second: LinkedProgram | undefined;
-}
 
 export class InterpreterBackend implements Backend {
   readonly name = 'interpreter';
@@ -83,42 +77,34 @@ export class InterpreterBackend implements Backend {
     return routine;
   }
 
-  install(lowered: Lowered, maps: readonly MapAddresses[], id: number): InterpretedProgram {
-    const linked: LinkedProgram = {
+  install(lowered: Lowered, maps: readonly MapAddresses[], id: number): Installed {
+    this.#programs.set(id, {
       lowered,
       mapAddresses: maps.map(map => map.address),
       mapValueAddresses: maps.map(map => map.valuesAddress),
       id,
-    };
-    this.#programs.set(id, linked);
-    const program: InterpretedProgram = {
-      linked,
-      second: undefined,
+    });
+    return {
       entry: 0n,
       target: 0n,
       code: undefined,
       readMemory: () => new Uint8Array(0),
       patch() {},
       clear() {},
-      copy: (copyMaps, copyId) => {
-        const copy = this.install(lowered, copyMaps, copyId);
-        program.second = copy.linked;
-        return copy;
-      },
+      copy: (copyMaps, copyId) => this.install(lowered, copyMaps, copyId),
       free: () => this.#programs.delete(id),
     };
-    return program;
   }
 
   /** What the routine `replay` does on other backends, around the same `packet_begin` and `packet_end`. */
-  runBatch(context: ContextBlock, program: Installed): boolean {
+  runBatch(context: ContextBlock): boolean {
     const { view } = this.#arena;
-    const installed = program as InterpretedProgram;
     const epoch = context.offset + RunContext.epoch;
     const kind = view.getUint32(context.batch + Batch.kind, true);
     const packetContext = view.getBigUint64(context.batch + Batch.context, true);
     const first = view.getBigUint64(context.batch + Batch.descriptors, true);
     const count = view.getUint32(context.batch + Batch.count, true);
+    const object = this.#arena.offset(view.getBigUint64(context.batch + Batch.program, true), ProgramObject.size);
     const nested = view.getBigUint64(epoch, true);
     this.#stamp(context.batch + Batch.started);
     try {
@@ -128,11 +114,13 @@ export class InterpreterBackend implements Backend {
           if (view.getUint32(context.batch + Batch.stop, true) !== 0) return true;
           const now = view.getBigUint64(this.#contexts.state + RuntimeState.epoch, true);
           view.setBigUint64(epoch, now, true);
-          const side = (now & 1n) === 1n ? (installed.second ?? installed.linked) : installed.linked;
+          const program = this.#programs.get(
+            Number(view.getBigUint64(object + ProgramObject.entries + 8 * Number(now & 1n), true)),
+          )!;
           const descriptor = first + BigInt(i * Descriptor.size);
           const r1 = this.call('packet_begin', descriptor, BigInt(kind), packetContext);
           const r2 = kind === PacketKind.raw ? view.getBigUint64(context.offset + RunContext.rawSize, true) : 0n;
-          const r0 = this.#interpreter.run(side, [r1, r2], this.#runOptions);
+          const r0 = this.#interpreter.run(program, [r1, r2], this.#runOptions);
           this.call('packet_end', descriptor, BigInt(kind), packetContext, r0);
           this.#count(context.batch, kind === PacketKind.raw ? r0 : BigInt.asUintN(32, r0));
         }

@@ -6,7 +6,7 @@ import type { ProgramSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import type { Backend, BackendName, Installed } from './backend.ts';
 import { RuntimeError } from './errors.ts';
-import type { Side } from './grace-period.ts';
+import type { GracePeriods, Side } from './grace-period.ts';
 import type { Packet, PacketMemory } from './packets.ts';
 import type { ProgArraySlots } from './prog-array-slots.ts';
 import {
@@ -57,6 +57,9 @@ export class Program {
   readonly #traits: OwnerTraits;
   readonly #misses: ProgramMisses | undefined;
   readonly #onFree: () => void;
+  /** Programs that runs enter instead of this: which was asked for, and which each side has. */
+  #successor: Program | undefined;
+  readonly #entered: [Program | undefined, Program | undefined] = [undefined, undefined];
   #memory: PacketMemory | undefined;
   /** One for the user's handle, one for each slot and each run on another thread. */
   #references = 1;
@@ -240,6 +243,33 @@ export class Program {
     this.retain();
   }
 
+  /** The program that runs enter that are started in this one: another one after `replace` in a transaction. */
+  get entered(): Program {
+    return this.#successor ?? this;
+  }
+
+  /** @internal */
+  belongsTo(gracePeriods: GracePeriods): boolean {
+    return this.#target.services.gracePeriods === gracePeriods;
+  }
+
+  /** @internal Each side has yet to be told, by `catchUp`. */
+  enterInstead(program: Program): void {
+    this.#successor?.release();
+    this.#successor = program === this ? undefined : program;
+    this.#successor?.retain();
+  }
+
+  /** @internal Nobody may be on that side. */
+  catchUp(side: Side): void {
+    const before = this.#entered[side];
+    this.#entered[side] = this.#successor;
+    this.#successor?.retain();
+    const { view } = this.#target.services.arena;
+    view.setBigUint64(this.#object + ProgramObject.entries + 8 * side, this.entered.#ownEntry(side), true);
+    before?.release();
+  }
+
   /** @internal One more holder: a slot or a run. */
   retain(): void {
     this.#references++;
@@ -248,6 +278,7 @@ export class Program {
   /** @internal A holder is gone, and no run can reach the program through it any more. */
   release(): void {
     if (--this.#references > 0) return;
+    for (const program of [this.#successor, ...this.#entered]) program?.release();
     this.#memory?.free();
     this.dropSide();
     this.#target.installed.free();
@@ -277,7 +308,16 @@ export class Program {
     this.#second ??= this.#makeSide?.();
     if (!this.#second) return;
     const { view } = this.#target.services.arena;
-    view.setBigUint64(this.#object + ProgramObject.entries + 8, this.#second.installed.entry, true);
+    view.setBigUint64(this.#object + ProgramObject.entries + 8, this.#ownEntry(1), true);
+  }
+
+  /** What `ProgramObject.entries` holds for a side where the program was not replaced. */
+  #ownEntry(side: Side): bigint {
+    const second = side === 1 ? this.#second : undefined;
+    const { installed } = second ?? this.#target;
+    if (installed.code) return installed.entry;
+    const id = this.#target.services.arena.view.getUint32((second?.object ?? this.#object) + ProgramObject.id, true);
+    return BigInt(id);
   }
 
   /** @internal Nobody may be on it. */

@@ -106,7 +106,7 @@ export function runOnce(target: RunTarget, memory: PacketMemory, packet: Uint8Ar
   return target.services.withControlContext(context => {
     const loaded = memory.loadFrames([asPacket(packet)]);
     prepare(target, context, loaded.descriptors, 1, 1);
-    if (target.backend.runBatch(context, target.installed)) throw stoppedError();
+    if (target.backend.runBatch(context)) throw stoppedError();
     return outcome(target, memory, 0);
   });
 }
@@ -225,7 +225,7 @@ async function runSteps(
       const loaded = step.keep ? memory.loadFrames(step.packets) : memory.loadInputs(step.packets);
       prepare(target, context, loaded.descriptors, loaded.count, step.repeat);
       if (options.signal?.aborted) stop();
-      totals.stopped = await target.backend.runBatchAsync(context, target.installed);
+      totals.stopped = await target.backend.runBatchAsync(context);
       collect(target, context, step, memory, totals);
       if (totals.stopped) break;
     }
@@ -238,7 +238,7 @@ async function runSteps(
 function runStep(target: RunTarget, context: ContextBlock, memory: PacketMemory, step: Step, totals: Totals): void {
   const loaded = step.keep ? memory.loadFrames(step.packets) : memory.loadInputs(step.packets);
   prepare(target, context, loaded.descriptors, loaded.count, step.repeat);
-  totals.stopped = target.backend.runBatch(context, target.installed);
+  totals.stopped = target.backend.runBatch(context);
   collect(target, context, step, memory, totals);
 }
 

@@ -136,7 +136,7 @@ export class Runtime {
           throw new RuntimeError('bad_argument', 'entries must be programs of this runtime that are still loaded');
         }
         const scene = plainScene([...this.#programs.values()], [...this.#slots.values()]);
-        return preflight(scene, edits, entries);
+        return preflight(scene, edits.slots, edits.entries, entries);
       },
     );
     this.#services = {
@@ -421,6 +421,7 @@ export class Runtime {
       onFree: () => {
         misses?.free();
         for (const remove of removals) remove();
+        this.#generations.forget(program);
         this.#programs.delete(id);
         for (const map of used) this.#releaseMap(map);
       },
@@ -441,7 +442,8 @@ export class Runtime {
     arena.view.setBigUint64(object + ProgramObject.bpfFunc, installed.entry, true);
     arena.view.setUint32(object + ProgramObject.id, id, true);
     arena.view.setUint32(object + ProgramObject.alive, 1, true);
-    for (const side of [0, 8]) arena.view.setBigUint64(object + ProgramObject.entries + side, installed.entry, true);
+    const entry = installed.code ? installed.entry : BigInt(id);
+    for (const side of [0, 8]) arena.view.setBigUint64(object + ProgramObject.entries + side, entry, true);
     return object;
   }
 

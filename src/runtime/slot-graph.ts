@@ -100,13 +100,25 @@ export function graphAfter(scene: Scene, edits: readonly SlotEdit[], entries?: r
   });
 }
 
-/** @param entries default: programs that were run, or were never in a slot nor are among the edits */
-export function preflight(scene: Scene, edits: readonly SlotEdit[], entries?: readonly Program[]): Preflight {
-  const edited = new Set(edits.map(({ program }) => program));
+/**
+ * @param replaced programs whose runs are to enter others
+ * @param entries default: programs that were run, or were never in a slot nor take part in the edits
+ */
+export function preflight(
+  scene: Scene,
+  edits: readonly SlotEdit[],
+  replaced: ReadonlyMap<Program, Program> = new Map(),
+  entries?: readonly Program[],
+): Preflight {
+  const edited = new Set([...edits.map(({ program }) => program), ...replaced.values()]);
   const starts = entries ?? [...scene.programs].filter(each => each.wasRun || (each.startsRuns && !edited.has(each)));
-  const known = starts.length > 0 ? starts : undefined;
-  const after = graphAfter(scene, edits, known);
-  return { misses: misses(after), newMisses: newMisses(graphAfter(scene, [], known), after) };
+  const replacing = new Map([...replaced].map(([program, next]) => [next, program]));
+  const [now, then] = [
+    starts.map(program => (replacing.get(program) ?? program).entered),
+    starts.map(program => replaced.get(program) ?? program.entered),
+  ].map(programs => (programs.length > 0 ? [...new Set(programs)] : undefined));
+  const after = graphAfter(scene, edits, then);
+  return { misses: misses(after), newMisses: newMisses(graphAfter(scene, [], now), after) };
 }
 
 /** @throws RuntimeError `would_miss` naming `sites`, if there are any */

@@ -8,16 +8,14 @@ import { MAP_ROUTINES } from '../../src/maps/routines/index.ts';
 import type { Arena } from '../../src/memory/arena.ts';
 import { createArena } from '../../src/memory/buffer-arena.ts';
 import { RunContext } from '../../src/memory/layout.ts';
-import type { Installed } from '../../src/runtime/backend.ts';
 import { createContexts } from '../../src/runtime/contexts.ts';
 import { createNativeHost, nativeSupported } from '../../src/runtime/native/host.ts';
 
 const BASE = 0x6000_0000_0000n;
 const STACK = 16 << 10;
 const CODE = 1 << 20;
-/** The maps' routines call none, and what `start` runs is no program. */
+/** The maps' routines call none. */
 const NO_SERVICES = {} as Services;
-const NO_PROGRAM = {} as Installed;
 
 export interface Platform {
   readonly arena: Arena;
@@ -128,7 +126,7 @@ function startNative(size: number, cpus: number, worker: string | undefined): Na
       const parameters = new DataView(arena.bytes.buffer, block.batch, 192);
       arena.bytes.fill(0, block.batch, block.batch + 192);
       fill(parameters);
-      await backend.runBatchAsync(block, NO_PROGRAM);
+      await backend.runBatchAsync(block);
       return parameters;
     },
   };
