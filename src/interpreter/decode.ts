@@ -140,6 +140,10 @@ function decodeSlot(
     case 'runContext':
       emit(output, slot, Op.runContext, insn.dst);
       return;
+    case 'loadFence':
+      // One thread: on to the next instruction.
+      emit(output, slot, Op.goto, 0, undefined, 0, targetOf(lowered, slot, 0));
+      return;
     case 'callRoutine':
       emit(output, slot, Op.callRoutine, 0, undefined, 0, 0, nameIndexOf(output, insn.routine));
       return;

@@ -16,8 +16,8 @@
  * is refused: what follows a `;` behind an instruction must not be an instruction itself.
  *
  * The internal dialect (option `internal`) adds what only lowering and trusted routines use: `r2 = run_context`,
- * `call routine NAME`, `call service NAME`, `callx r3`, `tail_call 5`, the register `ax` (32-bit form `wax`), and
- * `r1 = map_address[0] ll`, `r1 = map_value_address[0]+8 ll`.
+ * `call routine NAME`, `call service NAME`, `callx r3`, `tail_call 5`, `load_fence`, the register `ax` (32-bit form
+ * `wax`), and `r1 = map_address[0] ll`, `r1 = map_value_address[0]+8 ll`.
  *
  * One statement per line; a hand-written descent over its tokens. Labels are resolved when all statements are read.
  */
@@ -257,6 +257,9 @@ class Assembler {
       case 'callx':
         this.requireInternal(token);
         return { kind: 'callIndirect', register: this.register(64).register };
+      case 'load_fence':
+        this.requireInternal(token);
+        return { kind: 'loadFence' };
       case 'tail_call':
         this.requireInternal(token);
         return { kind: 'tailCall', imm: Number(this.number(UINT32, 'a packed immediate')) };

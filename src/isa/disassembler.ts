@@ -149,6 +149,8 @@ export function formatInstruction(insn: Instruction, helperName?: HelperName): s
       return `tail_call ${hex(insn.imm)}`;
     case 'runContext':
       return `${r(insn.dst)} = run_context`;
+    case 'loadFence':
+      return 'load_fence';
     case 'callRoutine':
       return `call routine ${insn.routine}`;
     case 'callIndirect':

@@ -203,6 +203,11 @@ interface CallService {
   readonly service: string;
 }
 
+/** No load after it is performed before a load in front of it (the kernel's smp_rmb). Other accesses may pass it. */
+interface LoadFence {
+  readonly kind: 'loadFence';
+}
+
 export type WireInstruction =
   | Alu
   | MovSx
@@ -221,7 +226,7 @@ export type WireInstruction =
   | CallSubprogram
   | CallKfunc
   | Exit;
-export type InternalInstruction = TailCall | LoadRunContext | CallRoutine | CallIndirect | CallService;
+export type InternalInstruction = TailCall | LoadRunContext | LoadFence | CallRoutine | CallIndirect | CallService;
 export type Instruction = WireInstruction | InternalInstruction;
 
 /** Size of one encoded slot in bytes. */

@@ -11,6 +11,10 @@
  *   stays callable until its grace period has ended (the runtime's part).
  * - Both exchanges and all listeners (which patch the direct jumps) happen in one uninterrupted turn of the control
  *   thread, which is the only writer: that is the critical section.
+ * - The exchanges are sequentially consistent, so what a slot leads to (program object, code) was stored before it. A call
+ *   site's reads are ordered on every processor: object and code address by the address read before. The instructions at a
+ *   target are another matter: the backend makes all threads drop what they fetched before it gives an entry out
+ *   (native-backend.ts, `#installCode`). A site that reads a cached target therefore needs no barrier, on arm64 either.
  * - `maxEntries` never changes, since compiled code embeds it.
  */
 import { MapHeader, ProgArrayLayout } from '../memory/layout.ts';

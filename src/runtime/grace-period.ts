@@ -10,6 +10,14 @@
  * Invariants: only the control thread raises the epoch and retires things; unlinking (an atomic exchange of the slot,
  * or a patch of the code) comes before `retire`; a thread writes its epoch before its first read of any slot.
  *
+ * Order on processors that keep less of it than x86-64. Two threads each store and then look at the other's word: here the slot
+ * and then the contexts' epochs, there the announcement and then the slots. So both sides need the store to be performed before
+ * the loads behind it: the announcement is an exchange that fetches, fully ordered on arm64 (swpal, or ldxr, stlxr, dmb);
+ * slots, epoch and contexts are only touched through Atomics, which are sequentially consistent. A thread that found the
+ * epoch unchanged announces nothing and needs no order: what was unlinked since waits for its next announcement.
+ * A thread that announces a new epoch read it first, and the exchange orders its reads of slots after that, so they see what
+ * was unlinked before the epoch was raised; its reads of the packet before come before the announcement.
+ *
  * Patched code needs one step more. A processor fetches instructions long before it executes them: a thread may fetch
  * the old jump, then read and announce the new epoch, and only then execute what it fetched. So all threads are made to
  * drop what they fetched (`synchronise`) *before* the epoch is raised: whoever announces the new epoch fetches new code.

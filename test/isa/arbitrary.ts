@@ -200,6 +200,7 @@ export const wireProgram: fc.Arbitrary<Instruction[]> = program(
 const internalInstruction: fc.Arbitrary<InternalInstruction> = fc.oneof(
   uint32.map(imm => ({ kind: 'tailCall' as const, imm })),
   anyRegister.map(dst => ({ kind: 'runContext' as const, dst })),
+  fc.constant({ kind: 'loadFence' as const }),
   fc.stringMatching(/^[a-z_][a-z0-9_]{0,20}$/).map(routine => ({ kind: 'callRoutine' as const, routine })),
   anyRegister.map(register => ({ kind: 'callIndirect' as const, register })),
   fc.stringMatching(/^[a-z_][a-z0-9_]{0,20}$/).map(service => ({ kind: 'callService' as const, service })),

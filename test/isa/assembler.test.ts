@@ -164,13 +164,19 @@ describe('what LLVM does not have', () => {
     expect(assemble(text, { helpers: { bpf_ktime_get_ns: 5 } })[0]).toEqual(want);
   });
 
-  test.each(['tail_call 5', 'r2 = run_context', 'call routine x', 'call service x', 'callx r3', 'ax = 1', 'r1 += ax'])(
-    '%s is of the internal dialect',
-    text => {
-      expect(assemble(text, { internal: true })).toHaveLength(1);
-      expect(refusal(() => assemble(text))?.message).toContain('internal dialect');
-    },
-  );
+  test.each([
+    'tail_call 5',
+    'load_fence',
+    'r2 = run_context',
+    'call routine x',
+    'call service x',
+    'callx r3',
+    'ax = 1',
+    'r1 += ax',
+  ])('%s is of the internal dialect', text => {
+    expect(assemble(text, { internal: true })).toHaveLength(1);
+    expect(refusal(() => assemble(text))?.message).toContain('internal dialect');
+  });
 });
 
 describe('comments', () => {

@@ -40,6 +40,7 @@ describe('disassemble', () => {
   const internal: [string, Instruction][] = [
     ['tail_call 0x80000001', { kind: 'tailCall', imm: 0x80000001 }],
     ['r2 = run_context', { kind: 'runContext', dst: 2 }],
+    ['load_fence', { kind: 'loadFence' }],
     ['call routine bpf_map_lookup_elem', { kind: 'callRoutine', routine: 'bpf_map_lookup_elem' }],
     ['call service clock', { kind: 'callService', service: 'clock' }],
     ['callx ax', { kind: 'callIndirect', register: 11 }],

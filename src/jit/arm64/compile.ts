@@ -72,6 +72,7 @@ function target(atomics: AtomicsDialect): Target<Frame> {
     },
     callIndirect: emitCallIndirect,
     runContext: (buffer, dst) => move(buffer, 64, machineRegister(dst), RUN_CONTEXT),
+    loadFence: buffer => encode(buffer, 'dmb ishld'),
     directTailCall: emitDirectTailCall,
     staticTailCall: (buffer, frame, out, maxEntries) => emitStaticTailCall(buffer, frame, out, maxEntries),
     dynamicTailCall: emitDynamicTailCall,

@@ -125,6 +125,7 @@ export const ENCODINGS = {
   'stlrh Wt, [Xn|SP]': '01 001000 1 0 0 11111 1 11111 nnnnn ttttt',
   'stlr Rt, [Xn|SP]': '1z 001000 1 0 0 11111 1 11111 nnnnn ttttt',
   'dmb ish': '1101010100 0 00 011 0011 1011 1 01 11111',
+  'dmb ishld': '1101010100 0 00 011 0011 1001 1 01 11111',
   // control flow
   'b #j*4': '000101 jjjjjjjjjjjjjjjjjjjjjjjjjj',
   'bl #j*4': '100101 jjjjjjjjjjjjjjjjjjjjjjjjjj',

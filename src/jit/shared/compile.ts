@@ -99,6 +99,8 @@ export interface Target<Frame extends CountingFrame> {
   call(buffer: CodeBuffer): Fixup;
   callIndirect(buffer: CodeBuffer, register: Register): void;
   runContext(buffer: CodeBuffer, dst: Register): void;
+  /** Left out where the machine performs loads in order anyway. */
+  loadFence?(buffer: CodeBuffer): void;
   directTailCall(buffer: CodeBuffer, frame: Frame, out: Label): PokeLabels;
   /**
    * @param maxEntries of the one prog array that reaches the site
@@ -344,6 +346,9 @@ class Compilation<Frame extends CountingFrame> {
         break;
       case 'runContext':
         target.runContext(buffer, insn.dst);
+        break;
+      case 'loadFence':
+        target.loadFence?.(buffer);
         break;
       case 'exit':
         target.exit(buffer, subprogram.frame);

@@ -14,8 +14,20 @@
  * 1. Between entry and exit a writer changes the chain by one store: it links a complete element in at the head, cuts one
  *    out, or puts a new one where the old one of the same key was. Each reader meets the old element or the new.
  * 2. An element that was cut out keeps its `next`, and is filled again only after the exit of the writer that cut it out.
- * So a walk between two equal words overlapped at most one such store and met no recycled element. (Stores reach other
- * CPUs in order, as on x86-64; a port to a weaker memory model needs acquiring loads of the word and of `next`.)
+ * So a walk between two equal words overlapped at most one such store and met no recycled element.
+ *
+ * Order, for processors that keep less of it than x86-64 (there all of this costs nothing):
+ * - The lock is taken by an exchange that fetches, which is fully ordered, and given up by a releasing store. So what a
+ *   writer does lies between its odd word and its even one for everyone; what an element holds was stored before the
+ *   releasing store that links it in.
+ * - The first load of the word acquires, so the walk comes after it. A fence for loads stands between the walk and the second
+ *   load of the word: if any load of the walk saw a store of a writer, also one that filled an element anew, the second
+ *   load sees that writer's odd word or a later one. The taker of a recycled element got it after the word that freed it
+ *   (through the lock, or the exchange that pops it off the free list), so invariant 2 holds for all eyes.
+ * - Within the walk each load takes its address from the one before: every processor Linux runs on (but Alpha) performs
+ *   such loads in order, so an element that is reached has its hash, key, value and `next`.
+ * - An element found is not checked against the word again: it may have been freed since. Its value's address depends on
+ *   it as well, so a value is never older than its element's publication.
  * A value whose address a lookup gave may be recycled while the program uses it, as in the kernel.
  *
  * An update of an existing key fills the spare element of its CPU, and the old one becomes the spare: a full map can be
@@ -131,7 +143,7 @@ const find = (absent: string): string => `
   ${bucketOf('r3')}
   *(u64 *)(r10 - 8) = r3
 find:
-  w4 = *(u32 *)(r3 + ${HashBucket.sequence})
+  w4 = load_acquire((u32 *)(r3 + ${HashBucket.sequence}))
   *(u32 *)(r10 - 16) = w4
 find_next:
   r3 = *(u64 *)(r3 + ${HashElement.next})
@@ -139,6 +151,7 @@ find_next:
   ${compare('find_next')}
   goto found
 find_end:
+  load_fence
   r3 = *(u64 *)(r10 - 8)
   w4 = *(u32 *)(r3 + ${HashBucket.sequence})
   w5 = *(u32 *)(r10 - 16)
@@ -389,6 +402,7 @@ export const DELETE = `
 
 /** Goes to `changed` where bucket r9's word is no longer as it was when it went to r8. Changes r4. */
 const unchanged = (changed: string): string => `
+  load_fence
   w4 = *(u32 *)(r9 + ${HashBucket.sequence})
   if w4 != w8 goto ${changed}`;
 
@@ -407,7 +421,7 @@ export const NEXT_KEY = `
 again:
   ${HASH}
   ${bucketOf('r9')}
-  w8 = *(u32 *)(r9 + ${HashBucket.sequence})
+  w8 = load_acquire((u32 *)(r9 + ${HashBucket.sequence}))
   r3 = r9
 find_next:
   r3 = *(u64 *)(r3 + ${HashElement.next})
@@ -436,7 +450,7 @@ scan:
   r9 += r4
   r7 += 1
 first:
-  w8 = *(u32 *)(r9 + ${HashBucket.sequence})
+  w8 = load_acquire((u32 *)(r9 + ${HashBucket.sequence}))
   r3 = *(u64 *)(r9 + ${HashBucket.first})
   if r3 == 0 goto scan
   ${copyKeyOut('first_key')}

@@ -10,6 +10,11 @@
  * head, entry L + 1 belongs to length L, `next` is an entry's number, 0 at the end. Entries are linked in by one store and
  * never removed; one whose count is 0 is passed over. Writers hold the map's lock, readers need none.
  *
+ * Order on processors that keep less of it than x86-64: an entry is filled before the releasing store that links it in, and its
+ * address is computed from the number that the store wrote, which orders the reads of it. A count may be seen before the
+ * element that it counts, or after it is gone: the hash answers for itself then (a lookup that misses goes on to the next
+ * length), as it would have a moment earlier or later.
+ *
  * Unlike the kernel's, iteration is in no particular order and gives keys with the bits behind the prefix cleared.
  */
 import type { Routine } from '../../isa/routine.ts';

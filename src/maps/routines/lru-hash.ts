@@ -10,6 +10,10 @@
  * evicted all the same, so that a full sweep of a large map is never needed. The search holds no lock but, for the moment of
  * cutting out, that of the victim's bucket; so an insertion lets go of its own bucket first, and looks its key up again after.
  *
+ * Order on processors that keep less of it than x86-64: what the search reads without a lock (number, mark, hash) may be
+ * stale or, of an element just taken for the first time, not yet there. It only chooses which bucket is locked; under that
+ * lock, taken by a fully ordered exchange, the victim must be found in the chain. A mark that is lost costs a second chance.
+ *
  * Unlike the kernel's, a map holds max_entries elements before it evicts any, and an update of an existing key evicts
  * none. BPF_F_NO_COMMON_LRU (lists per CPU) is accepted and makes no difference. Lookups from user space leave no mark.
  */
