@@ -13,6 +13,7 @@ export { type DisassembledInstruction, disassembleArm64 } from './jit/arm64/disa
 export type { Code, CompiledTailCall, RelocationTarget, TailCallMode } from './jit/shared/code.ts';
 export { symbolName } from './jit/shared/object-file.ts';
 export type { Lowered } from './lowering/lowered.ts';
+export { ArenaMap } from './maps/arena-map.ts';
 export type { BpfMap } from './maps/map.ts';
 export { UpdateFlag } from './maps/map.ts';
 export { BloomFilter, QueueMap } from './maps/pushed-map.ts';

@@ -14,7 +14,7 @@
  * Invariants: every target lies within the program and on no `wide` marker; behind the last slot follows a trap, so
  * the loop needs no bounds check of its own.
  */
-import type { Atomic, Instruction, LoadImm64, Size } from '../isa/instruction.ts';
+import type { Atomic, Instruction, Reference, Size } from '../isa/instruction.ts';
 import type { Lowered } from '../lowering/lowered.ts';
 import { InterpreterError } from './errors.ts';
 import { functionAddress } from './function-address.ts';
@@ -97,9 +97,15 @@ function decodeSlot(
       return;
     }
     case 'loadImm64': {
-      const value = resolveImm64(program, insn, slot);
+      const value = insn.reference === undefined ? insn.value : resolve(program, insn.reference, slot);
       emit(output, slot, Op.loadImm64, insn.dst, undefined, lowHalf(value));
       output.words[(slot << SLOT_SHIFT) + 4] = highHalf(value);
+      return;
+    }
+    case 'aluAddress': {
+      const address = resolve(program, insn.reference, slot);
+      emit(output, slot, (insn.width === 64 ? ALU64 : ALU32)[insn.op], insn.dst, undefined, lowHalf(address));
+      output.words[(slot << SLOT_SHIFT) + 4] = highHalf(address);
       return;
     }
     case 'load':
@@ -196,10 +202,8 @@ function nameIndexOf(output: Output, name: string): number {
   return index;
 }
 
-function resolveImm64(program: LinkedProgram, insn: LoadImm64, slot: number): bigint {
+function resolve(program: LinkedProgram, reference: Reference, slot: number): bigint {
   const { lowered } = program;
-  const { reference } = insn;
-  if (reference === undefined) return insn.value;
   switch (reference.type) {
     case 'mapAddress':
       return mapAddress(program.mapAddresses, reference.index, lowered, slot);

@@ -358,6 +358,7 @@ class Assembler {
     if (this.isRegister(operand)) {
       return { kind: 'alu', op, width, dst, src: this.register(width).register, imm: 0 };
     }
+    if ((op === 'add' || op === 'sub') && operand.type === 'word') return this.aluAddress(op, dst, width);
     if (op !== 'mov' || operand.type === 'end') {
       return { kind: 'alu', op, width, dst, src: undefined, imm: this.imm32() };
     }
@@ -532,6 +533,17 @@ class Assembler {
     const reference = this.bracketed(token);
     this.expect('ll');
     return { kind: 'loadImm64', dst, value: 0n, reference };
+  }
+
+  /** `ax += map_value_address[0]+0 ll` */
+  private aluAddress(op: 'add' | 'sub', dst: Register, width: Width): Statement {
+    const token = this.next();
+    if (token.text !== 'map_value_address') fail('assembly_syntax', token, 'a register or a number');
+    this.expect('[');
+    const reference = this.bracketed(token);
+    this.expect('ll');
+    if (reference.type !== 'mapValueAddress') return fail('assembly_syntax', token, 'a register or a number');
+    return { kind: 'aluAddress', op, width, dst, reference };
   }
 
   private functionReference(dst: Register): Statement {

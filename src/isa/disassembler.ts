@@ -151,6 +151,8 @@ export function formatInstruction(insn: Instruction, helperName?: HelperName): s
       return `${r(insn.dst)} = run_context`;
     case 'loadFence':
       return 'load_fence';
+    case 'aluAddress':
+      return `${registerName(insn.dst, insn.width)} ${ALU_SYMBOLS[insn.op]} ${formatReference(insn.reference)} ll`;
     case 'callRoutine':
       return `call routine ${insn.routine}`;
     case 'callIndirect':

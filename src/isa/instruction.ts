@@ -61,8 +61,8 @@ export interface ByteSwap {
   readonly size: 16 | 32 | 64;
   readonly dst: Register;
 }
-/** Decoded so that it can be refused by name (arena pointers). */
-interface AddrSpaceCast {
+/** An arena pointer (space 1) made usable for accesses (space 0), or back. */
+export interface AddrSpaceCast {
   readonly kind: 'addrSpaceCast';
   readonly dst: Register;
   readonly src: Register;
@@ -187,6 +187,14 @@ interface LoadRunContext {
   readonly kind: 'runContext';
   readonly dst: Register;
 }
+/** dst += (-=) the address of a map's value: what a loadImm64 and an alu would do, but without a register in between. */
+export interface AluAddress {
+  readonly kind: 'aluAddress';
+  readonly op: 'add' | 'sub';
+  readonly width: Width;
+  readonly dst: Register;
+  readonly reference: Extract<Reference, { readonly type: 'mapValueAddress' }>;
+}
 /** Call of a trusted BPF routine by name, arguments r1-r5, result r0, r6-r9 kept. */
 interface CallRoutine {
   readonly kind: 'callRoutine';
@@ -226,7 +234,14 @@ export type WireInstruction =
   | CallSubprogram
   | CallKfunc
   | Exit;
-export type InternalInstruction = TailCall | LoadRunContext | LoadFence | CallRoutine | CallIndirect | CallService;
+export type InternalInstruction =
+  | TailCall
+  | LoadRunContext
+  | AluAddress
+  | LoadFence
+  | CallRoutine
+  | CallIndirect
+  | CallService;
 export type Instruction = WireInstruction | InternalInstruction;
 
 /** Size of one encoded slot in bytes. */

@@ -1,8 +1,10 @@
 /** A map in the kernel, with the operations that user space has on it. */
 import { readFileSync } from 'node:fs';
+import { ARENA_PAGE } from '../maps/arena-map.ts';
 import type { BpfMap } from '../maps/map.ts';
 import { MAP_TYPE } from '../maps/uapi.ts';
 import type { MapSpec } from '../object/spec.ts';
+import { mapShared } from '../runtime/native/libc.ts';
 import { Attr, Command, closeFd, fixed, fixedCopy, type Outcome, refusal } from './bpf.ts';
 import type { KernelBtf } from './btf.ts';
 import { KernelError } from './errors.ts';
@@ -88,7 +90,8 @@ function createFd(spec: MapSpec, btf: KernelBtf | undefined): number {
       .u32(16, spec.flags)
       .u32(20, inner ?? 0)
       .name(28, spec.name)
-      .u64(64, BigInt.asUintN(64, spec.mapExtra ?? 0n));
+      // Of an arena: the address at which to map it. It is mapped wherever there is room, since several may want the same.
+      .u64(64, spec.type === 'arena' ? 0n : BigInt.asUintN(64, spec.mapExtra ?? 0n));
     if (types)
       attr
         .u32(48, types.fd)
@@ -123,6 +126,7 @@ export class KernelMap implements Shared {
   readonly valueBytes: number;
   readonly #fd: number;
   #id: number | undefined;
+  #mapping: ReturnType<typeof mapShared> | undefined;
   #disposed = false;
 
   /**
@@ -138,6 +142,11 @@ export class KernelMap implements Shared {
     this.#fd = existing ?? createFd(spec, btf);
     if (existing !== undefined) return;
     try {
+      if (spec.type === 'arena') {
+        this.#mapping = mapShared(this.#fd, spec.maxEntries * ARENA_PAGE, `arena ${spec.name}`);
+        for (const entry of spec.contents) if ('value' in entry) this.memory.set(entry.value);
+        return;
+      }
       for (const entry of spec.contents) if ('value' in entry) this.update(keyBytes(spec, entry.key), entry.value);
       if (spec.frozen === true) this.freeze();
     } catch (error) {
@@ -156,6 +165,18 @@ export class KernelMap implements Shared {
   get id(): number {
     this.#id ??= objectInfo(this.fd, MapInfo.size, `map ${this.spec.name}`).getUint32(MapInfo.id, true);
     return this.#id;
+  }
+
+  /**
+   * The memory of an arena, shared with programs; a page is there once it has been touched. Offset 0 is at
+   * `memoryAddress`, as pointers in the arena hold it. Empty for other types.
+   */
+  get memory(): Uint8Array {
+    return new Uint8Array(this.#mapping?.buffer ?? new ArrayBuffer(0));
+  }
+
+  get memoryAddress(): bigint {
+    return this.#mapping?.address ?? 0n;
   }
 
   get disposed(): boolean {
@@ -244,6 +265,7 @@ export class KernelMap implements Shared {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#mapping?.discard();
     closeFd(this.#fd);
   }
 

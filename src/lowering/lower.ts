@@ -7,6 +7,7 @@ import type { MapSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import type { Draft, HelperRoutine, LoweringInput, Pass } from './draft.ts';
 import type { Lowered, TailCallIndex } from './lowered.ts';
+import { confineToArena } from './passes/arena.ts';
 import { rewriteContextAccess } from './passes/context-access.ts';
 import { countMisses } from './passes/count-misses.ts';
 import { removeDeadCode } from './passes/dead-code.ts';
@@ -36,6 +37,7 @@ const MISS_TABLE = 'tail call misses';
 const PASSES: readonly Pass[] = [
   removeDeadCode,
   rewriteContextAccess,
+  confineToArena,
   zeroFrames,
   lowerMayGoto,
   lowerPacketLoads,

@@ -1,5 +1,6 @@
 /** Which map specifications can become maps: the kernel's creation rules (Linux 6.18, the map_alloc_check of each type). */
 import type { MapSpec, MapType } from '../object/spec.ts';
+import { ARENA_PAGE } from './arena-map.ts';
 import type { Errno } from './errors.ts';
 import { MapError } from './errors.ts';
 import { isLru, isPerCpu } from './families.ts';
@@ -138,6 +139,22 @@ const bloomFilter: Check = (spec, refuse) => {
   if ((extra & ~0xfn) !== 0n) refuse('EINVAL', `map_extra is the number of hashes, 0 to 15, not ${extra}`);
 };
 
+const arena: Check = (spec, refuse) => {
+  if (spec.keySize !== 0 || spec.valueSize !== 0) refuse('EINVAL', 'an arena has neither keys nor values');
+  if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0: it counts pages');
+  if ((spec.flags & MapFlag.mmapable) === 0) refuse('EINVAL', 'an arena needs BPF_F_MMAPABLE');
+  checkFlags(spec, MapFlag.mmapable | MapFlag.segvOnFault | MapFlag.noUserConv, refuse);
+  const extra = spec.mapExtra ?? 0n;
+  const bytes = BigInt(spec.maxEntries) * BigInt(ARENA_PAGE);
+  if (extra % BigInt(ARENA_PAGE) !== 0n) refuse('EINVAL', `map_extra must be a multiple of ${ARENA_PAGE}`);
+  if (bytes > 1n << 32n) refuse('E2BIG', 'an arena has at most 4 GiB');
+  if (extra >> 32n !== (extra + bytes - 1n) >> 32n)
+    refuse('ERANGE', 'its addresses from map_extra on must share their upper half');
+  const initial = spec.contents.find(entry => 'value' in entry);
+  if (initial !== undefined && 'value' in initial && BigInt(initial.value.length) > bytes)
+    refuse('E2BIG', `its ${spec.maxEntries} pages can't hold the ${initial.value.length} bytes of its variables`);
+};
+
 const CHECKS: Partial<Record<MapType, Check>> = {
   array,
   percpu_array: array,
@@ -157,6 +174,7 @@ const CHECKS: Partial<Record<MapType, Check>> = {
   queue,
   stack: queue,
   bloom_filter: bloomFilter,
+  arena,
 };
 
 function checkFlags(spec: MapSpec, known: number, refuse: (errno: Errno, why: string) => never): void {
@@ -203,7 +221,8 @@ export function checkSpec(spec: MapSpec): void {
       refuse('EINVAL', `${field} must be an unsigned 32-bit number, not ${value}`);
     }
   }
-  if (spec.mapExtra !== undefined && spec.mapExtra !== 0n && spec.type !== 'bloom_filter')
+  const takesExtra = spec.type === 'bloom_filter' || spec.type === 'arena';
+  if (spec.mapExtra !== undefined && spec.mapExtra !== 0n && !takesExtra)
     refuse('EINVAL', 'map_extra must be 0 for this type');
   check(spec, refuse);
 }

@@ -1,6 +1,7 @@
 /** From a map specification to a map. */
 import { BloomLayout, HashBucket, HashElement, HashLayout, MapHeader, QueueLayout } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
+import { ArenaMap } from './arena-map.ts';
 import { checkSpec } from './check.ts';
 import { allocateMap, LINE, type MapEnv, roundUp } from './env.ts';
 import { MapError } from './errors.ts';
@@ -22,7 +23,7 @@ export function createMap(spec: MapSpec, env: MapEnv): BpfMap {
   checkSpec(spec);
   const map = make(spec, env);
   try {
-    for (const entry of spec.contents) {
+    for (const entry of map instanceof ArenaMap ? [] : spec.contents) {
       if ('value' in entry) map.update(keyBytes(spec, entry.key), entry.value);
     }
     if (spec.frozen === true) map.freeze();
@@ -37,6 +38,8 @@ function make(spec: MapSpec, env: MapEnv): BpfMap {
   switch (spec.type) {
     case 'prog_array':
       return new ProgArray(spec, env);
+    case 'arena':
+      return new ArenaMap(spec, env);
     case 'devmap':
     case 'cpumap':
     case 'xskmap':

@@ -44,6 +44,7 @@ export type Errno =
   | 'EEXIST'
   | 'EINVAL'
   | 'ENOSPC'
+  | 'ERANGE'
   | 'EOVERFLOW'
   | 'EOPNOTSUPP'
   | 'ENOTSUPP';
@@ -59,6 +60,7 @@ export const ERRNO: Readonly<Record<Errno, number>> = {
   EEXIST: 17,
   EINVAL: 22,
   ENOSPC: 28,
+  ERANGE: 34,
   EOVERFLOW: 75,
   EOPNOTSUPP: 95,
   ENOTSUPP: 524,

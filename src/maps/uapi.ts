@@ -54,6 +54,10 @@ export const MapFlag = {
   mmapable: 1 << 10,
   preserveElems: 1 << 11,
   innerMap: 1 << 12,
+  /** Arena: user space gets SIGSEGV where no page is; nothing here depends on it. */
+  segvOnFault: 1 << 17,
+  /** Arena: casts to the user's address space keep the lower half only. */
+  noUserConv: 1 << 18,
 } as const;
 
 /** Update flag: take the spin lock in the value. Switchyard has no locks in values, so it is always refused. */

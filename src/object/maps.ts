@@ -92,8 +92,10 @@ export function readMaps(
   programAt: ProgramAt,
   tails: readonly TailProgram[],
 ): MapTable {
-  const definitions = [...legacyMaps(elf, tails), ...btfMaps(elf, btf, programAt)];
+  const definitions: MapPlace[] = [...legacyMaps(elf, tails), ...btfMaps(elf, btf, programAt)];
   const data = dataMaps(elf, btf);
+  const arena = arenaVariables(elf, definitions);
+  if (arena !== undefined) definitions.splice(arena.index, 1, arena.map);
   const maps = new Map<string, MapSpec>();
   for (const { spec, address } of [...definitions, ...data]) {
     if (address !== undefined) continue;
@@ -102,7 +104,8 @@ export function readMaps(
     }
     maps.set(spec.name, spec);
   }
-  const dataSections = new Map(data.map(place => [place.section, place]));
+  const variables = arena === undefined ? data : [...data, arena.variables];
+  const dataSections = new Map(variables.map(place => [place.section, place]));
   return {
     maps,
     at: (section, offset) =>
@@ -498,4 +501,40 @@ function dataMaps(elf: Elf, btf: Btf | undefined): MapPlace[] {
     const place: MapPlace = { section: section.index, offset: 0, size: section.size, spec };
     return [address === undefined ? place : { ...place, address }];
   });
+}
+
+/** Section of the variables that a program declares in address space 1: the start of its arena. */
+const ARENA_SECTION = '.addr_space.1';
+const ARENA_PAGE = 4096;
+
+/** The arena with its variables as contents, and where the variables lie; undefined without any. */
+function arenaVariables(
+  elf: Elf,
+  definitions: readonly MapPlace[],
+): { readonly index: number; readonly map: MapPlace; readonly variables: MapPlace } | undefined {
+  const section = elf.section(ARENA_SECTION);
+  if (section === undefined || section.size === 0) return undefined;
+  const indexes = definitions.flatMap(({ spec }, index) => (spec.type === 'arena' ? [index] : []));
+  const [index] = indexes;
+  const place = index === undefined ? undefined : definitions[index];
+  if (index === undefined || place === undefined || indexes.length > 1) {
+    throw new ObjectError(
+      'bad_map_definition',
+      `section ${ARENA_SECTION} holds variables of an arena, but the object defines ${indexes.length === 0 ? 'none' : `${indexes.length}`}; it must define one map of type BPF_MAP_TYPE_ARENA`,
+      { section: ARENA_SECTION },
+    );
+  }
+  const { spec } = place;
+  if (section.size > spec.maxEntries * ARENA_PAGE) {
+    throw badMap(
+      spec.name,
+      `its ${spec.maxEntries} pages can't hold the ${section.size} bytes of its variables`,
+      ARENA_SECTION,
+    );
+  }
+  const address = elf.relocations(section)[0];
+  const contents = section.data.length === 0 ? [] : [{ key: 0, value: section.data.slice() }];
+  const map: MapPlace = { ...place, spec: { ...spec, contents } };
+  const variables: MapPlace = { section: section.index, offset: 0, size: section.size, spec: map.spec };
+  return { index, map, variables: address === undefined ? variables : { ...variables, address } };
 }

@@ -59,6 +59,7 @@ export function executeAlu(a: Analysis, i: Alu): void {
     return;
   }
   if (source === undefined) checkImmediate(a, i);
+  if (a.arena !== undefined && executeArenaAlu(a, i, target, source)) return;
   const operand = source ?? scalarRegister(immediate(i.imm));
   if (isPointer(target) || isPointer(operand)) {
     executePointer(a, i, target, operand);
@@ -70,6 +71,15 @@ export function executeAlu(a: Analysis, i: Alu): void {
   }
   const result = scalarRegister(alu(i.op, i.width, target.value, shiftOperand(a, i, operand.value)));
   a.write(i.dst, linkedSum(i, target, operand, result));
+}
+
+/** Any arithmetic with an arena pointer gives one: it is confined to the arena when it is used. */
+function executeArenaAlu(a: Analysis, i: Alu, target: RegisterState, source: RegisterState | undefined): boolean {
+  const onArena = target.kind === 'arena' || source?.kind === 'arena';
+  if (i.width === 64 && !a.facts.noteArithmetic(a.insn, onArena))
+    a.fail('conflicting_access', 'same insn cannot be used with different pointers', 'EINVAL');
+  if (onArena) a.write(i.dst, register('arena'));
+  return onArena;
 }
 
 const isShift = (i: Alu): boolean => i.op === 'lsh' || i.op === 'rsh' || i.op === 'arsh';

@@ -82,6 +82,8 @@ export class Analysis {
   readonly reachedGlobals = new Set<number>();
   /** Subprograms that call a helper which may move the packet, themselves or through others. */
   readonly packetChangers: ReadonlySet<number>;
+  /** The program's only arena. */
+  readonly arena: string | undefined;
   /** Index of the global function that is being verified on its own, 0 for the program itself. */
   root = 0;
 
@@ -101,8 +103,10 @@ export class Analysis {
     live: Uint16Array,
     log: VerifierLog,
     packetChangers: ReadonlySet<number>,
+    arena: string | undefined,
   ) {
     this.packetChangers = packetChangers;
+    this.arena = arena;
     this.program = program;
     this.options = options;
     this.insns = program.insns;

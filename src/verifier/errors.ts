@@ -38,7 +38,18 @@ export type VerifierErrorCode =
   | 'unreleased_reference';
 
 /** The kernel's error number for the same refusal. */
-export type Errno = 'EACCES' | 'EINVAL' | 'E2BIG' | 'EPERM' | 'EFAULT' | 'EOPNOTSUPP' | 'ENOTSUPP' | 'EBADF' | 'ELOOP';
+export type Errno =
+  | 'EACCES'
+  | 'EINVAL'
+  | 'E2BIG'
+  | 'EPERM'
+  | 'EFAULT'
+  | 'EOPNOTSUPP'
+  | 'ENOTSUPP'
+  | 'EBADF'
+  | 'EBUSY'
+  | 'ELOOP'
+  | 'ERANGE';
 
 export interface VerifierErrorFacts {
   readonly program: string;

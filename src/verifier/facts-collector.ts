@@ -20,6 +20,8 @@ export class FactsCollector {
   readonly reachable: Uint8Array;
   readonly usedMaps: string[] = [];
   readonly memoryKind = new Map<number, MemoryKind>();
+  /** By slot of 64-bit arithmetic: whether its destination is an arena pointer. */
+  readonly arenaArithmetic = new Map<number, boolean>();
   readonly contextOffset = new Map<number, number>();
   /** By subprogram: bytes below its frame pointer that are touched. */
   readonly stackDepth: Int32Array;
@@ -39,7 +41,7 @@ export class FactsCollector {
     if (bytes > this.stackDepth[subprogram]!) this.stackDepth[subprogram] = bytes;
   }
 
-  /** @returns false where context and other memory meet at the same instruction: they need different code. */
+  /** @returns false where context or an arena and other memory meet at the same instruction: they need different code. */
   noteMemory(insn: number, kind: MemoryKind): boolean {
     const before = this.memoryKind.get(insn);
     if (before === kind) return true;
@@ -47,9 +49,16 @@ export class FactsCollector {
       this.memoryKind.set(insn, kind);
       return true;
     }
-    if (before === 'context' || kind === 'context') return false;
+    if (before === 'context' || kind === 'context' || before === 'arena' || kind === 'arena') return false;
     this.memoryKind.set(insn, 'memory');
     return true;
+  }
+
+  /** @returns false where arena pointers and other values meet at the same instruction: they need different code. */
+  noteArithmetic(insn: number, arena: boolean): boolean {
+    const before = this.arenaArithmetic.get(insn);
+    if (before === undefined) this.arenaArithmetic.set(insn, arena);
+    return before === undefined || before === arena;
   }
 
   /** @returns false where another offset was seen at the same instruction. */

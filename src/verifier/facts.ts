@@ -38,7 +38,7 @@ export interface HelperCallFact {
   readonly constantKey: number | undefined;
 }
 
-export type MemoryKind = 'context' | 'stack' | 'mapValue' | 'packet' | 'packetMeta' | 'raw' | 'memory';
+export type MemoryKind = 'context' | 'stack' | 'mapValue' | 'packet' | 'packetMeta' | 'raw' | 'memory' | 'arena';
 
 export interface Facts {
   /** By slot: 1 where some path reaches the instruction. Others are dead. */
@@ -47,6 +47,10 @@ export interface Facts {
   readonly usedMaps: readonly string[];
   /** By slot of a load, store or atomic: the kind of memory its base register points to. */
   readonly memoryKind: ReadonlyMap<number, MemoryKind>;
+  /** The program's arena map, where it has one. */
+  readonly arena?: string;
+  /** Slots of 64-bit arithmetic on arena pointers, which is done on their lower halves only. */
+  readonly arenaArithmetic?: ReadonlySet<number>;
   /** By slot of a context access: byte offset in the uapi context structure. */
   readonly contextOffset: ReadonlyMap<number, number>;
   readonly tailCalls: readonly TailCallSite[];

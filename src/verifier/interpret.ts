@@ -2,7 +2,9 @@
  * The interpretation itself: one path at a time, instruction by instruction, until all paths have ended. The kernel's
  * `do_check`.
  */
-import type { Atomic, Load, LoadImm64, PacketLoad, Size, Store } from '../isa/instruction.ts';
+import type { AddrSpaceCast, Atomic, Load, LoadImm64, PacketLoad, Size, Store } from '../isa/instruction.ts';
+import { ARENA_PAGE } from '../maps/arena-map.ts';
+import type { MapSpec } from '../object/spec.ts';
 import { executeAlu, executeByteSwap, executeMovSx } from './alu.ts';
 import type { Analysis } from './analysis.ts';
 import { executeJump } from './branches.ts';
@@ -119,12 +121,8 @@ function step(a: Analysis): number {
         'Kernel functions (kfuncs) are not available in user space.',
       );
     case 'addrSpaceCast':
-      return a.fail(
-        'unsupported',
-        'addr_space_cast insn can only be used in a program that has an associated arena',
-        'EINVAL',
-        'Arenas are not supported.',
-      );
+      executeAddrSpaceCast(a, i);
+      return next;
     default:
       return a.fail(
         'invalid_instruction',
@@ -163,6 +161,12 @@ function executeLoadImm64(a: Analysis, i: LoadImm64): void {
       return;
     case 'mapValue': {
       const map = a.options.maps.get(reference.map)!;
+      if (map.type === 'arena') {
+        checkArenaOffset(a, map, reference.offset);
+        // An address as user space has it: to be cast before it is followed.
+        a.write(i.dst, UNKNOWN_SCALAR);
+        return;
+      }
       if (map.type !== 'array' || map.maxEntries !== 1)
         a.fail(
           'incompatible_map',
@@ -293,4 +297,29 @@ function executePacketLoad(a: Analysis, i: PacketLoad): void {
   if (i.src !== undefined) a.read(i.src);
   forgetCallerSaved(a);
   a.write(0, UNKNOWN_SCALAR);
+}
+
+function checkArenaOffset(a: Analysis, map: MapSpec, offset: number): void {
+  const size = map.maxEntries * ARENA_PAGE;
+  if (offset < 0 || offset > size)
+    a.fail(
+      'map_value_out_of_bounds',
+      `invalid access to map value pointer, value_size=${map.valueSize} off=${offset}`,
+      'ERANGE',
+      `Arena ${map.name} has ${size} bytes.`,
+    );
+}
+
+/** To address space 0 a value becomes a pointer that may be followed, whatever it is; to space 1 it is a number. */
+function executeAddrSpaceCast(a: Analysis, i: AddrSpaceCast): void {
+  a.read(i.src);
+  a.checkWritable(i.dst);
+  if (a.arena === undefined)
+    a.fail(
+      'invalid_instruction',
+      'addr_space_cast insn can only be used in a program that has an associated arena',
+      'EINVAL',
+      'Use the arena map in the program: take its address, or declare a variable in address space 1.',
+    );
+  a.write(i.dst, i.toSpace === 0 ? register('arena') : UNKNOWN_SCALAR);
 }

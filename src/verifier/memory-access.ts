@@ -340,6 +340,10 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
       checkMemoryAccess(a, number, pointer, offset, size);
       note(a, access, 'memory');
       break;
+    case 'arena':
+      // Lowering confines it to the arena, wherever it points.
+      note(a, access, 'arena');
+      break;
     default:
       a.fail('invalid_memory_access', `R${number} invalid mem access '${kindName(pointer)}'`);
   }

@@ -33,6 +33,8 @@ export type RegisterKind =
   | 'memory'
   /** A record of `size` bytes reserved in a ring buffer, neither submitted nor discarded yet. */
   | 'ringbufMemory'
+  /** Somewhere in the program's arena: the lower half tells where, and any value of it is safe. */
+  | 'arena'
   | 'callback';
 
 export interface RegisterState {
@@ -159,6 +161,8 @@ export function kindName(r: RegisterState): string {
       return r.nullable ? 'mem_or_null' : 'mem';
     case 'ringbufMemory':
       return r.nullable ? 'ringbuf_mem_or_null' : 'ringbuf_mem';
+    case 'arena':
+      return 'arena';
     case 'callback':
       return 'func';
   }

@@ -93,7 +93,8 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
   });
   const packetChangers = new Set(closure(graph, movesPacket).flatMap((moves, index) => (moves ? [index] : [])));
 
-  const analysis = new Analysis(program, options, cfg, live, log, packetChangers);
+  const arena = usedMaps.find(name => options.maps.get(name)?.type === 'arena');
+  const analysis = new Analysis(program, options, cfg, live, log, packetChangers, arena);
   interpret(analysis, 0, initialState(analysis));
   verifyGlobals(analysis);
   const stackDepth = checkStackDepth(analysis, graph);
@@ -107,6 +108,7 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
     usedMaps,
     memoryKind: facts.memoryKind,
     contextOffset: facts.contextOffset,
+    ...(arena === undefined ? {} : { arena, arenaArithmetic: arithmeticOnArena(facts.arenaArithmetic) }),
     tailCalls: facts.tailCalls,
     narrowTailCalls: facts.narrowTailCalls,
     helperCalls: facts.helperCalls,
@@ -131,6 +133,10 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
     peakStates: analysis.peakStates,
     log: log.level > 0 ? log.toString() : '',
   };
+}
+
+function arithmeticOnArena(arithmetic: ReadonlyMap<number, boolean>): Set<number> {
+  return new Set([...arithmetic].flatMap(([insn, onArena]) => (onArena ? [insn] : [])));
 }
 
 type RefuseWithHint = (code: VerifierErrorCode, text: string, errno: Errno, insn?: number, hint?: string) => never;
@@ -178,6 +184,15 @@ function checkMaps(
   options: VerifyOptions,
   refuse: RefuseWithHint,
 ): void {
+  const [, second] = names.filter(name => options.maps.get(name)?.type === 'arena');
+  if (second !== undefined)
+    refuse(
+      'incompatible_map',
+      'Only one arena per program',
+      'EBUSY',
+      undefined,
+      `Arena ${second} is one too many: put both programs' data in one.`,
+    );
   if (program.type !== 'socket_filter') return;
   for (const name of names) {
     const locks = specialFields(options.maps.get(name)!, program.btf).filter(field => field.name.endsWith('spin_lock'));

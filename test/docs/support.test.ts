@@ -37,6 +37,7 @@ async function supportedMapTypes(): Promise<[yes: string[], no: string[]]> {
         [8, 4, 1],
         [0, 8, 0],
         [0, 0, 0],
+        [0, 0, 1 << 10],
       ] as const) {
         const inner = {
           name: 'inner',

@@ -201,6 +201,13 @@ const internalInstruction: fc.Arbitrary<InternalInstruction> = fc.oneof(
   uint32.map(imm => ({ kind: 'tailCall' as const, imm })),
   anyRegister.map(dst => ({ kind: 'runContext' as const, dst })),
   fc.constant({ kind: 'loadFence' as const }),
+  fc.record({
+    kind: fc.constant('aluAddress' as const),
+    op: fc.constantFrom('add' as const, 'sub' as const),
+    width: fc.constantFrom(32 as const, 64 as const),
+    dst: anyRegister,
+    reference: fc.record({ type: fc.constant('mapValueAddress' as const), index: fc.nat(), offset: uint32 }),
+  }),
   fc.stringMatching(/^[a-z_][a-z0-9_]{0,20}$/).map(routine => ({ kind: 'callRoutine' as const, routine })),
   anyRegister.map(register => ({ kind: 'callIndirect' as const, register })),
   fc.stringMatching(/^[a-z_][a-z0-9_]{0,20}$/).map(service => ({ kind: 'callService' as const, service })),

@@ -89,7 +89,7 @@ describe('creating maps', () => {
     }
   });
 
-  test.each(['stack_trace', 'cgroup_array', 'sockmap', 'arena'] as const)('%s is refused by name', kind => {
+  test.each(['stack_trace', 'cgroup_array', 'sockmap'] as const)('%s is refused by name', kind => {
     expect(() => createMap(spec({ type: kind }), { ...createPlatform(1 << 17), id: 1 })).toThrow(
       new RegExp(`${kind}.*no maps of this type.*array`),
     );

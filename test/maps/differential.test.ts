@@ -1,12 +1,14 @@
 /** The same operations on our maps and on the running kernel's: same results, same errors. */
 import { afterAll, describe, expect, test } from 'vitest';
 import { assemble } from '../../src/isa/assembler.ts';
+import { Attr, Command, closeFd } from '../../src/kernel/bpf.ts';
 import { loadKernelProgram } from '../../src/kernel/load.ts';
 import { KernelMap, possibleCpus } from '../../src/kernel/map.ts';
 import { createMap } from '../../src/maps/create.ts';
 import { MapError } from '../../src/maps/errors.ts';
 import type { BpfMap } from '../../src/maps/map.ts';
 import type { ProgArray } from '../../src/maps/prog-array.ts';
+import { MAP_TYPE } from '../../src/maps/uapi.ts';
 import { programFromInstructions } from '../../src/object/from-instructions.ts';
 import type { MapSpec } from '../../src/object/spec.ts';
 import { kernelMissing } from '../kernel/support.ts';
@@ -23,6 +25,14 @@ import {
 } from './tools.ts';
 
 const missing = kernelMissing();
+/** BPF_MAP_CREATE as it stands: KernelMap lets the kernel choose where an arena is mapped. */
+function kernelArena({ keySize, valueSize, maxEntries, flags, mapExtra = 0n }: MapSpec): string | undefined {
+  const attr = new Attr().u32(0, MAP_TYPE.arena).u32(4, keySize).u32(8, valueSize).u32(12, maxEntries).u32(16, flags);
+  const { value, errno } = attr.u64(64, mapExtra).call(Command.mapCreate);
+  if (value >= 0) closeFd(value);
+  return errno;
+}
+
 const CREATED = [
   ...(['array', 'percpu_array', 'hash', 'percpu_hash', 'lru_hash', 'lru_percpu_hash', 'prog_array'] as const),
   ...([
@@ -165,6 +175,25 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
     }
     expect(Object.fromEntries(outcomes)).toMatchObject({ 'percpu_hash E2BIG': expect.any(Number) });
     expect([...outcomes.keys()].filter(name => name.endsWith('undefined')).length).toBe(CREATED.length);
+  });
+
+  test('what arenas may be created', () => {
+    const platform = createPlatform(1 << 20, cpus);
+    const outcomes = new Set<string | undefined>();
+    for (const keySize of [0, 4])
+      for (const valueSize of [0, 4])
+        for (const maxEntries of [0, 1, 16, 2 ** 20, 2 ** 20 + 1, 2 ** 32 - 1])
+          for (const flags of [0, 1 << 10, (1 << 10) | (1 << 17), (1 << 10) | (1 << 18), 1 << 18, (1 << 10) | 1])
+            for (const mapExtra of [0n, 1n << 44n, 0x7fff_ffff_f000n, 1n, 0xffff_f000n]) {
+              const given = spec({ type: 'arena', keySize, valueSize, maxEntries, flags, mapExtra });
+              const expected = kernelArena(given);
+              const actual = creation(given, platform);
+              outcomes.add(expected);
+              // What the kernel makes may be too large for the memory that there is here.
+              if (actual === 'ENOMEM' && maxEntries > 16) expect(expected).toBeUndefined();
+              else expect([given, actual]).toEqual([given, expected]);
+            }
+    expect(outcomes).toEqual(new Set(['EINVAL', 'E2BIG', 'ERANGE', undefined]));
   });
 
   test.each([

@@ -34,6 +34,8 @@ export const MAPS: ReadonlyMap<string, MapSpec> = new Map(
     map('devices', 'devmap', 4, 4, 4),
     map('readonly', 'array', 4, 16, 1, { flags: 1 << 7, frozen: true, contents: [{ key: 0, value: CONSTANTS }] }),
     map('ring', 'ringbuf', 0, 0, 4096),
+    map('arena', 'arena', 0, 0, 4, { flags: 1 << 10 }),
+    map('arena2', 'arena', 0, 0, 4, { flags: 1 << 10 }),
     map('writeonly', 'array', 4, 16, 1, { flags: 1 << 8 }),
   ].map(spec => [spec.name, spec]),
 );

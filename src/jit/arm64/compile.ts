@@ -30,7 +30,7 @@ import {
   frameOf,
   TAIL_CALL_PROLOGUE_OFFSET,
 } from './frame.ts';
-import { machineRegister, RUN_CONTEXT } from './registers.ts';
+import { machineRegister, RUN_CONTEXT, SCRATCH_A } from './registers.ts';
 
 const CALL: Fixup = { form: 'branch26', bytesBack: INSTRUCTION_BYTES, bias: 0 };
 const ADDRESS_PARTS = [0, 16, 32] as const;
@@ -59,6 +59,14 @@ function target(atomics: AtomicsDialect): Target<Frame> {
         encode(buffer, `${shift === 0 ? 'movz' : 'movk'} Rd, #i, lsl #h*16`, 64, machineRegister(dst), 0, shift);
       }
       return ADDRESS;
+    },
+    aluAddress(buffer, { op, width, dst }) {
+      for (const shift of ADDRESS_PARTS) {
+        encode(buffer, `${shift === 0 ? 'movz' : 'movk'} Rd, #i, lsl #h*16`, 64, SCRATCH_A, 0, shift);
+      }
+      const register = machineRegister(dst);
+      encode(buffer, `${op} Rd, Rn, Rm`, width, register, register, SCRATCH_A);
+      return { ...ADDRESS, bytesBack: ADDRESS.bytesBack + 4 };
     },
     load: emitLoad,
     store: emitStore,

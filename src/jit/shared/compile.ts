@@ -7,7 +7,18 @@
  * ranges, tail call immediates, the tail-call entry) no target checks again. Code must be placed at a multiple of 64
  * bytes (`PokeSite` relies on alignment within words).
  */
-import type { Alu, Atomic, ByteSwap, Instruction, Jump, Load, MovSx, Register, Store } from '../../isa/instruction.ts';
+import type {
+  Alu,
+  AluAddress,
+  Atomic,
+  ByteSwap,
+  Instruction,
+  Jump,
+  Load,
+  MovSx,
+  Register,
+  Store,
+} from '../../isa/instruction.ts';
 import type { Lowered, TailCallIndex } from '../../lowering/lowered.ts';
 import { unpackTailCall } from '../../lowering/tail-call-imm.ts';
 import type { SubprogramFacts } from '../../verifier/facts.ts';
@@ -89,6 +100,8 @@ export interface Target<Frame extends CountingFrame> {
   constant(buffer: CodeBuffer, dst: Register, value: bigint): void;
   /** dst = an address that the linker fills in. */
   address(buffer: CodeBuffer, dst: Register): Fixup;
+  /** dst += (-=) an address that the linker fills in. */
+  aluAddress(buffer: CodeBuffer, insn: AluAddress): Fixup;
   load(buffer: CodeBuffer, insn: Load, frame: Frame): void;
   store(buffer: CodeBuffer, insn: Store, frame: Frame): void;
   atomic(buffer: CodeBuffer, insn: Atomic, frame: Frame): void;
@@ -344,6 +357,11 @@ class Compilation<Frame extends CountingFrame> {
       case 'callIndirect':
         target.callIndirect(buffer, insn.register);
         break;
+      case 'aluAddress': {
+        const { index, offset } = insn.reference;
+        this.relocate(target.aluAddress(buffer, insn), { kind: 'mapValue', index }, offset);
+        break;
+      }
       case 'runContext':
         target.runContext(buffer, insn.dst);
         break;

@@ -68,6 +68,12 @@ const X64: Target<Frame> = {
     encode(buffer, 'mov r64, imm64', 64, machineRegister(dst), 0, 0n);
     return ADDRESS;
   },
+  aluAddress(buffer, { op, width, dst }) {
+    encode(buffer, 'mov r64, imm64', 64, SCRATCH, 0, 0n);
+    encode(buffer, `${op} rm, r`, width, machineRegister(dst), SCRATCH);
+    // REX prefix, opcode and ModRM follow the immediate: SCRATCH needs the prefix in both widths.
+    return { ...ADDRESS, bytesBack: ADDRESS.bytesBack + 3 };
+  },
   load: emitLoad,
   store: emitStore,
   atomic: emitAtomic,

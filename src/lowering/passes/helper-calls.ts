@@ -28,7 +28,7 @@ export function lowerHelperCalls(draft: Draft, input: LoweringInput): Draft {
     const origin = draft.origin[slot]!;
     if (insn.kind === 'callHelper' && insn.helper !== TAIL_CALL_HELPER) {
       edits.set(slot, { code: codeOf(insn.helper, facts.get(origin), origin, input) });
-    } else if (insn.kind === 'callKfunc' || insn.kind === 'addrSpaceCast') {
+    } else if (insn.kind === 'callKfunc') {
       throw new LoweringError(
         'unsupported_instruction',
         `${input.name}: instruction ${origin} is a ${insn.kind}, which the verifier should have refused`,

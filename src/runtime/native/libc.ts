@@ -150,6 +150,12 @@ export function view(address: bigint, length: number, start = address, total = l
   };
 }
 
+/** Memory that a file descriptor stands for, shared with whoever else maps it. */
+export function mapShared(fd: number, length: number, what: string): Mapping & { readonly address: bigint } {
+  const address = map(0n, length, Protection.readWrite, MAP_SHARED, fd, what);
+  return { address, ...view(address, length) };
+}
+
 /** Time of a POSIX clock, ns. */
 export function clockGettime(id: number): bigint {
   const time = new BigInt64Array(2);
