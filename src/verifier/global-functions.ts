@@ -22,6 +22,8 @@ import { clobberStack, readStackRange, stackBounds } from './stack.ts';
 type GlobalArgument =
   | { readonly type: 'scalar' }
   | { readonly type: 'context' }
+  /** An arena pointer, or a number to be cast to one. */
+  | { readonly type: 'arena' }
   /** Readable and writable memory of `size` bytes, or null where `nullable`. */
   | { readonly type: 'memory'; readonly size: number; readonly nullable: boolean };
 
@@ -91,6 +93,7 @@ function globalArgument(
     if (isScalar(btf, id)) return { type: 'scalar' };
     return a.fail('unsupported', `Arg#${position} type ${type.kind} in ${name}() is not supported yet.`, 'EINVAL');
   }
+  if (tags.includes('arg:arena')) return { type: 'arena' };
   if (tags.includes('arg:ctx')) return { type: 'context' };
   const unknown = tags.find(tag => tag.startsWith('arg:') && tag !== 'arg:nonnull' && tag !== 'arg:nullable');
   if (unknown !== undefined)
@@ -110,7 +113,7 @@ function globalArgument(
 /** Registers r1.. that the function's own verification starts with. */
 export function initialArguments(a: Analysis, index: number): RegisterState[] {
   return globalArguments(a, index).map(argument => {
-    if (argument.type === 'scalar') return UNKNOWN_SCALAR;
+    if (argument.type === 'scalar' || argument.type === 'arena') return UNKNOWN_SCALAR;
     if (argument.type === 'context') return register(a.program.type === 'raw' ? 'raw' : 'context');
     const { size, nullable } = argument;
     return register('memory', { size, nullable, id: nullable ? a.newId() : 0 });
@@ -135,6 +138,10 @@ function checkArgument(a: Analysis, number: Register, argument: GlobalArgument):
   switch (argument.type) {
     case 'scalar':
       if (r.kind !== 'scalar') a.fail('invalid_argument', `R${number} is not a scalar`, 'EINVAL');
+      return;
+    case 'arena':
+      if (r.kind !== 'scalar' && r.kind !== 'arena')
+        a.fail('invalid_argument', `R${number} is not a pointer to arena or scalar.`, 'EINVAL');
       return;
     case 'context':
       if (r.kind !== (a.program.type === 'raw' ? 'raw' : 'context'))

@@ -75,4 +75,22 @@ SEC("tc") int arithmetic(struct __sk_buff *ctx)
 	return q[8] + q[1];
 }
 
+/* A global function, verified by itself: what it gets is a number until it is cast. */
+__attribute__((noinline)) long total(struct node __arena *node __attribute__((btf_decl_tag("arg:arena"))), int limit)
+{
+	long sum = 0;
+	int i;
+
+	for (i = 0; i < 8 && i < limit && node; i++) {
+		sum += node->value;
+		node = node->next;
+	}
+	return sum;
+}
+
+SEC("xdp") int global(struct xdp_md *ctx)
+{
+	return (total(head, 5) + total(last, 7)) & 0xff;
+}
+
 char _license[] SEC("license") = "GPL";

@@ -53,7 +53,7 @@ function observe({ memory, base, setHead, run }: Side): { results: bigint[]; mem
     next = base + BigInt(at);
   }
   setHead(next);
-  const results = ['list', 'wild', 'arithmetic', 'list', 'wild', 'arithmetic'].map(run);
+  const results = ['list', 'wild', 'arithmetic', 'global', 'list', 'wild', 'arithmetic', 'global'].map(run);
   const bytes = memory.slice();
   const pointers = new DataView(bytes.buffer);
   for (let at = 0; at + 8 <= bytes.length; at += 8) {
