@@ -18,7 +18,7 @@ export type { BpfMap } from './maps/map.ts';
 export { UpdateFlag } from './maps/map.ts';
 export { BloomFilter, QueueMap } from './maps/pushed-map.ts';
 export type { Btf } from './object/btf.ts';
-export { decodeValue } from './object/btf-value.ts';
+export { decodeValue } from './object/btf-codec.ts';
 export { type ProgramFromInstructions, programFromInstructions } from './object/from-instructions.ts';
 export { parseObject } from './object/parse.ts';
 export type { Collection, LineInfo, MapSpec, MapType, ProgramSpec, ProgramType } from './object/spec.ts';

@@ -27,8 +27,18 @@ export type ObjectErrorCode =
   | 'bad_core_relocation'
   /** Several target types fit and disagree. */
   | 'core_ambiguous'
-  /** Bytes do not fit the BTF type they are to be shown as. */
-  | 'bad_value';
+  /** Bytes do not fit the BTF type they are to be shown as, or the type has no values. */
+  | 'bad_value'
+  /** A value to be encoded lacks a member of its struct, or all members of a union. */
+  | 'missing_field'
+  /** A value to be encoded has a field that its type does not have. */
+  | 'unknown_field'
+  /** A number that the type can't hold, a text or array of the wrong length. */
+  | 'value_out_of_range'
+  /** A string for an integer, an object for an array, an enum name that does not exist... */
+  | 'wrong_value_type'
+  /** Members of a union that say different things about the same bytes. */
+  | 'conflicting_members';
 
 /** Where in the object; all fields are optional and also appear in the message where they help. */
 export interface ObjectErrorDetails extends Readonly<Record<string, unknown>> {

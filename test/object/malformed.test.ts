@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { SwitchyardError } from '../../src/errors.ts';
-import { decodeValue } from '../../src/object/btf-value.ts';
+import { decodeValue } from '../../src/object/btf-codec.ts';
 import { ObjectError, type ObjectErrorCode } from '../../src/object/errors.ts';
 import { parseObject } from '../../src/object/parse.ts';
 import { fixture } from './support.ts';
