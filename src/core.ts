@@ -14,12 +14,22 @@ export type { Code, CompiledTailCall, RelocationTarget, TailCallMode } from './j
 export { symbolName } from './jit/shared/object-file.ts';
 export type { Lowered } from './lowering/lowered.ts';
 export { ArenaMap } from './maps/arena-map.ts';
+export {
+  deleteBatch,
+  type LookedUp,
+  lookupAndDeleteBatch,
+  lookupBatch,
+  updateBatch,
+} from './maps/batch.ts';
 export type { BpfMap } from './maps/map.ts';
 export { UpdateFlag } from './maps/map.ts';
 export { BloomFilter, QueueMap } from './maps/pushed-map.ts';
+export { type RawMap, type SetMode, type TypedMap, typedMap } from './maps/typed-map.ts';
 export type { Btf } from './object/btf.ts';
-export { decodeValue } from './object/btf-codec.ts';
+export { BtfCodec, btfCodec, decodeValue } from './object/btf-codec.ts';
+export type { BtfValue } from './object/btf-scalars.ts';
 export { type ProgramFromInstructions, programFromInstructions } from './object/from-instructions.ts';
+export { type GlobalVariable, globalVariables, withGlobals } from './object/globals.ts';
 export { parseObject } from './object/parse.ts';
 export type { Collection, LineInfo, MapSpec, MapType, ProgramSpec, ProgramType } from './object/spec.ts';
 export {
@@ -37,7 +47,7 @@ export type {
   TransactionOptions,
 } from './runtime/generations.ts';
 export { createBufferHost } from './runtime/host.ts';
-export type { LoadedObject, SlotChange } from './runtime/loaded-object.ts';
+export type { LoadedGlobal, LoadedObject, SlotChange } from './runtime/loaded-object.ts';
 export type { Packet, PacketOutcome, RedirectRecord } from './runtime/packets.ts';
 export type { ProgArraySlots } from './runtime/prog-array-slots.ts';
 export type { Program } from './runtime/program.ts';

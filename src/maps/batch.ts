@@ -121,7 +121,13 @@ function each<T>(items: Iterable<T>, act: (item: T) => void): number {
       act(item);
     } catch (error) {
       if (!(error instanceof MapError)) throw error;
-      throw new MapError(error.code, error.errno, `after ${done} of a batch: ${error.message}`, { ...error.details, done }, { cause: error });
+      throw new MapError(
+        error.code,
+        error.errno,
+        `after ${done} of a batch: ${error.message}`,
+        { ...error.details, done },
+        { cause: error },
+      );
     }
     done++;
   }

@@ -3,7 +3,7 @@
  * as `raw`.
  *
  * Where the object has no BTF for a key or value, 4 bytes are a number, 8 a bigint (unsigned), others a Uint8Array. Per-CPU maps
- * have an array of values, one per CPU. What holds programs or maps has their ids as values, which can't be set here.
+ * have an array of values, one per CPU. The values of maps of maps are typed maps; those of prog arrays are ids, to be looked at.
  */
 import type { Btf } from '../object/btf.ts';
 import { btfCodec } from '../object/btf-codec.ts';
@@ -144,30 +144,80 @@ export class TypedMap<K = unknown, V = unknown, KeyInput = K, ValueInput = V> im
   }
 }
 
+/** What is around a map: the BTF that `btfKeyId` and `btfValueId` refer to, and other maps. */
+export interface TypedMapContext {
+  readonly btf: Btf | undefined;
+  /** The map of an id, for the values of maps of maps. */
+  readonly mapById?: (id: number) => RawMap | undefined;
+  /** Puts a map into a map of maps. */
+  readonly putInner?: (outer: RawMap, key: Uint8Array, inner: RawMap, flags: number) => void;
+}
+
 /**
- * A typed view of a map.
- * @param btf the types that the map's `btfKeyId` and `btfValueId` are of
- * @param valueBytes of a value as `lookup` gives it: for per-CPU maps all CPUs' together
+ * A typed view of a map, ours or the kernel's.
  * @throws ObjectError `bad_value` where the BTF does not fit the map; MapError `invalid_operation` for maps without keys
  */
 export function typedMap<K = unknown, V = unknown, KeyInput = K, ValueInput = V>(
   map: RawMap,
-  btf: Btf | undefined,
-  cpus: number,
+  context: TypedMapContext,
 ): TypedMap<K, V, KeyInput, ValueInput> {
+  const { btf } = context;
   const { name, type, keySize, valueSize, btfKeyId, btfValueId } = map.spec;
   if (keySize === 0) {
-    throw new MapError('invalid_operation', 'EINVAL', `map ${name} (${type}) has no keys, so no entries to get by key`, {
-      map: name,
-      type,
-    });
+    throw new MapError(
+      'invalid_operation',
+      'EINVAL',
+      `map ${name} (${type}) has no keys, so no entries to get by key`,
+      { map: name, type },
+    );
+  }
+  const key = valueCodec(btf, btfKeyId, keySize, `key of map ${name}`) as ValueCodec<K>;
+  if (type === 'array_of_maps' || type === 'hash_of_maps') {
+    return new TypedMapOfMaps(map, key, context) as unknown as TypedMap<K, V, KeyInput, ValueInput>;
   }
   const value = valueCodec(btf, btfValueId, valueSize, `value of map ${name}`);
-  return new TypedMap(
-    map,
-    valueCodec(btf, btfKeyId, keySize, `key of map ${name}`) as ValueCodec<K>,
-    (isPerCpu(type) ? perCpuCodec(value, cpus, name) : value) as ValueCodec<V>,
-  );
+  return new TypedMap(map, key, (isPerCpu(type) ? perCpuCodec(value, name) : value) as ValueCodec<V>);
+}
+
+/** Values are maps: their ids on the way out, the maps themselves on the way in. */
+class TypedMapOfMaps<K> extends TypedMap<K, TypedMap | undefined> {
+  readonly #key: ValueCodec<K>;
+  readonly #context: TypedMapContext;
+
+  constructor(raw: RawMap, key: ValueCodec<K>, context: TypedMapContext) {
+    const innerOf = (bytes: Uint8Array): TypedMap | undefined => {
+      const inner = context.mapById?.(new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true));
+      return inner && typedMap(inner, context);
+    };
+    const noBytes = (): never => {
+      throw new MapError('needs_map', 'EBADF', `values of map ${raw.spec.name} are maps: use set with one`, {
+        map: raw.spec.name,
+      });
+    };
+    super(raw, key, { size: 4, decode: innerOf, encode: noBytes });
+    this.#key = key;
+    this.#context = context;
+  }
+
+  override set(key: K, value: TypedMap | undefined, mode: SetMode = 'any'): this {
+    const { putInner } = this.#context;
+    if (!(value instanceof TypedMap) || !putInner) {
+      throw new MapError('needs_map', 'EBADF', `a value of map ${this.raw.spec.name} is a typed map of this runtime`, {
+        map: this.raw.spec.name,
+      });
+    }
+    putInner(this.raw, this.#key.encode(key), value.raw, UpdateFlag[mode]);
+    return this;
+  }
+
+  override setMany(entries: Iterable<readonly [K, TypedMap | undefined]>, mode: SetMode = 'any'): number {
+    let done = 0;
+    for (const [key, value] of entries) {
+      this.set(key, value, mode);
+      done++;
+    }
+    return done;
+  }
 }
 
 /** How one key or value is read and written. `what` names it in errors. */
@@ -210,21 +260,23 @@ function plainCodec(size: number, what: string): ValueCodec<unknown> {
 }
 
 /** All CPUs' values, each rounded up to 8 bytes. */
-function perCpuCodec(one: ValueCodec<unknown>, cpus: number, name: string): ValueCodec<unknown[]> {
+function perCpuCodec(one: ValueCodec<unknown>, name: string): ValueCodec<unknown[]> {
   const stride = roundUp(one.size, 8);
   return {
-    size: stride * cpus,
+    size: stride,
     decode: bytes =>
-      Array.from({ length: cpus }, (_, cpu) => one.decode(bytes.slice(cpu * stride, cpu * stride + one.size))),
+      Array.from({ length: bytes.length / stride }, (_, cpu) =>
+        one.decode(bytes.slice(cpu * stride, cpu * stride + one.size)),
+      ),
     encode: values => {
-      if (!Array.isArray(values) || values.length !== cpus) {
+      if (!Array.isArray(values)) {
         throw new ObjectError(
           'wrong_value_type',
-          `a value of map ${name} is an array of ${cpus}, one value per CPU, not ${Array.isArray(values) ? `of ${values.length}` : typeof values}`,
-          { expected: cpus },
+          `a value of map ${name} is an array, one value per CPU, not of type ${typeof values}`,
         );
       }
-      const bytes = new Uint8Array(stride * cpus);
+      // That there are as many as CPUs is for the map to say.
+      const bytes = new Uint8Array(stride * values.length);
       for (const [cpu, value] of values.entries()) bytes.set(one.encode(value), cpu * stride);
       return bytes;
     },

@@ -1,4 +1,7 @@
 import type { BpfMap } from '../maps/map.ts';
+import { type TypedMap, type TypedMapContext, typedMap } from '../maps/typed-map.ts';
+import { btfCodec } from '../object/btf-codec.ts';
+import { type GlobalVariable, globalVariable } from '../object/globals.ts';
 import type { Collection } from '../object/spec.ts';
 import { RuntimeError } from './errors.ts';
 import type { ProgArraySlots } from './prog-array-slots.ts';
@@ -13,6 +16,19 @@ export interface SlotChange {
   readonly program: Program | undefined;
 }
 
+/** What an object can ask of its runtime. */
+interface Surroundings extends Omit<TypedMapContext, 'btf'> {
+  /** Overwrites bytes of the value of an array of one entry, in place. */
+  readonly poke?: (map: BpfMap, offset: number, bytes: Uint8Array) => void;
+}
+
+/** A global variable of a loaded object: what the programs see. */
+export interface LoadedGlobal<T = unknown, Input = T> extends GlobalVariable {
+  get(): T;
+  /** @throws ObjectError where the value does not fit; MapError `not_permitted` for constants */
+  set(value: Input): void;
+}
+
 /** Maps and programs of one object, by name. */
 export class LoadedObject {
   readonly collection: Collection;
@@ -21,6 +37,7 @@ export class LoadedObject {
   /** The prog arrays among `maps`, as slots. */
   readonly progArrays: ReadonlyMap<string, ProgArraySlots>;
   readonly #dispose: () => void;
+  readonly #others: Surroundings;
   #disposed = false;
 
   /** Objects are made by `Runtime.load`. */
@@ -30,12 +47,14 @@ export class LoadedObject {
     maps: ReadonlyMap<string, BpfMap>,
     progArrays: ReadonlyMap<string, ProgArraySlots>,
     dispose: () => void,
+    others: Surroundings = {},
   ) {
     this.collection = collection;
     this.programs = programs;
     this.maps = maps;
     this.progArrays = progArrays;
     this.#dispose = dispose;
+    this.#others = others;
   }
 
   /** @throws RuntimeError `no_such_program` that lists the names there are */
@@ -59,6 +78,40 @@ export class LoadedObject {
       name,
       names,
     });
+  }
+
+  /**
+   * A map whose keys and values are plain objects by its BTF (`maps/typed-map.ts`); `map(name)` has the bytes.
+   * @typeParam K, V as `switchyard codegen` writes them; nothing checks them here
+   * @throws RuntimeError `no_such_map`; MapError `invalid_operation` for maps without keys; ObjectError where its BTF is wrong
+   */
+  typedMap<K = unknown, V = unknown, KeyInput = K, ValueInput = V>(name: string): TypedMap<K, V, KeyInput, ValueInput> {
+    return typedMap(this.map(name), { btf: this.collection.btf, ...this.#others });
+  }
+
+  /**
+   * A global variable that is not static.
+   * @throws ObjectError `unknown_field` that lists the names there are
+   */
+  global<T = unknown, Input = T>(name: string): LoadedGlobal<T, Input> {
+    const variable = globalVariable(this.collection, name);
+    const codec = btfCodec<T>(this.collection.btf!, variable.btfTypeId);
+    const map = this.map(variable.map);
+    const key = new Uint8Array(4);
+    return {
+      ...variable,
+      get: () => {
+        const { offset } = variable;
+        return codec.decode(map.lookup(key)!.slice(offset, offset + codec.size));
+      },
+      set: value => {
+        const section = map.lookup(key)!;
+        codec.encodeInto(value, section, variable.offset);
+        // Constants: the map says why not. Others: only the variable's own bytes, as programs change those around it meanwhile.
+        if (variable.constant) map.update(key, section);
+        else this.#others.poke?.(map, variable.offset, section.slice(variable.offset, variable.offset + codec.size));
+      },
+    };
   }
 
   /** @throws RuntimeError `no_such_map` where there is no prog array of that name */

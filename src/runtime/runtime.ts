@@ -203,10 +203,18 @@ export class Runtime {
         fillSlots(spec, progArrays, programs, options.programs !== undefined);
         this.#fillInner(spec, maps);
       }
-      const object = new LoadedObject(collection, programs, maps, progArrays, () => {
+      const dispose = () => {
         this.#objects.delete(object);
         for (const program of programs.values()) program.dispose();
         for (const map of maps.values()) this.#letGoOfMap(map);
+      };
+      const object = new LoadedObject(collection, programs, maps, progArrays, dispose, {
+        mapById: id => [...this.#maps.keys()].find(map => map.id === id),
+        poke: (map, offset, bytes) => {
+          const { arena } = this.#host;
+          arena.bytes.set(bytes, arena.offset(map.valuesAddress + BigInt(offset), bytes.length));
+        },
+        putInner: (outer, key, inner, flags) => this.#putInner(outer as BpfMap, key, inner as BpfMap, flags),
       });
       this.#objects.add(object);
       return object;
@@ -496,10 +504,22 @@ export class Runtime {
       }
       const key = new Uint8Array(spec.keySize);
       new DataView(key.buffer).setUint32(0, entry.key, true);
-      outer.set(key, inner);
-      this.#retainMap(inner);
-      this.#maps.get(outer)!.inner.push(inner);
+      this.#putInner(outer, key, inner, 0);
     }
+  }
+
+  /** An inner map lives as long as the outer, even where it is taken out before: programs may have looked it up. */
+  #putInner(outer: BpfMap, key: Uint8Array, inner: BpfMap, flags: number): void {
+    const shared = this.#maps.get(outer);
+    if (!(outer instanceof MapOfMaps) || !shared || !this.#maps.has(inner)) {
+      throw new RuntimeError('no_such_map', `map ${inner.spec.name} does not belong to this runtime, or was freed`, {
+        map: inner.spec.name,
+      });
+    }
+    outer.set(key, inner, flags);
+    if (shared.inner.includes(inner)) return;
+    this.#retainMap(inner);
+    shared.inner.push(inner);
   }
 
   #retainMap(map: BpfMap): void {
