@@ -141,6 +141,11 @@ const REDIRECT_HELPERS = [
   helper(51, 'redirect_map', XDP, [map(REDIRECT_MAPS), scalar, scalar]),
 ];
 
+const LOCK_HELPERS = [
+  helper(93, 'spin_lock', ALL, [{ type: 'spinLock', lock: true }], { type: 'void' }),
+  helper(94, 'spin_unlock', ALL, [{ type: 'spinLock', lock: false }], { type: 'void' }),
+];
+
 /** Every helper that Switchyard has, by its number. */
 export const HELPERS: HelperTable = new Map(
   [
@@ -151,6 +156,7 @@ export const HELPERS: HelperTable = new Map(
     ...XDP_HELPERS,
     ...PERF_EVENT_HELPERS,
     ...REDIRECT_HELPERS,
+    ...LOCK_HELPERS,
   ].map(signature => [signature.id, signature]),
 );
 

@@ -184,12 +184,13 @@ export class KernelMap implements Shared {
   }
 
   /**
+   * @param flags 0 or BPF_F_LOCK (4)
    * @returns a copy of the value, undefined where there is no such key. Arrays of programs and of maps give ids.
    * @throws KernelError `map_access_failed`, `bad_argument` for a key of the wrong size, `disposed`
    */
-  lookup(key: Uint8Array): Uint8Array | undefined {
+  lookup(key: Uint8Array, flags = 0): Uint8Array | undefined {
     const value = fixed(this.valueBytes);
-    const outcome = this.#element(Command.mapLookup, this.#key(key), value, 0);
+    const outcome = this.#element(Command.mapLookup, this.#key(key), value, flags);
     if (outcome.value >= 0) return value;
     if (outcome.errno === 'ENOENT') return undefined;
     throw this.#failed('lookup', outcome);

@@ -4,6 +4,7 @@ import { ARENA_PAGE } from './arena-map.ts';
 import type { Errno } from './errors.ts';
 import { MapError } from './errors.ts';
 import { isLru, isPerCpu } from './families.ts';
+import { SPIN_LOCK } from './special-fields.ts';
 import { MAP_TYPE, MapFlag } from './uapi.ts';
 
 /** Largest block that the kernel's kmalloc gives, bytes; keys and values of hashes must fit in one together. */
@@ -192,6 +193,24 @@ function checkPerCpuSize(spec: MapSpec, refuse: (errno: Errno, why: string) => n
   if (spec.valueSize > PER_CPU_MAX) refuse('E2BIG', `per-CPU values have at most ${PER_CPU_MAX} bytes`);
 }
 
+/** Types whose values may hold a spin lock. */
+const LOCKABLE: readonly MapType[] = ['hash', 'array'];
+const LOCK_ALIGNMENT = 4;
+
+/** The kernel's map_check_btf, as far as it looks into values. */
+function checkSpecialFields(spec: MapSpec, refuse: (errno: Errno, why: string) => never): void {
+  const fields = spec.specialFields ?? [];
+  if (fields.length === 0) return;
+  const locks = fields.filter(field => field.name === SPIN_LOCK);
+  if (locks.length > 1) refuse('E2BIG', `values may hold one struct ${SPIN_LOCK}, not ${locks.length}`);
+  for (const { offset } of locks)
+    if (offset % LOCK_ALIGNMENT !== 0) refuse('EINVAL', `struct ${SPIN_LOCK} must be aligned, not at offset ${offset}`);
+  if ((spec.flags & (MapFlag.rdonlyProg | MapFlag.wronlyProg)) !== 0)
+    refuse('EACCES', `values with ${fields[0]!.name} do not go with BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG`);
+  if (locks.length > 0 && !LOCKABLE.includes(spec.type))
+    refuse('EOPNOTSUPP', `values of this type may not hold a struct ${SPIN_LOCK}; those of ${LOCKABLE.join(', ')} may`);
+}
+
 /** @throws MapError `unsupported_map_type`, `invalid_spec` with the kernel's errno */
 export function checkSpec(spec: MapSpec): void {
   const what = `map ${spec.name} (${spec.type})`;
@@ -225,4 +244,5 @@ export function checkSpec(spec: MapSpec): void {
   if (spec.mapExtra !== undefined && spec.mapExtra !== 0n && !takesExtra)
     refuse('EINVAL', 'map_extra must be 0 for this type');
   check(spec, refuse);
+  checkSpecialFields(spec, refuse);
 }

@@ -11,6 +11,7 @@ import { MapOfMaps, storageSpec } from './map-of-maps.ts';
 import { ProgArray } from './prog-array.ts';
 import { BloomFilter, QueueMap } from './pushed-map.ts';
 import { type MapObject, RoutineMap } from './routine-map.ts';
+import { specialFields } from './special-fields.ts';
 import { TargetArray } from './target-array.ts';
 import { MapFlag } from './uapi.ts';
 
@@ -19,7 +20,9 @@ import { MapFlag } from './uapi.ts';
  * programs or maps are left to the caller, who knows them.
  * @throws MapError `unsupported_map_type`, `invalid_spec` with the kernel's errno, `out_of_memory`
  */
-export function createMap(spec: MapSpec, env: MapEnv): BpfMap {
+export function createMap(definition: MapSpec, env: MapEnv): BpfMap {
+  const fields = specialFields(definition, env.btf);
+  const spec = fields.length === 0 ? definition : { ...definition, specialFields: fields };
   checkSpec(spec);
   const map = make(spec, env);
   try {

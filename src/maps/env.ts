@@ -2,10 +2,12 @@
 import type { Arena } from '../memory/arena.ts';
 import { MemoryError } from '../memory/errors.ts';
 import { MapHeader } from '../memory/layout.ts';
+import type { Btf } from '../object/btf.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { MapError } from './errors.ts';
 import type { RoutineCaller } from './map.ts';
-import { MAP_TYPE, MapFlag } from './uapi.ts';
+import { SPIN_LOCK } from './special-fields.ts';
+import { MAP_TYPE, MapFlag, UPDATE_LOCK } from './uapi.ts';
 
 export interface MapEnv {
   readonly arena: Arena;
@@ -17,6 +19,8 @@ export interface MapEnv {
   readonly routines: RoutineCaller;
   /** Id of the new map, u32, not 0. */
   readonly id: number;
+  /** Types that the specification's `btfValueId` is one of: they say where values hold a lock. */
+  readonly btf?: Btf | undefined;
   /** Prog arrays: the backend's programs have tail-call entries, so the array gets a second half of cached targets. Default false. */
   readonly cachedTargets?: boolean;
 }
@@ -54,8 +58,15 @@ export function allocateMap(spec: MapSpec, env: MapEnv, size: number): number {
   view.setUint32(offset + MapHeader.maxEntries, spec.maxEntries, true);
   view.setUint32(offset + MapHeader.flags, spec.flags, true);
   view.setUint32(offset + MapHeader.id, env.id, true);
+  const lock = lockOffset(spec);
+  view.setUint32(offset + MapHeader.lockPlace, lock === undefined ? 0 : lock + 1, true);
   view.setBigUint64(offset + MapHeader.values, arena.address(offset + MapHeader.size), true);
   return offset;
+}
+
+/** Where each value's spin lock lies; undefined where values have none. */
+export function lockOffset(spec: MapSpec): number | undefined {
+  return spec.specialFields?.find(field => field.name === SPIN_LOCK)?.offset;
 }
 
 /** What user space may do with a map: its access flags, frozen, disposed. */
@@ -132,4 +143,14 @@ export function checkFlags(flags: number): void {
   if (!Number.isSafeInteger(flags) || flags < 0) {
     throw new MapError('invalid_operation', 'EINVAL', `flags must be 0 to 2^53 - 1, not ${flags}`, { flags });
   }
+}
+
+/** @param flags of a lookup: 0, or BPF_F_LOCK where values hold a lock */
+export function checkLookupFlags(spec: MapSpec, flags: number): void {
+  if (flags === 0 || (flags === UPDATE_LOCK && lockOffset(spec) !== undefined)) return;
+  const why = flags === UPDATE_LOCK ? 'its values hold no spin lock' : `flags must be 0 or ${UPDATE_LOCK} (BPF_F_LOCK)`;
+  throw new MapError('invalid_operation', 'EINVAL', `lookup in map ${spec.name} with flags ${flags}: ${why}`, {
+    map: spec.name,
+    flags,
+  });
 }

@@ -36,6 +36,7 @@ export type MapErrorCode =
 /** Name of the errno that the kernel gives in the same situation. */
 export type Errno =
   | 'EPERM'
+  | 'EACCES'
   | 'ENOENT'
   | 'E2BIG'
   | 'EBADF'
@@ -56,6 +57,7 @@ export const ERRNO: Readonly<Record<Errno, number>> = {
   E2BIG: 7,
   EBADF: 9,
   ENOMEM: 12,
+  EACCES: 13,
   EBUSY: 16,
   EEXIST: 17,
   EINVAL: 22,

@@ -25,9 +25,11 @@ export interface BpfMap {
   readonly memoryUsage: number;
   /**
    * @returns a copy of the value (per-CPU types: all CPUs' values, each rounded up to 8 bytes), or undefined.
+   * A spin lock in it reads as 0.
+   * @param flags BPF_F_LOCK (4): copy it with its spin lock taken
    * @throws MapError with the kernel's errno (E2BIG, EINVAL, EOPNOTSUPP ...).
    */
-  lookup(key: Uint8Array): Uint8Array | undefined;
+  lookup(key: Uint8Array, flags?: number): Uint8Array | undefined;
   update(key: Uint8Array, value: Uint8Array, flags?: number): void;
   /** @throws MapError ENOENT where there is no such key; EINVAL for types that cannot delete. */
   delete(key: Uint8Array): void;

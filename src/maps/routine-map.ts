@@ -4,7 +4,7 @@
  */
 import { MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
-import { Access, checkFlags, checkKey, type MapEnv, roundUp } from './env.ts';
+import { Access, checkFlags, checkKey, checkLookupFlags, lockOffset, type MapEnv, roundUp } from './env.ts';
 import { ERRNO, type Errno, errnoName, MapError, type MapErrorCode } from './errors.ts';
 import { familyOf, isLru, isPerCpu } from './families.ts';
 import { type BpfMap, UpdateFlag } from './map.ts';
@@ -63,13 +63,16 @@ export class RoutineMap implements BpfMap {
     return this.#access.frozen;
   }
 
-  lookup(key: Uint8Array): Uint8Array | undefined {
+  lookup(key: Uint8Array, flags = 0): Uint8Array | undefined {
     this.#access.read();
+    checkLookupFlags(this.spec, flags);
     const keyAddress = this.#stageKey(key);
     const value = this.#perCpu
       ? this.#env.routines.call(`${this.#readFamily}_lookup_percpu`, this.address, keyAddress, 0n)
       : this.#env.routines.call(`${this.#readFamily}_lookup`, this.address, keyAddress);
-    return value === 0n ? undefined : this.#read(value);
+    if (value === 0n) return undefined;
+    const lock = lockOffset(this.spec);
+    return lock === undefined ? this.#read(value) : this.#readGuarded(value, lock, flags === UPDATE_LOCK);
   }
 
   update(key: Uint8Array, value: Uint8Array, flags = 0): void {
@@ -85,7 +88,7 @@ export class RoutineMap implements BpfMap {
       );
     }
     checkFlags(flags);
-    if (Math.floor(flags / UPDATE_LOCK) % 2 === 1) {
+    if (Math.floor(flags / UPDATE_LOCK) % 2 === 1 && lockOffset(this.spec) === undefined) {
       throw new MapError(
         'invalid_operation',
         'EINVAL',
@@ -186,6 +189,16 @@ export class RoutineMap implements BpfMap {
     const offset = this.#stage();
     this.#env.arena.bytes.set(key, offset);
     return this.#env.arena.address(offset);
+  }
+
+  /** Copies a value that holds a spin lock; whether it is taken is nobody's business. */
+  #readGuarded(address: bigint, lock: number, take: boolean): Uint8Array {
+    const { routines } = this.#env;
+    if (take) routines.call('bpf_spin_lock', address + BigInt(lock));
+    const value = this.#read(address);
+    if (take) routines.call('bpf_spin_unlock', address + BigInt(lock));
+    new DataView(value.buffer).setUint32(lock, 0, true);
+    return value;
   }
 
   /** Copies what lookups give: the value at `address`, or one per CPU from there on. */

@@ -60,5 +60,5 @@ export const MapFlag = {
   noUserConv: 1 << 18,
 } as const;
 
-/** Update flag: take the spin lock in the value. Switchyard has no locks in values, so it is always refused. */
+/** BPF_F_LOCK, of updates and of lookups by user space: take the spin lock in the value. */
 export const UPDATE_LOCK = 4;

@@ -182,6 +182,8 @@ export const MapHeader = {
   cpuStride: 48,
   /** u32: per-CPU types: number of CPUs. */
   cpus: 56,
+  /** u32: offset of the spin lock in each value, plus 1; 0 where values have none. */
+  lockPlace: 60,
   size: 64,
 } as const;
 

@@ -88,6 +88,15 @@ export type InitialEntry =
   | { readonly key: number; readonly map: string }
   | { readonly key: number; readonly value: Uint8Array };
 
+/** A field of map values that only helpers may touch: a lock, a timer and the like. */
+export interface SpecialField {
+  /** Bytes from the start of the value. */
+  readonly offset: number;
+  readonly size: number;
+  /** The kernel's name: that of the structure, or "kptr". */
+  readonly name: string;
+}
+
 export interface MapSpec {
   readonly name: string;
   readonly type: MapType;
@@ -103,6 +112,8 @@ export interface MapSpec {
   /** BTF type ids of key and value in the collection's BTF. */
   readonly btfKeyId?: number;
   readonly btfValueId?: number;
+  /** Of a map that was made: what its object's BTF says of the values. Before that, `specialFields()` finds them. */
+  readonly specialFields?: readonly SpecialField[];
   /** Template of the inner maps of a map-in-map. */
   readonly inner?: MapSpec;
   readonly contents: readonly InitialEntry[];

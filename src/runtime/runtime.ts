@@ -312,6 +312,7 @@ export class Runtime {
           routines: this.#backends[0]!,
           id: this.#nextId++,
           cachedTargets: backend.cachedTargets,
+          btf: collection.btf,
         });
         this.#maps.set(map, { references: 0, objects: 0, inner: [] });
         if (map instanceof ProgArray) this.#slots.set(map, new ProgArraySlots(map, this.#generations, this.#programs));

@@ -7,6 +7,7 @@
  */
 import type { Jump, JumpOp, Register } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
+import { hasLock } from './locks.ts';
 import { needRegister, registerPlace, slotPlace } from './precision.ts';
 import { dropReference } from './references.ts';
 import {
@@ -81,11 +82,11 @@ export function executeJump(a: Analysis, i: Jump): number {
   const fall = a.state;
   if (i.width !== 64) return next;
   if (left.nullable && i.src === undefined && i.imm === 0 && (i.op === 'eq' || i.op === 'ne')) {
-    decideNull(i.op === 'eq' ? taken : fall, left.id, true);
-    decideNull(i.op === 'eq' ? fall : taken, left.id, false);
+    decideNull(a, i.op === 'eq' ? taken : fall, left.id, true);
+    decideNull(a, i.op === 'eq' ? fall : taken, left.id, false);
   } else if (isPointer(left) && isPointer(right) && (i.op === 'eq' || i.op === 'ne')) {
     if (left.nullable !== right.nullable)
-      decideNull(i.op === 'eq' ? taken : fall, left.nullable ? left.id : right.id, false);
+      decideNull(a, i.op === 'eq' ? taken : fall, left.nullable ? left.id : right.id, false);
   } else {
     learnBounds(i, left, right, taken, fall);
   }
@@ -178,13 +179,16 @@ function shifted(value: Scalar, by: number): Scalar {
   return by === 0 ? value : alu('add', 64, value, constant(BigInt.asUintN(64, BigInt(by))));
 }
 
-/** Every copy of the or-null pointer `id` is null, or none is. */
-function decideNull(state: State, id: number, isNull: boolean): void {
+/** Every copy of the or-null pointer `unknown` is null, or none is. */
+function decideNull(a: Analysis, state: State, unknown: number, isNull: boolean): void {
   // Nothing was acquired after all. The result of the acquiring call has the reference's own id.
-  if (isNull) dropReference(state, id);
+  if (isNull) dropReference(state, unknown);
   state.mapRegisters(r => {
-    if (r.id !== id || !r.nullable) return r;
-    return isNull ? ZERO_SCALAR : withFields(r, { nullable: false, id: 0 });
+    if (r.id !== unknown || !r.nullable) return r;
+    if (isNull) return ZERO_SCALAR;
+    // The id of a value with a lock goes on telling which lock it is.
+    const id = r.map !== undefined && hasLock(a, r.map) ? r.id : 0;
+    return withFields(r, { nullable: false, id });
   });
 }
 

@@ -35,7 +35,8 @@ export type VerifierErrorCode =
   | 'unknown_map'
   | 'too_many_maps'
   | 'invalid_return_value'
-  | 'unreleased_reference';
+  | 'unreleased_reference'
+  | 'bad_lock_use';
 
 /** The kernel's error number for the same refusal. */
 export type Errno =
@@ -133,5 +134,6 @@ export const HINTS: Readonly<Record<VerifierErrorCode, string>> = {
   unknown_map: 'Give every map that the program names to verify().',
   too_many_maps: 'A program may refer to at most 64 maps.',
   invalid_return_value: 'Return a value in the range that the program type allows.',
+  bad_lock_use: 'Hold one lock at a time, call nothing while it is held, and give it back before the program ends.',
   unreleased_reference: 'Give back what the program acquired, on every path.',
 };

@@ -83,7 +83,8 @@ export function formatFrame(frame: Frame, index: number, selection?: Selection):
 
 /** What follows the innermost frame: the references that are held. */
 export function formatReferences({ references }: State): string {
-  return references.length === 0 ? '' : ` refs=${references.map(({ id }) => id).join(',')}`;
+  const ids = references.map(({ id }) => id).filter(id => id !== 0);
+  return ids.length === 0 ? '' : ` refs=${ids.join(',')}`;
 }
 
 /** All frames, innermost first. */

@@ -7,6 +7,7 @@ import type { Register } from '../isa/instruction.ts';
 import type { Btf } from '../object/btf.ts';
 import type { Analysis } from './analysis.ts';
 import { forgetCallerSaved, forgetPackets } from './helper-call.ts';
+import { checkNoLockAtCall } from './locks.ts';
 import {
   checkContextPointer,
   checkMapValueAccess,
@@ -126,6 +127,7 @@ export function checkGlobalCall(a: Analysis, index: number): void {
   globalArguments(a, index).forEach((argument, position) => {
     checkArgument(a, (position + 1) as Register, argument);
   });
+  checkNoLockAtCall(a, 'global');
   if (a.log.level > 0) a.log.write(`Func#${index} ('${subprogram.name}') is global and assumed valid.`);
   a.reachedGlobals.add(index);
   if (a.packetChangers.has(index)) forgetPackets(a.state);

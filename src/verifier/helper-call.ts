@@ -7,6 +7,7 @@ import { MAP_TYPE } from '../maps/uapi.ts';
 import type { MapSpec, MapType } from '../object/spec.ts';
 import type { Analysis } from './analysis.ts';
 import { enterCallback } from './calls.ts';
+import { checkNoLockAtCall, hasLock, useLock } from './locks.ts';
 import {
   BPF_F_RDONLY_PROG,
   checkAlignment,
@@ -58,6 +59,9 @@ const PACKET_ACCESS: ReadonlySet<string> = new Set([
   'tcp_check_syncookie',
   'tcp_gen_syncookie',
 ]);
+
+/** The one helper that may be called while a lock is held. */
+const SPIN_UNLOCK = 94;
 
 /** Largest size argument. */
 const MAX_SIZE = 1n << 29n;
@@ -112,6 +116,7 @@ export function runsCallback(signature: HelperSignature | undefined): boolean {
 
 /** Checks the call at the current instruction and applies its effects. */
 export function executeHelperCall(a: Analysis, i: CallHelper): void {
+  if (i.helper !== SPIN_UNLOCK) checkNoLockAtCall(a, 'helper');
   const signature = signatureOf(a, i.helper);
   if (signature.args.length > 5)
     a.fail('bad_option', `helper ${signature.name} has more than five arguments`, 'EINVAL');
@@ -214,7 +219,12 @@ function lookupResult(a: Analysis, call: Call): RegisterState {
     (map.type === 'array' || map.type === 'percpu_array') &&
     call.constantKey !== undefined &&
     call.constantKey < map.maxEntries;
-  return register('mapValue', { map, mapUid: call.mapUid, nullable: !certain, id: certain ? 0 : a.newId() });
+  return register('mapValue', {
+    map,
+    mapUid: call.mapUid,
+    nullable: !certain,
+    id: certain && !hasLock(a, map) ? 0 : a.newId(),
+  });
 }
 
 /** One read-only view per map, since states are compared by identity. */
@@ -324,6 +334,10 @@ function checkArgumentKind(
       return;
     case 'constString':
       checkConstantString(a, number, r);
+      return;
+    case 'spinLock':
+      if (r.kind !== 'mapValue' || r.nullable) mismatch(a, number, r, 'map_value, ptr_');
+      useLock(a, number, r, argument.lock);
       return;
     case 'allocationSize':
       if (r.kind !== 'scalar') mismatch(a, number, r, 'scalar');

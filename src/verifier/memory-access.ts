@@ -5,6 +5,7 @@
  * have. Refusals use the kernel's words (`check_mem_access`).
  */
 import type { Register, Size } from '../isa/instruction.ts';
+import { specialFields } from '../maps/special-fields.ts';
 import type { Analysis } from './analysis.ts';
 import { contextAccess } from './context.ts';
 import type { VerifierErrorCode } from './errors.ts';
@@ -19,7 +20,6 @@ import {
   UNKNOWN_SCALAR,
 } from './registers.ts';
 import { constant, constantValue, isConstant, signExtend, truncate } from './scalar.ts';
-import { specialFields } from './special-fields.ts';
 import { readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
 
 /** Largest variable part of an offset that is looked at at all. */

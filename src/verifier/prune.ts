@@ -240,7 +240,10 @@ function sameCalls(old: State, current: State): boolean {
 
 /** Both must hold the same references, however they are called. */
 function referencesCovered({ references: old }: State, { references: current }: State, ids: IdMap): boolean {
-  return old.length === current.length && old.every(({ id }, i) => ids.check(id, current[i]!.id));
+  return (
+    old.length === current.length &&
+    old.every(({ id, lock }, i) => lock === current[i]!.lock && ids.check(id, current[i]!.id))
+  );
 }
 
 function covered(a: Analysis, old: Checkpoint, current: State, mode: Mode): boolean {

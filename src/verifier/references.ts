@@ -10,17 +10,21 @@
  * Invariants: a pointer's `reference` is 0 or on the list. A state covers another only if their lists match one to one, so
  * paths that hold different references are never merged (`prune.ts`).
  */
+import type { MapSpec } from '../object/spec.ts';
 import type { Analysis } from './analysis.ts';
 import { formatTnum } from './format.ts';
+import { checkNoLock } from './locks.ts';
 import { kindName, type RegisterState, UNKNOWN_SCALAR } from './registers.ts';
 import { constantValue, isConstant } from './scalar.ts';
 import type { State } from './state.ts';
 
 export interface Reference {
-  /** Positive; what `RegisterState.reference` holds. */
+  /** Positive, and what `RegisterState.reference` holds; but see `lock`. */
   readonly id: number;
   /** Slot of the call that acquired it. */
   readonly insn: number;
+  /** A spin lock that is held (`locks.ts`): the map of the value that it is in, whose id `id` is then. */
+  readonly lock?: MapSpec;
 }
 
 /** The current instruction acquires something. @returns the reference's id */
@@ -34,7 +38,7 @@ export function acquireReference(a: Analysis): number {
 
 /** Takes a reference off the list, and leaves the pointers alone. @returns whether it was there */
 export function dropReference(state: State, id: number): boolean {
-  const left = state.references.filter(reference => reference.id !== id);
+  const left = state.references.filter(reference => reference.id !== id || reference.lock !== undefined);
   if (left.length === state.references.length) return false;
   state.references = left;
   return true;
@@ -73,12 +77,15 @@ export function checkReleased(a: Analysis, number: number, r: RegisterState): vo
  */
 export function checkNothingHeld(a: Analysis, what: string): void {
   // Below the first frame all is still the callers' to give back.
-  if (a.state.frames.length > 1 || a.state.references.length === 0) return;
-  const held = a.state.references.map(({ id, insn }) => `Unreleased reference id=${id} alloc_insn=${insn}`);
+  if (a.state.frames.length > 1) return;
+  checkNoLock(a, what);
+  const held = a.state.references.filter(({ lock }) => lock === undefined);
+  if (held.length === 0) return;
+  const lines = held.map(({ id, insn }) => `Unreleased reference id=${id} alloc_insn=${insn}`);
   a.fail(
     'unreleased_reference',
-    `${held.join('\n')}\n${what} would lead to reference leak`,
+    `${lines.join('\n')}\n${what} would lead to reference leak`,
     'EINVAL',
-    `Give back what instruction ${a.state.references[0]!.insn} acquired, on this path too.`,
+    `Give back what instruction ${held[0]!.insn} acquired, on this path too.`,
   );
 }

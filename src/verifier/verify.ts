@@ -16,6 +16,7 @@
  * reaches (`interpret.ts`), call depth (`stack-depth.ts`), facts for the rooms below.
  */
 import type { Instruction } from '../isa/instruction.ts';
+import { specialFields } from '../maps/special-fields.ts';
 import type { ProgramSpec } from '../object/spec.ts';
 import { Analysis, type VerifyOptions } from './analysis.ts';
 import { checkControlFlow } from './cfg.ts';
@@ -28,7 +29,6 @@ import { liveRegisters } from './liveness.ts';
 import { VerifierLog } from './log.ts';
 import { RAW_SIZE_ID, register, scalarRegister, ZERO_SCALAR } from './registers.ts';
 import { constant, range } from './scalar.ts';
-import { specialFields } from './special-fields.ts';
 import { callGraph, checkStackDepth, closure } from './stack-depth.ts';
 import { Frame, State } from './state.ts';
 

@@ -57,6 +57,8 @@ describe('helper table', () => {
       '89 bpf_map_peek_elem',
       '195 bpf_map_lookup_percpu_elem',
       '12 undefined',
+      '93 bpf_spin_lock',
+      '94 bpf_spin_unlock',
     ]);
     expect(helperRoutine(1, 'percpu_hash', 'xdp')).toBe('percpu_hash_lookup');
     expect(helperRoutine(88, 'stack', 'xdp')).toBe('stack_pop');

@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import type { KernelJudge } from '../../src/kernel/judge.ts';
 import { openJudge } from '../kernel/support.ts';
 import { CASES, type Case } from './cases.ts';
-import { accepted, attempt, MAPS, program } from './support.ts';
+import { accepted, attempt, MAP_BTF, MAPS, program } from './support.ts';
 
 /** Where our verdict differs from the kernel's, and why. An entry that no longer differs fails the suite. */
 const STRONGER: Readonly<Record<string, string>> = {
@@ -31,7 +31,7 @@ const FILE = new URL('verdicts.json', import.meta.url);
 const judges = new Map<string, KernelJudge | undefined>();
 /** A prog array belongs to the type of program that used it first, so each type has maps of its own. */
 const judgeFor = (type: string): KernelJudge | undefined => {
-  if (!judges.has(type)) judges.set(type, openJudge(MAPS));
+  if (!judges.has(type)) judges.set(type, openJudge(MAPS, { programs: new Map(), btf: MAP_BTF }));
   return judges.get(type);
 };
 const specOf = (c: Case) => program(c.type, c.text, { attachType: c.attachType, license: c.license });

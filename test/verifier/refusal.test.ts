@@ -6,7 +6,7 @@ import { IsaError } from '../../src/isa/errors.ts';
 import type { Instruction } from '../../src/isa/instruction.ts';
 import { openJudge } from '../kernel/support.ts';
 import { CASES } from './cases.ts';
-import { accepted, attempt, MAPS, program } from './support.ts';
+import { accepted, attempt, MAP_BTF, MAPS, program } from './support.ts';
 
 describe('a refusal', () => {
   const lines = [
@@ -72,7 +72,7 @@ describe('the log at level 2 reads like the kernel\u2019s', () => {
     'lookup with null check',
   ];
   it.each(names)('%s', name => {
-    const judge = openJudge(MAPS);
+    const judge = openJudge(MAPS, { programs: new Map(), btf: MAP_BTF });
     if (judge === undefined) return;
     const c = CASES.find(candidate => candidate.name === name)!;
     const spec = program(c.type, c.text);

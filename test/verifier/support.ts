@@ -1,11 +1,35 @@
 /** Programs and maps for the verifier's tests. */
 import { HELPERS } from '../../src/helpers/table.ts';
 import { assemble } from '../../src/isa/assembler.ts';
+import { type Btf, parseBtf } from '../../src/object/btf.ts';
 import type { MapSpec, MapType, ProgramSpec, ProgramType } from '../../src/object/spec.ts';
 import { VerifierError } from '../../src/verifier/errors.ts';
 import type { Verified } from '../../src/verifier/facts.ts';
 import type { HelperSignature } from '../../src/verifier/signature.ts';
 import { type VerifyOptions, verify } from '../../src/verifier/verify.ts';
+import { BtfBuilder } from '../object/btf-builder.ts';
+
+const types = new BtfBuilder();
+const int = types.int('int', 4, true);
+const long = types.int('unsigned long', 8);
+const spinLock = types.struct('bpf_spin_lock', 4, [{ name: 'val', type: int, bitOffset: 0 }]);
+const guarded = types.struct('guarded', 16, [
+  { name: 'count', type: int, bitOffset: 0 },
+  { name: 'lock', type: spinLock, bitOffset: 32 },
+  { name: 'sum', type: long, bitOffset: 64 },
+]);
+const pair = types.struct('pair', 16, [
+  { name: 'first', type: long, bitOffset: 0 },
+  { name: 'second', type: long, bitOffset: 64 },
+]);
+
+/** Types of the maps whose values hold a lock, for the kernel. */
+export const MAP_BTF: Btf = parseBtf(types.bytes());
+const GUARDED: Partial<MapSpec> = {
+  btfKeyId: int,
+  btfValueId: guarded,
+  specialFields: [{ offset: 4, size: 4, name: 'bpf_spin_lock' }],
+};
 
 function map(
   name: string,
@@ -33,6 +57,10 @@ export const MAPS: ReadonlyMap<string, MapSpec> = new Map(
     map('outer', 'array_of_maps', 4, 4, 2, { inner: INNER }),
     map('devices', 'devmap', 4, 4, 4),
     map('readonly', 'array', 4, 16, 1, { flags: 1 << 7, frozen: true, contents: [{ key: 0, value: CONSTANTS }] }),
+    map('locked', 'hash', 8, 16, 8, { ...GUARDED, btfKeyId: long }),
+    map('locked_array', 'array', 4, 16, 4, GUARDED),
+    map('locked_one', 'array', 4, 16, 1, GUARDED),
+    map('unlocked', 'hash', 8, 16, 8, { btfKeyId: long, btfValueId: pair }),
     map('ring', 'ringbuf', 0, 0, 4096),
     map('arena', 'arena', 0, 0, 4, { flags: 1 << 10 }),
     map('arena2', 'arena', 0, 0, 4, { flags: 1 << 10 }),

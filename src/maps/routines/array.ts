@@ -9,7 +9,7 @@ import type { Routine } from '../../isa/routine.ts';
 import { MapHeader, RunContext } from '../../memory/layout.ts';
 import { UpdateFlag } from '../map.ts';
 import { UPDATE_LOCK } from '../uapi.ts';
-import { copyBytes, fail } from './text.ts';
+import { copyBytes, copyValue, fail } from './text.ts';
 
 /** r0 = address of element r2 of map r1 (of the first CPU). Changes r2. */
 const ELEMENT = `
@@ -24,8 +24,8 @@ const index = (miss: string): string => `
   r0 = *(u32 *)(r1 + ${MapHeader.maxEntries})
   if r2 >= r0 goto ${miss}`;
 
-/** Checks the flags in r4 and the index in the order of the kernel: EINVAL, E2BIG, EEXIST. Changes r0 and r5. */
-const CHECK_UPDATE = `
+/** Checks the flags in r4 and the index in the order of the kernel: EINVAL, E2BIG, EEXIST; goes to `locked` with BPF_F_LOCK. Changes r0, r2 and r5. */
+const checkUpdate = (locked: string): string => `
   r5 = r4
   r5 &= ${~UPDATE_LOCK}
   if r5 > ${UpdateFlag.exist} goto invalid
@@ -34,7 +34,7 @@ const CHECK_UPDATE = `
   r5 &= ${UpdateFlag.noExist}
   if r5 != 0 goto exists
   r4 &= ${UPDATE_LOCK}
-  if r4 != 0 goto invalid`;
+  if r4 != 0 goto ${locked}`;
 
 const UPDATE_ERRORS = fail('invalid', 'EINVAL') + fail('range', 'E2BIG') + fail('exists', 'EEXIST');
 
@@ -83,11 +83,13 @@ export const ARRAY_ROUTINES: readonly Routine[] = [
   {
     name: 'array_update',
     text: `
-  ${CHECK_UPDATE}
+  ${checkUpdate('locked')}
   ${ELEMENT}
-  r5 = *(u32 *)(r1 + ${MapHeader.valueSize})
-  ${copyBytes('copy', 'r0', 'r3', 'r5', 'r4')}
+  ${copyValue('copy', 'r0', 'r3', 'r5', 'r4')}
   r0 = 0
+  exit
+locked:
+  call routine array_update_locked
   exit
   ${UPDATE_ERRORS}`,
   },
@@ -119,7 +121,7 @@ export const ARRAY_ROUTINES: readonly Routine[] = [
   {
     name: 'percpu_array_update',
     text: `
-  ${CHECK_UPDATE}
+  ${checkUpdate('invalid')}
   ${ELEMENT}
   ${thisCpu('r5')}
   ${atCpu('r5')}
@@ -133,7 +135,7 @@ export const ARRAY_ROUTINES: readonly Routine[] = [
     // All CPUs' values at once, from r3 on, each rounded up to 8 bytes.
     name: 'percpu_array_update_percpu',
     text: `
-  ${CHECK_UPDATE}
+  ${checkUpdate('invalid')}
   ${ELEMENT}
   r6 = r0
   r7 = r3

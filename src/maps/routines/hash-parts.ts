@@ -44,7 +44,7 @@
  */
 import { HashBucket, HashElement, HashLayout, MapHeader, RunContext } from '../../memory/layout.ts';
 import type { Errno } from '../errors.ts';
-import { copyBytes, fail } from './text.ts';
+import { copyBytes, copyValue, fail } from './text.ts';
 
 /**
  * Odd, with bits all over. The first is 2^64 divided by the golden ratio. A second one at the end, with a shift between two
@@ -329,8 +329,7 @@ export const COPY_VALUE = `
   r0 = r3
   ax = *(u32 *)(r1 + ${HashLayout.valueOffset})
   r0 += ax
-  r4 = *(u32 *)(r1 + ${MapHeader.valueSize})
-  ${copyBytes('value', 'r0', 'r6', 'r4', 'r5')}`;
+  ${copyValue('value', 'r0', 'r6', 'r4', 'r5')}`;
 
 /** r0 = address of the first CPU's value of element r3. */
 const PER_CPU_VALUE = `

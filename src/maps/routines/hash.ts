@@ -50,6 +50,7 @@ const DONE = `
   exit`;
 
 const HASH_UPDATE = `
+  if r4 > ${UpdateFlag.exist} goto locked
   ${UPDATE_HEAD}
   *(u64 *)(r10 - 16) = r3
   ${SPARE}
@@ -68,6 +69,9 @@ fill:
 insert:
   ${LINK_FIRST}
   ${DONE}
+locked:
+  call routine hash_update_locked
+  exit
   ${UPDATE_ERRORS}`;
 
 const perCpuUpdate = (prepare: string, copy: string): string => `

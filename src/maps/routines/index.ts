@@ -6,6 +6,7 @@ import { ARRAY_ROUTINES } from './array.ts';
 import { BLOOM_FILTER_ROUTINES } from './bloom-filter.ts';
 import { GENERIC_ROUTINES } from './generic.ts';
 import { HASH_ROUTINES } from './hash.ts';
+import { LOCK_ROUTINES } from './lock.ts';
 import { LPM_TRIE_ROUTINES } from './lpm-trie.ts';
 import { LRU_HASH_ROUTINES } from './lru-hash.ts';
 import { MAP_OF_MAPS_ROUTINES } from './map-of-maps.ts';
@@ -26,6 +27,7 @@ export const MAP_ROUTINES: readonly Routine[] = [
   ...TARGET_ROUTINES,
   ...QUEUE_ROUTINES,
   ...BLOOM_FILTER_ROUTINES,
+  ...LOCK_ROUTINES,
 ];
 
 const NAMES: ReadonlySet<string> = new Set(MAP_ROUTINES.map(routine => routine.name));

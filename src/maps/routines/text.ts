@@ -2,6 +2,9 @@
 import { MapHeader } from '../../memory/layout.ts';
 import { ERRNO, type Errno } from '../errors.ts';
 
+/** sizeof(struct bpf_spin_lock) */
+const LOCK_BYTES = 4;
+
 /** Statements that leave with an error: `label:` and r0 = -errno. */
 export function fail(label: string, errno: Errno): string {
   return `
@@ -69,4 +72,33 @@ ${name}_1:
   ${size} -= 1
   goto ${name}_1
 ${name}_end:`;
+}
+
+/**
+ * Copies a value of the map in r1, all but the spin lock in it, if it has one: a u32 at an
+ * offset that 4 divides. Words behind it are copied whole too. Registers as for `copyBytes`, all left undefined;
+ * r1 stays.
+ */
+export function copyValue(name: string, target: string, source: string, size: string, temporary: string): string {
+  return `
+  ${size} = *(u32 *)(r1 + ${MapHeader.valueSize})
+  ${temporary} = *(u32 *)(r1 + ${MapHeader.lockPlace})
+  if ${temporary} == 0 goto ${name}_8
+  ${size} = ${temporary}
+  ${size} -= 1
+  ${copyBytes(`${name}_before`, target, source, size, temporary)}
+  ${source} += ${LOCK_BYTES}
+  ${target} += ${LOCK_BYTES}
+  ${size} = *(u32 *)(r1 + ${MapHeader.valueSize})
+  ${temporary} = *(u32 *)(r1 + ${MapHeader.lockPlace})
+  ${size} -= ${temporary}
+  ${size} -= ${LOCK_BYTES - 1}
+  if ${temporary} & 4 goto ${name}_8
+  if ${size} < 4 goto ${name}_8
+  ${temporary} = *(u32 *)(${source} + 0)
+  *(u32 *)(${target} + 0) = ${temporary}
+  ${source} += 4
+  ${target} += 4
+  ${size} -= 4
+  ${copyBytes(name, target, source, size, temporary)}`;
 }

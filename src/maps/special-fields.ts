@@ -3,18 +3,12 @@
  * helpers. Linux finds them by the names of their BTF types (`btf_parse_fields`); so does this.
  */
 import type { Btf } from '../object/btf.ts';
-import type { MapSpec } from '../object/spec.ts';
+import type { MapSpec, SpecialField } from '../object/spec.ts';
 
-interface SpecialField {
-  /** Bytes from the start of the value. */
-  readonly offset: number;
-  readonly size: number;
-  /** The kernel's name: that of the structure, or "kptr". */
-  readonly name: string;
-}
+export const SPIN_LOCK = 'bpf_spin_lock';
 
 const STRUCTURES: ReadonlySet<string> = new Set([
-  'bpf_spin_lock',
+  SPIN_LOCK,
   'bpf_res_spin_lock',
   'bpf_timer',
   'bpf_wq',
@@ -35,6 +29,7 @@ const found = new WeakMap<MapSpec, readonly SpecialField[]>();
  * @throws ObjectError `bad_btf`
  */
 export function specialFields(map: MapSpec, btf: Btf | undefined): readonly SpecialField[] {
+  if (map.specialFields !== undefined) return map.specialFields;
   const type = map.btfValueId;
   if (btf === undefined || type === undefined) return NONE;
   const before = found.get(map);
