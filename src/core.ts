@@ -30,6 +30,7 @@ export { BtfCodec, btfCodec, decodeValue } from './object/btf-codec.ts';
 export type { BtfValue } from './object/btf-scalars.ts';
 export { type ProgramFromInstructions, programFromInstructions } from './object/from-instructions.ts';
 export { type GlobalVariable, globalVariables, withGlobals } from './object/globals.ts';
+export { mapDifference } from './object/map-difference.ts';
 export { parseObject } from './object/parse.ts';
 export type { Collection, LineInfo, MapSpec, MapType, ProgramSpec, ProgramType } from './object/spec.ts';
 export {
@@ -38,6 +39,7 @@ export {
   type CompiledUnit,
   compileCollection,
 } from './runtime/ahead-of-time.ts';
+export type { BackendName } from './runtime/backend.ts';
 export { RuntimeError } from './runtime/errors.ts';
 export type {
   PreflightOptions,
@@ -64,6 +66,7 @@ export {
   verifyProgram,
 } from './runtime/stages.ts';
 export {
+  newMisses,
   type PredictedMiss,
   type SlotRange,
   type TailCallGraph,

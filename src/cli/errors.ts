@@ -8,6 +8,8 @@ export class UsageError extends SwitchyardError<
   | 'unsupported_program_type'
   | 'unknown_program_section'
   | 'no_such_program'
+  | 'build_failed'
+  | 'would_miss'
 > {}
 
 export const EXIT_FAILED = 1;

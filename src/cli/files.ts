@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type Capture, type Collection, type ProgramSpec, parseObject, RuntimeError, readCapture } from '../core.ts';
 import { UsageError } from './errors.ts';
 
-function readBytes(path: string, what: string): Uint8Array {
+export function readBytes(path: string, what: string): Uint8Array {
   try {
     const bytes = readFileSync(path);
     return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -42,7 +42,11 @@ const RUNNING_KERNEL_BTF = '/sys/kernel/btf/vmlinux';
  * @param btf path of the BTF that CO-RE relocations are resolved against; default: the running kernel's, if it is readable
  */
 export function readObject(path: string, btf?: string): Collection {
-  const bytes = readBytes(path, 'object');
+  return parseBytes(readBytes(path, 'object'), btf);
+}
+
+/** The same for bytes that were read already. */
+export function parseBytes(bytes: Uint8Array, btf?: string): Collection {
   const options = { skipUnsupported: true };
   if (btf !== undefined) return parseObject(bytes, { ...options, targetBtf: readBytes(btf, 'BTF file') });
   try {

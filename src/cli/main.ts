@@ -60,15 +60,40 @@ commonOptions(
     .requiredOption('--input <capture>', 'pcap or pcapng file')
     .option('--output <capture>', 'write the packets that left the program, in the format of the input')
     .option('--set <map[index]=program>', 'put a program into a prog array first (repeatable)', slotAssignment)
-    .option('--repeat <n>', 'run the capture n times', integer(1, 0xffff_ffff), 1)
+    .option(
+      '--repeat <n>',
+      'run the capture n times (default: 1; with --watch: until interrupted)',
+      integer(1, 0xffff_ffff),
+    )
     .option('--workers <n>', 'native threads that share the packets', integer(1, 128), 1)
     .addOption(
       new Option(
         '--backend <name>',
         'x86-64 code, interpreter, or the running kernel (default: native where there is a compiler)',
       ).choices(['native', 'interpreter', 'kernel']),
+    )
+    .option('--watch', 'replay over and over; whenever the object changes, the new build takes over under the replay')
+    .addOption(
+      new Option('--build <command>', 'with --watch: run this when a source file changes').implies({ watch: true }),
+    )
+    .addOption(
+      new Option(
+        '--source <path>',
+        'with --build: a source file or directory (repeatable; default: those the object names)',
+      )
+        .argParser((path: string, before: readonly string[] = []) => [...before, path])
+        .implies({ watch: true }),
+    )
+    .addOption(
+      new Option('--strict', 'with --watch: refuse a build whose tail calls could newly fall through').implies({
+        watch: true,
+      }),
     ),
-).action((path, options) => guarded(options.json, async () => (await import('./run.ts')).run(path, options)));
+).action((path, options) =>
+  guarded(options.json, async () =>
+    options.watch ? (await import('./watch.ts')).watch(path, options) : (await import('./run.ts')).run(path, options),
+  ),
+);
 
 commonOptions(
   command('verify', 'verify programs; exit code 1 if one is rejected', `${EXAMPLE} --program stage_ipv4 --log`)

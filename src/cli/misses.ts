@@ -33,6 +33,16 @@ export function tailCallMisses({ programs }: LoadedObject): MissRow[] {
   );
 }
 
+/** Rows that differ in nothing but their counts become one. */
+export function addMisses(rows: readonly MissRow[], more: readonly MissRow[]): MissRow[] {
+  const sums = new Map<string, MissRow>();
+  for (const row of [...rows, ...more]) {
+    const key = JSON.stringify({ ...row, count: 0 });
+    sums.set(key, { ...row, count: row.count + (sums.get(key)?.count ?? 0) });
+  }
+  return [...sums.values()];
+}
+
 /** Rows shown; the rest is in the JSON. */
 const SHOWN = 20;
 

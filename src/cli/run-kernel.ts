@@ -30,18 +30,19 @@ export function replayInKernel(
     for (const { map, index, program: name } of options.set ?? []) {
       object.progArray(map).set(index, object.program(name));
     }
-    const progress = new Progress(packets.length * options.repeat, 'packets');
+    const { repeat = 1 } = options;
+    const progress = new Progress(packets.length * repeat, 'packets');
     const verdicts: Record<string, number> = {};
     const result = { packets: 0, bytes: 0, verdicts, elapsedNs: 0 };
     const results: KernelRun[] = [];
-    for (let pass = 1; pass <= options.repeat; pass++) {
+    for (let pass = 1; pass <= repeat; pass++) {
       for (const packet of packets) {
         const run = program.run(packet);
         verdicts[run.verdict] = (verdicts[run.verdict] ?? 0) + 1;
         result.elapsedNs += run.durationNs;
         result.bytes += packet.length;
         progress.update(++result.packets);
-        if (pass === options.repeat && options.output !== undefined) results.push(run);
+        if (pass === repeat && options.output !== undefined) results.push(run);
       }
     }
     progress.end();

@@ -1,10 +1,13 @@
 /** `switchyard run`: a program over a capture. */
 import {
+  type BpfMap,
   type Capture,
   type Collection,
   createRuntime,
+  type LoadedObject,
   type ReplayResult,
   type RunResult,
+  type Runtime,
   writeCapture,
 } from '../index.ts';
 import { UsageError } from './errors.ts';
@@ -21,7 +24,8 @@ export interface RunOptions {
   readonly input: string;
   readonly output?: string;
   readonly set?: readonly SlotAssignment[];
-  readonly repeat: number;
+  /** Default 1; with `--watch` until interrupted. */
+  readonly repeat?: number;
   readonly workers: number;
   readonly backend?: 'native' | 'interpreter' | 'kernel';
   readonly btf?: string;
@@ -77,23 +81,20 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     }
     return;
   }
-  const trace = { lines: 0, first: [] as string[] };
-  const onTrace = (line: string) => {
-    if (trace.lines++ < SHOWN_LINES) trace.first.push(line);
-  };
+  const trace = new TraceLines();
   const runtime = createRuntime({
     ...(backend && { backend }),
     cpus: options.workers + 1,
     arenaSize: arenaSize(collection, options.workers),
-    onTrace,
+    onTrace: trace.add,
   });
   try {
-    const object = runtime.load(collection, { programs });
+    const object = loadPrograms(runtime, collection, options);
     const program = object.program(options.program);
-    for (const { map, index, program: name } of set) object.progArray(map).set(index, object.program(name));
-    const progress = new Progress(packets.length * options.repeat, 'packets');
+    const { repeat = 1 } = options;
+    const progress = new Progress(packets.length * repeat, 'packets');
     const result = await program.replayAsync(packets, {
-      repeat: options.repeat,
+      repeat,
       workers: options.workers,
       keep: options.output !== undefined,
       onProgress: progress.update,
@@ -101,14 +102,32 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     progress.end();
     if (options.output !== undefined) writeOutput(options.output, capture, result.results!);
     show(object, program, result, options, tailCallMisses(object));
-    printTrace(trace, options.json === true);
+    trace.print(options.json === true);
   } finally {
     await runtime.dispose();
   }
 }
 
+/** Loads what `--program` and `--set` name, with all that lies in the slots of their prog arrays. */
+export function loadPrograms(
+  runtime: Runtime,
+  collection: Collection,
+  { program, set = [] }: RunOptions,
+  maps?: ReadonlyMap<string, BpfMap>,
+): LoadedObject {
+  const programs = [program, ...set.map(({ program: name }) => name)];
+  const object = runtime.load(collection, { programs, ...(maps && { maps }) });
+  try {
+    for (const { map, index, program: name } of set) object.progArray(map).set(index, object.program(name));
+    return object;
+  } catch (error) {
+    object.dispose();
+    throw error;
+  }
+}
+
 /** Address space for an object's maps and for the packets that each thread has in hand at a time. */
-function arenaSize({ maps }: Collection, workers: number): number {
+export function arenaSize({ maps }: Collection, workers: number): number {
   let bytes = ARENA_BASE + workers * ARENA_PER_WORKER;
   for (const { type, keySize, valueSize, maxEntries } of maps.values()) {
     const values = type.includes('percpu') ? workers + 1 : 1;
@@ -117,7 +136,7 @@ function arenaSize({ maps }: Collection, workers: number): number {
   return Math.min(bytes, 2 ** 32);
 }
 
-function checkLinkTypes(capture: Capture, path: string): void {
+export function checkLinkTypes(capture: Capture, path: string): void {
   for (const [index, { linkType }] of capture.interfaces.entries()) {
     if (linkType === LINKTYPE_ETHERNET) continue;
     if (!capture.packets.some(packet => packet.interfaceIndex === index)) continue;
@@ -146,16 +165,20 @@ function writeOutput(path: string, capture: Capture, results: readonly Pick<RunR
   writeBytes(path, writeCapture({ ...capture, interfaces, packets }));
 }
 
-/** @param misses undefined where nobody counts them: in the kernel */
-function show(
+/**
+ * @param misses undefined where nobody counts them: in the kernel
+ * @param more for the JSON
+ */
+export function show(
   object: Held,
   program: Ran,
   result: ReplaySummary,
   { json }: RunOptions,
   misses: readonly MissRow[] | undefined,
+  more: object = {},
 ): void {
   if (json) {
-    console.log(JSON.stringify({ ...asJson(object, program, result), tailCallMisses: misses ?? null }));
+    console.log(JSON.stringify({ ...asJson(object, program, result), tailCallMisses: misses ?? null, ...more }));
     return;
   }
   print(object, program, result);
@@ -189,11 +212,21 @@ function print(object: Held, program: Ran, result: ReplaySummary): void {
   for (const name of object.maps.keys()) for (const line of mapText(object, name)) console.log(line);
 }
 
-/** What programs printed: part of the text, beside the JSON. */
-function printTrace(trace: { lines: number; first: readonly string[] }, aside: boolean): void {
-  if (trace.lines === 0) return;
-  const write = aside ? console.error : console.log;
-  write(aside ? 'bpf_trace_printk' : bold('bpf_trace_printk'));
-  for (const line of trace.first) write(`  ${line}`);
-  if (trace.lines > trace.first.length) write(`  ... ${trace.lines - trace.first.length} more lines`);
+/** The first lines that programs printed, and how many there were. */
+export class TraceLines {
+  #lines = 0;
+  readonly #first: string[] = [];
+
+  readonly add = (line: string): void => {
+    if (this.#lines++ < SHOWN_LINES) this.#first.push(line);
+  };
+
+  /** Part of the text, beside the JSON. */
+  print(aside: boolean): void {
+    if (this.#lines === 0) return;
+    const write = aside ? console.error : console.log;
+    write(aside ? 'bpf_trace_printk' : bold('bpf_trace_printk'));
+    for (const line of this.#first) write(`  ${line}`);
+    if (this.#lines > this.#first.length) write(`  ... ${this.#lines - this.#first.length} more lines`);
+  }
 }

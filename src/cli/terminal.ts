@@ -29,22 +29,29 @@ export function column(text: string, width: number): string {
   return text + ' '.repeat(Math.max(0, width - text.length));
 }
 
+/** Before a line on standard error that stays. */
+export function clearProgress(): void {
+  if (process.stderr.isTTY === true) process.stderr.write('\r\u001b[K');
+}
+
 /** Progress on standard error, once the work has taken a second; only on a terminal. */
 export class Progress {
   readonly #start = performance.now();
-  readonly #total: number;
+  readonly #total: number | undefined;
   readonly #what: string;
   #shown = false;
 
-  constructor(total: number, what: string) {
+  /** @param total undefined: without end */
+  constructor(total: number | undefined, what: string) {
     this.#total = total;
     this.#what = what;
   }
 
   readonly update = (done: number): void => {
     if (process.stderr.isTTY !== true || performance.now() - this.#start < 1000) return;
-    const percent = this.#total > 0 ? ` (${Math.floor((100 * done) / this.#total)} %)` : '';
-    process.stderr.write(`\r${done} of ${this.#total} ${this.#what}${percent}\u001b[K`);
+    const share = this.#total === undefined ? '' : ` of ${this.#total}`;
+    const percent = this.#total ? ` (${Math.floor((100 * done) / this.#total)} %)` : '';
+    process.stderr.write(`\r${done}${share} ${this.#what}${percent}\u001b[K`);
     this.#shown = true;
   };
 
