@@ -11,8 +11,15 @@ export interface KernelVerdict {
   readonly insnsProcessed: number;
   /** At the level asked for; of a refused program at level 1 at least. */
   readonly log: string;
+  /** Time that the kernel's verifier took, microseconds by its own clock; undefined unless level 4 was asked for. */
+  readonly verificationUs: number | undefined;
   /** Of a refusal. */
   readonly error: KernelError | undefined;
+}
+
+function verificationTime(log: string): number | undefined {
+  const time = /^verification time (\d+) usec/m.exec(log)?.[1];
+  return time === undefined ? undefined : Number(time);
 }
 
 /** Holds the maps and types of one collection, which programs are judged against. */
@@ -33,18 +40,25 @@ export class KernelJudge {
 
   /**
    * @param program one of the collection, or any other that uses its maps and has no types of its own
+   * @param logLevel 4: statistics only, with the verifier's time
    * @throws KernelError whatever is not the verifier's verdict: `not_permitted`, `unsupported_program`, `no_such_map` ...
    */
-  judge(program: ProgramSpec, logLevel: 0 | 1 | 2 = 0): KernelVerdict {
+  judge(program: ProgramSpec, logLevel: 0 | 1 | 2 | 4 = 0): KernelVerdict {
     try {
       const loaded = loadKernelProgram(program, this.#maps, { logLevel, btf: program.btf && this.#btf });
       const { insnsProcessed, log } = loaded;
       loaded.dispose();
-      return { accepted: true, insnsProcessed, log, error: undefined };
+      return { accepted: true, insnsProcessed, log, verificationUs: verificationTime(log), error: undefined };
     } catch (error) {
       if (!(error instanceof KernelError) || error.code !== 'program_refused') throw error;
       const processed = /^processed (\d+) insns/m.exec(error.log)?.[1];
-      return { accepted: false, insnsProcessed: Number(processed ?? 0), log: error.log, error };
+      return {
+        accepted: false,
+        insnsProcessed: Number(processed ?? 0),
+        log: error.log,
+        verificationUs: verificationTime(error.log),
+        error,
+      };
     }
   }
 

@@ -162,8 +162,8 @@ function parse(bytes: Uint8Array): Collection {
 }
 
 export interface KernelProgramOptions {
-  /** Detail of the log of a program that is accepted; default 0, none. */
-  readonly logLevel?: 0 | 1 | 2;
+  /** Detail of the log of a program that is accepted; default 0, none; 4: statistics only. */
+  readonly logLevel?: 0 | 1 | 2 | 4;
   /** The types of the program's functions; without them, subprograms count as static ones that return int. */
   readonly btf?: KernelBtf | undefined;
 }

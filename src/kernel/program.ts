@@ -21,8 +21,8 @@ export interface CodeToLoad {
   readonly attachType?: number;
   /** BPF_F_* of prog_flags; default 0. */
   readonly flags?: number;
-  /** Detail of the log of a program that is accepted; default 0, none. */
-  readonly logLevel?: 0 | 1 | 2;
+  /** Detail of the log of a program that is accepted; default 0, none; 4: statistics only. */
+  readonly logLevel?: 0 | 1 | 2 | 4;
   readonly debug?: DebugInfo | undefined;
 }
 

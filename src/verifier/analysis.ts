@@ -8,6 +8,7 @@ import type { Cfg } from './cfg.ts';
 import { type Errno, HINTS, VerifierError, type VerifierErrorCode } from './errors.ts';
 import { FactsCollector } from './facts-collector.ts';
 import { formatState } from './format.ts';
+import { History } from './history.ts';
 import type { VerifierLog } from './log.ts';
 import type { RegisterState } from './registers.ts';
 import type { HelperTable } from './signature.ts';
@@ -41,9 +42,9 @@ export interface VerifyOptions {
 export interface CheckingOptions {
   /**
    * Called with each state that is walked, before its instruction changes it: copy what is to be kept. `live` has a bit for
-   * each register that can matter. Right after a state was stored, it is `state.parent`, and `state.history` is undefined.
+   * each register that can matter. `stored`: it was stored just now, and is `state.parent`.
    */
-  readonly onState: (insn: number, state: State, live: number) => void;
+  readonly onState: (insn: number, state: State, live: number, stored: boolean) => void;
   /**
    * all: every number counts as relied upon, so that pruned paths, too, lie in the states that were seen; `marked`: as usual,
    * but a state is stored wherever one may be, so that the marks of what was relied upon are known there.
@@ -57,6 +58,10 @@ interface Pending {
   readonly from: number;
   readonly state: State;
   readonly logPosition: number;
+  /** Length of the history that it shares with the path it branched off from. */
+  readonly historyLength: number;
+  /** Values are not followed back past its start. */
+  readonly opaque: boolean;
 }
 
 export class Analysis {
@@ -77,7 +82,10 @@ export class Analysis {
 
   /** Last in, first out. */
   readonly pending: Pending[] = [];
-  readonly explored = new Map<number, Checkpoint[]>();
+  /** By slot: the states stored there. */
+  explored: (Checkpoint[] | undefined)[] = [];
+  /** What the path in work processed. */
+  readonly history = new History();
   /** Global functions that calls reached; each is verified on its own. */
   readonly reachedGlobals = new Set<number>();
   /** Subprograms that call a helper which may move the packet, themselves or through others. */
@@ -167,11 +175,15 @@ export class Analysis {
     this.state.registers[r] = state;
   }
 
-  /** Queues a copy of the current state to be walked from `insn`. */
-  push(insn: number, from: number): State {
+  /**
+   * Queues a copy of the current state to be walked from `insn`.
+   * @param opaque values can't be followed back past the current instruction
+   */
+  push(insn: number, from: number, opaque = false): State {
     const state = this.state.copy();
     if (state.parent !== undefined) state.parent.pending++;
-    this.pending.push({ insn, from, state, logPosition: this.log.position });
+    const historyLength = this.history.length;
+    this.pending.push({ insn, from, state, logPosition: this.log.position, historyLength, opaque });
     if (this.pending.length > 8192)
       this.fail('too_complex', `The sequence of ${this.pending.length} jumps is too complex.`, 'E2BIG');
     return state;

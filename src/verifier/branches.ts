@@ -117,16 +117,16 @@ function branchOnScalars(
   if (whenTaken === undefined || whenNot === undefined || sizes) needOperands(a, i);
   if (whenTaken === undefined && whenNot === undefined) return -1;
   if (whenTaken === undefined) {
-    learnScalars(a.state, i, left, right, whenNot!);
+    learnScalars(a, a.state, i, left, right, whenNot!);
     return next;
   }
   if (whenNot === undefined) {
-    learnScalars(a.state, i, left, right, whenTaken);
+    learnScalars(a, a.state, i, left, right, whenTaken);
     return target;
   }
   const taken = a.push(target, a.insn);
-  learnScalars(taken, i, left, right, whenTaken);
-  learnScalars(a.state, i, left, right, whenNot);
+  learnScalars(a, taken, i, left, right, whenTaken);
+  learnScalars(a, a.state, i, left, right, whenNot);
   return next;
 }
 
@@ -135,22 +135,29 @@ interface Operands {
   readonly b: Scalar;
 }
 
-function learnScalars(state: State, i: Jump, left: RegisterState, right: RegisterState, known: Operands): void {
+function learnScalars(
+  a: Analysis,
+  state: State,
+  i: Jump,
+  left: RegisterState,
+  right: RegisterState,
+  known: Operands,
+): void {
   state.registers[i.dst] = withValue(left, known.a);
   if (i.src !== undefined) state.registers[i.src] = withValue(right, known.b);
-  if (left.id !== 0) spread(state, left, known.a);
-  if (i.src !== undefined && right.id !== 0) spread(state, right, known.b);
+  if (left.id !== 0) spread(a, state, left, known.a);
+  if (i.src !== undefined && right.id !== 0) spread(a, state, right, known.b);
 }
 
 /** All registers that differ from `known` by a constant get the bounds that follow. */
-function spread(state: State, from: RegisterState, known: Scalar): void {
+function spread(a: Analysis, state: State, from: RegisterState, known: Scalar): void {
   const { id, offset } = from;
   if (id === RAW_SIZE_ID) {
     const size = shifted(known, -offset);
     const least = Number(size.umin);
     if (least > state.rawSize) state.rawSize = least;
   }
-  noteLinked(state, id);
+  noteLinked(a, state, id);
   state.mapRegisters(r => {
     if (r.id !== id || r.kind !== 'scalar') return r;
     const value = shifted(known, r.offset - offset);
@@ -159,11 +166,8 @@ function spread(state: State, from: RegisterState, known: Scalar): void {
 }
 
 /** Leaves on the path which registers and slots share the id: who relies on one relies on all. */
-function noteLinked(state: State, id: number): void {
-  const node = state.history;
-  if (node === undefined) return;
-  const places = node.linked ?? [];
-  const before = places.length;
+function noteLinked(a: Analysis, state: State, id: number): void {
+  const places: number[] = [];
   state.frames.forEach((frame, f) => {
     frame.registers.forEach((r, index) => {
       if (r.kind === 'scalar' && r.id === id) places.push(registerPlace(f, index));
@@ -172,7 +176,7 @@ function noteLinked(state: State, id: number): void {
       if (slot?.spilled?.kind === 'scalar' && slot.spilled.id === id) places.push(slotPlace(f, index));
     });
   });
-  if (places.length > before + 1) node.linked = places;
+  if (places.length > 1) a.history.noteLinked(places);
 }
 
 function shifted(value: Scalar, by: number): Scalar {

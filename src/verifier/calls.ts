@@ -15,7 +15,7 @@ import { previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
 import { kindName, type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import { range } from './scalar.ts';
-import { Frame, History, MAX_FRAMES, type State } from './state.ts';
+import { Frame, MAX_FRAMES, type State } from './state.ts';
 
 function checkDepth(a: Analysis, subprogram: number): void {
   const { frames } = a.state;
@@ -69,11 +69,8 @@ export function enterCallback(a: Analysis, name: string, subprogram: number): vo
   }
   checkDepth(a, subprogram);
   const { start } = a.cfg.subprograms[subprogram]!;
-  const state = a.push(start, a.insn);
   // Values are not followed back through callbacks.
-  const node = new History(a.insn, state.frames.length - 1, a.state.history?.previous);
-  node.opaque = true;
-  state.history = node;
+  const state = a.push(start, a.insn, true);
   state.callbackUnrollDepth++;
   state.frame.callbackDepth++;
   const frame = Frame.enter(a.insn, subprogram, true, state.frames.length);
@@ -100,7 +97,7 @@ export function executeExit(a: Analysis): number {
   if (result.kind === 'stack') a.fail('invalid_return_value', 'cannot return stack pointer to the caller', 'EINVAL');
   if (callee.isCallback) {
     needRegister(a, 0);
-    if (state.history !== undefined) state.history.opaque = true;
+    a.history.noteOpaque();
     checkCallbackReturn(a, result);
     a.log.frames('returning from callee:', state);
     state.frames.pop();

@@ -31,30 +31,32 @@ export interface Cfg {
 /** Called on the first violation; does not return. */
 export type Refuse = (code: VerifierErrorCode, text: string, errno: Errno, insn?: number) => never;
 
-/** Slots control may go to from `insn` within its function; calls fall through. */
-export function successors(insns: readonly Instruction[], insn: number): number[] {
-  const instruction = insns[insn]!;
+/** Slot that control falls to from `insn`, after a call too; -1 where it never does. */
+export function fallsTo(instruction: Instruction, insn: number): number {
   switch (instruction.kind) {
     case 'exit':
-      return [];
     case 'goto':
-      return [insn + 1 + instruction.offset];
-    case 'jump':
-    case 'mayGoto':
-      return instruction.offset === 0 ? [insn + 1] : [insn + 1, insn + 1 + instruction.offset];
+      return -1;
     case 'loadImm64':
-      return [insn + 2];
+      return insn + 2;
     default:
-      return [insn + 1];
+      return insn + 1;
   }
 }
 
-/** Subprogram a call or function reference leads to, as a slot. */
-function calledSlot(instruction: Instruction, insn: number): number | undefined {
+/** Slot that `insn` may jump to within its function; -1 where it is no jump. */
+export function jumpsTo(instruction: Instruction, insn: number): number {
+  return instruction.kind === 'jump' || instruction.kind === 'goto' || instruction.kind === 'mayGoto'
+    ? insn + 1 + instruction.offset
+    : -1;
+}
+
+/** Subprogram a call or function reference leads to, as a slot; -1 for other instructions. */
+function calledSlot(instruction: Instruction, insn: number): number {
   if (instruction.kind === 'callSubprogram') return insn + 1 + instruction.offset;
   if (instruction.kind === 'loadImm64' && instruction.reference?.type === 'function')
     return insn + 1 + instruction.reference.offset;
-  return undefined;
+  return -1;
 }
 
 /** Cuts the program into functions: what the object declares and what calls lead to. */
@@ -70,8 +72,10 @@ function findSubprograms(
     starts.set(spec.start, spec);
   }
   for (let insn = 0; insn < insns.length; insn++) {
-    const target = calledSlot(insns[insn]!, insn);
-    if (target === undefined) continue;
+    const instruction = insns[insn]!;
+    if (instruction.kind !== 'callSubprogram' && instruction.kind !== 'loadImm64') continue;
+    const target = calledSlot(instruction, insn);
+    if (instruction.kind === 'loadImm64' && instruction.reference?.type !== 'function') continue;
     if (!Number.isInteger(target) || target < 0 || target >= insns.length)
       refuse('jump_out_of_range', 'call to invalid destination', 'EINVAL', insn);
     if (!starts.has(target)) starts.set(target, undefined);
@@ -113,14 +117,17 @@ function reach(insns: readonly Instruction[]): Uint8Array {
   const seen = new Uint8Array(insns.length);
   const work = [0];
   while (work.length > 0) {
-    const insn = work.pop()!;
-    if (seen[insn] === 1) continue;
-    seen[insn] = 1;
-    const instruction = insns[insn]!;
-    if (instruction.kind === 'loadImm64') seen[insn + 1] = 1;
-    const called = calledSlot(instruction, insn);
-    if (called !== undefined) work.push(called);
-    for (const next of successors(insns, insn)) work.push(next);
+    // Straight on as far as it goes.
+    for (let insn = work.pop()!; insn >= 0 && seen[insn] === 0; ) {
+      seen[insn] = 1;
+      const instruction = insns[insn]!;
+      if (instruction.kind === 'loadImm64') seen[insn + 1] = 1;
+      const called = calledSlot(instruction, insn);
+      if (called >= 0) work.push(called);
+      const target = jumpsTo(instruction, insn);
+      if (target >= 0) work.push(target);
+      insn = fallsTo(instruction, insn);
+    }
   }
   return seen;
 }

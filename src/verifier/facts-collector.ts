@@ -16,10 +16,65 @@ interface HelperRecord {
   constantKey: number | undefined;
 }
 
+const KINDS: readonly (MemoryKind | undefined)[] = [
+  undefined,
+  'context',
+  'stack',
+  'mapValue',
+  'packet',
+  'packetMeta',
+  'raw',
+  'memory',
+  'arena',
+];
+const CODES: Readonly<Record<MemoryKind, number>> = {
+  context: 1,
+  stack: 2,
+  mapValue: 3,
+  packet: 4,
+  packetMeta: 5,
+  raw: 6,
+  memory: 7,
+  arena: 8,
+};
+
+/** Kinds that need code of their own. */
+const APART: ReadonlySet<MemoryKind> = new Set(['context', 'arena']);
+
+/** A map from slots to kinds of memory in one byte per slot. */
+class MemoryKinds {
+  private readonly codes: Uint8Array;
+
+  constructor(slots: number) {
+    this.codes = new Uint8Array(slots);
+  }
+
+  get(slot: number): MemoryKind | undefined {
+    return KINDS[this.codes[slot] ?? 0];
+  }
+
+  *[Symbol.iterator](): Iterator<[number, MemoryKind]> {
+    for (let slot = 0; slot < this.codes.length; slot++) {
+      const kind = KINDS[this.codes[slot]!];
+      if (kind !== undefined) yield [slot, kind];
+    }
+  }
+
+  /** @returns false where context or an arena and other memory meet. */
+  note(slot: number, kind: MemoryKind): boolean {
+    const before = this.codes[slot]!;
+    const code = CODES[kind];
+    if (before === code) return true;
+    if (before !== 0 && (APART.has(KINDS[before]!) || APART.has(kind))) return false;
+    this.codes[slot] = before === 0 ? code : CODES.memory;
+    return true;
+  }
+}
+
 export class FactsCollector {
   readonly reachable: Uint8Array;
   readonly usedMaps: string[] = [];
-  readonly memoryKind = new Map<number, MemoryKind>();
+  readonly memoryKind: MemoryKinds;
   /** By slot of 64-bit arithmetic: whether its destination is an arena pointer. */
   readonly arenaArithmetic = new Map<number, boolean>();
   readonly contextOffset = new Map<number, number>();
@@ -34,6 +89,7 @@ export class FactsCollector {
 
   constructor(program: ProgramSpec, _maps: ReadonlyMap<string, MapSpec>, cfg: Cfg) {
     this.reachable = new Uint8Array(program.insns.length);
+    this.memoryKind = new MemoryKinds(program.insns.length);
     this.stackDepth = new Int32Array(cfg.subprograms.length);
   }
 
@@ -43,15 +99,7 @@ export class FactsCollector {
 
   /** @returns false where context or an arena and other memory meet at the same instruction: they need different code. */
   noteMemory(insn: number, kind: MemoryKind): boolean {
-    const before = this.memoryKind.get(insn);
-    if (before === kind) return true;
-    if (before === undefined) {
-      this.memoryKind.set(insn, kind);
-      return true;
-    }
-    if (before === 'context' || kind === 'context' || before === 'arena' || kind === 'arena') return false;
-    this.memoryKind.set(insn, 'memory');
-    return true;
+    return this.memoryKind.note(insn, kind);
   }
 
   /** @returns false where arena pointers and other values meet at the same instruction: they need different code. */

@@ -46,7 +46,7 @@ export interface Facts {
   /** Names of the maps the program refers to, in order of first use: the kernel's `used_maps`. At most 64. */
   readonly usedMaps: readonly string[];
   /** By slot of a load, store or atomic: the kind of memory its base register points to. */
-  readonly memoryKind: ReadonlyMap<number, MemoryKind>;
+  readonly memoryKind: Iterable<[number, MemoryKind]> & { get(slot: number): MemoryKind | undefined };
   /** The program's arena map, where it has one. */
   readonly arena?: string;
   /** Slots of 64-bit arithmetic on arena pointers, which is done on their lower halves only. */

@@ -6,7 +6,7 @@ import type { AddrSpaceCast, Atomic, Load, LoadImm64, PacketLoad, Size, Store } 
 import { ARENA_PAGE } from '../maps/arena-map.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { executeAlu, executeByteSwap, executeMovSx } from './alu.ts';
-import type { Analysis } from './analysis.ts';
+import type { Analysis, CheckingOptions } from './analysis.ts';
 import { executeJump } from './branches.ts';
 import { executeExit, executeSubprogramCall } from './calls.ts';
 import { executeHelperCall, forgetCallerSaved } from './helper-call.ts';
@@ -15,14 +15,15 @@ import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
 import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
 import { constant, truncate } from './scalar.ts';
-import { History, type State } from './state.ts';
+import type { State } from './state.ts';
 
 /** Offsets into a map value from here on are refused before the map is looked at. */
 const MAX_VALUE_OFFSET = 1 << 29;
 
 /** Walks everything that `state` at slot `start` leads to. */
 export function interpret(a: Analysis, start: number, state: State): void {
-  a.explored.clear();
+  a.explored = new Array(a.insns.length).fill(undefined);
+  a.history.length = 0;
   a.pending.length = 0;
   a.peakStates = 0;
   a.state = state;
@@ -43,9 +44,9 @@ export function interpret(a: Analysis, start: number, state: State): void {
       if (fresh) a.log.branch(a.previousInsn, a.insn, a.state);
       fresh = false;
       a.log.instruction(a.insn, a.state);
-      a.options.checking?.onState(a.insn, a.state, a.live[a.insn]!);
+      if (a.options.checking !== undefined) check(a, a.options.checking);
       a.facts.reachable[a.insn] = 1;
-      a.state.history = new History(a.insn, a.state.frames.length - 1, a.state.history);
+      a.history.push(a.insn, a.state.frames.length - 1);
       next = step(a);
     }
     if (next >= 0) {
@@ -59,9 +60,20 @@ export function interpret(a: Analysis, start: number, state: State): void {
     a.state = pending.state;
     a.insn = pending.insn;
     a.previousInsn = pending.from;
+    a.history.length = pending.historyLength;
+    if (pending.opaque) {
+      a.history.push(pending.from, a.state.frames.length - 1);
+      a.history.noteOpaque();
+    }
     a.log.finishPath(pending.logPosition);
     fresh = true;
   }
+}
+
+function check(a: Analysis, checking: CheckingOptions): void {
+  const { parent } = a.state;
+  const stored = parent !== undefined && parent.insn === a.insn && parent.position === a.history.length;
+  checking.onState(a.insn, a.state, a.live[a.insn]!, stored);
 }
 
 /** Executes the current instruction. @returns the slot to go on at; -1 where the path ends. */

@@ -6,47 +6,65 @@
  * Stack slots are tracked while interpreting instead (see `prune.ts`), since pointers to them travel.
  */
 import type { Instruction } from '../isa/instruction.ts';
-import { type Cfg, successors } from './cfg.ts';
+import { type Cfg, fallsTo, jumpsTo } from './cfg.ts';
 
 const ARGUMENTS = 0b111110;
 const CALLER_SAVED = 0b111111;
 
 const bit = (r: number | undefined): number => (r === undefined ? 0 : 1 << r);
 
-/** Sets of registers that an instruction reads and overwrites. */
-function usesAndDefinitions(i: Instruction, argumentCount: (helper: number) => number): [number, number] {
+/** Registers that an instruction reads, as a set. */
+function uses(i: Instruction, argumentCount: (helper: number) => number): number {
   switch (i.kind) {
     case 'alu':
-      if (i.op === 'mov') return [bit(i.src), bit(i.dst)];
-      return [bit(i.src) | bit(i.dst), bit(i.dst)];
+      return i.op === 'mov' ? bit(i.src) : bit(i.src) | (1 << i.dst);
     case 'movsx':
     case 'addrSpaceCast':
-      return [bit(i.src), bit(i.dst)];
-    case 'byteswap':
-      return [bit(i.dst), bit(i.dst)];
-    case 'loadImm64':
-      return [0, bit(i.dst)];
     case 'load':
-      return [bit(i.src), bit(i.dst)];
+      return 1 << i.src;
+    case 'byteswap':
+      return 1 << i.dst;
     case 'store':
-      return [bit(i.src) | bit(i.dst), 0];
-    case 'atomic':
-      if (i.op === 'loadAcquire') return [bit(i.src), bit(i.dst)];
-      if (i.op === 'cmpxchg') return [bit(i.src) | bit(i.dst) | 1, 1];
-      return [bit(i.src) | bit(i.dst), i.fetch ? bit(i.src) : 0];
-    case 'packetLoad':
-      return [bit(i.src) | bit(6), CALLER_SAVED];
     case 'jump':
-      return [bit(i.src) | bit(i.dst), 0];
+      return bit(i.src) | (1 << i.dst);
+    case 'atomic':
+      if (i.op === 'loadAcquire') return 1 << i.src;
+      return bit(i.src) | (1 << i.dst) | (i.op === 'cmpxchg' ? 1 : 0);
+    case 'packetLoad':
+      return bit(i.src) | (1 << 6);
     case 'callHelper':
-      return [((1 << argumentCount(i.helper)) - 1) << 1, CALLER_SAVED];
+      return ((1 << argumentCount(i.helper)) - 1) << 1;
     case 'callSubprogram':
     case 'callKfunc':
-      return [ARGUMENTS, CALLER_SAVED];
+      return ARGUMENTS;
     case 'exit':
-      return [1, 0];
+      return 1;
     default:
-      return [0, 0];
+      return 0;
+  }
+}
+
+/** Registers that an instruction overwrites, as a set. */
+function definitions(i: Instruction): number {
+  switch (i.kind) {
+    case 'alu':
+    case 'movsx':
+    case 'addrSpaceCast':
+    case 'byteswap':
+    case 'loadImm64':
+    case 'load':
+      return 1 << i.dst;
+    case 'atomic':
+      if (i.op === 'loadAcquire') return 1 << i.dst;
+      if (i.op === 'cmpxchg') return 1;
+      return i.fetch ? bit(i.src) : 0;
+    case 'packetLoad':
+    case 'callHelper':
+    case 'callSubprogram':
+    case 'callKfunc':
+      return CALLER_SAVED;
+    default:
+      return 0;
   }
 }
 
@@ -57,29 +75,33 @@ export function liveRegisters(
   argumentCount: (helper: number) => number,
 ): Uint16Array {
   const live = new Uint16Array(insns.length);
-  const uses = new Uint16Array(insns.length);
+  const used = new Uint16Array(insns.length);
   const kept = new Uint16Array(insns.length);
-  const next: number[][] = [];
   for (let insn = 0; insn < insns.length; insn++) {
-    const [use, definition] = usesAndDefinitions(insns[insn]!, argumentCount);
-    uses[insn] = use;
-    kept[insn] = ~definition & 0xffff;
-    next.push(insns[insn]!.kind === 'wide' ? [] : successors(insns, insn));
+    const instruction = insns[insn]!;
+    used[insn] = uses(instruction, argumentCount);
+    kept[insn] = ~definitions(instruction) & 0xffff;
   }
   // Backward sweeps until nothing changes: a sweep settles all straight code, so loops nest few sweeps deep.
   for (const { start, end } of cfg.subprograms) {
     let changed = true;
     while (changed) {
       changed = false;
+      let jumpsBack = false;
       for (let insn = end - 1; insn >= start; insn--) {
-        let out = 0;
-        for (const successor of next[insn]!) out |= live[successor]!;
-        const now = uses[insn]! | (out & kept[insn]!);
+        const instruction = insns[insn]!;
+        if (instruction.kind === 'wide') continue;
+        const next = fallsTo(instruction, insn);
+        const target = jumpsTo(instruction, insn);
+        const out = (next < 0 ? 0 : live[next]!) | (target < 0 ? 0 : live[target]!);
+        if (target >= 0 && target <= insn) jumpsBack = true;
+        const now = used[insn]! | (out & kept[insn]!);
         if (now !== live[insn]) {
           live[insn] = now;
           changed = true;
         }
       }
+      if (!jumpsBack) break;
     }
   }
   return live;

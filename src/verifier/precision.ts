@@ -15,7 +15,8 @@
  */
 import type { Register } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
-import { type Checkpoint, type History, MAX_FRAMES, REGISTERS, STACK_SLOTS, type State } from './state.ts';
+import type { History } from './history.ts';
+import { type Checkpoint, MAX_FRAMES, REGISTERS, STACK_SLOTS, type State } from './state.ts';
 
 const CALLER_SAVED = 0b111111;
 const ARGUMENTS = 0b111110;
@@ -53,7 +54,7 @@ class Wanted {
   }
 }
 
-/** Packs a place for `History.linked`: a register, or a slot. */
+/** Packs a place for `History`: a register, or a slot. */
 export const registerPlace = (frame: number, r: number): number => (frame << 8) | r;
 export const slotPlace = (frame: number, slot: number): number => (frame << 8) | 0x80 | slot;
 
@@ -82,9 +83,10 @@ function replace(registers: Int32Array, frame: number, dst: Register, src: Regis
 }
 
 /** From what is wanted after an instruction to what is wanted before it. */
-function before(a: Analysis, wanted: Wanted, node: History): void {
-  const i = a.insns[node.insn]!;
-  const f = node.frame;
+function before(a: Analysis, wanted: Wanted, at: number): void {
+  const { history } = a;
+  const i = a.insns[history.insn(at)]!;
+  const f = history.frame(at);
   const registers = wanted.registers;
   switch (i.kind) {
     case 'alu':
@@ -98,15 +100,15 @@ function before(a: Analysis, wanted: Wanted, node: History): void {
       replace(registers, f, i.dst, undefined);
       return;
     case 'load':
-      load(wanted, node, i.dst);
+      load(wanted, history, at, i.dst);
       return;
     case 'store':
-      store(wanted, node, i.src);
+      store(wanted, history, at, i.src);
       return;
     case 'atomic':
-      if (i.op === 'loadAcquire') load(wanted, node, i.dst);
-      else if (i.op === 'storeRelease') store(wanted, node, i.src);
-      else exchange(wanted, node, i.fetch ? (i.op === 'cmpxchg' ? 0 : i.src) : undefined);
+      if (i.op === 'loadAcquire') load(wanted, history, at, i.dst);
+      else if (i.op === 'storeRelease') store(wanted, history, at, i.src);
+      else exchange(wanted, history, at, i.fetch ? (i.op === 'cmpxchg' ? 0 : i.src) : undefined);
       return;
     case 'jump':
       if (i.src !== undefined && (registers[f]! & ((1 << i.dst) | (1 << i.src))) !== 0)
@@ -131,22 +133,27 @@ function before(a: Analysis, wanted: Wanted, node: History): void {
   }
 }
 
-function load(wanted: Wanted, node: History, dst: Register): void {
-  if ((wanted.registers[node.frame]! & (1 << dst)) === 0) return;
-  wanted.registers[node.frame]! &= ~(1 << dst);
-  if (node.slot >= 0) wanted.addSlot(node.slotFrame, node.slot);
+function load(wanted: Wanted, history: History, at: number, dst: Register): void {
+  const frame = history.frame(at);
+  if ((wanted.registers[frame]! & (1 << dst)) === 0) return;
+  wanted.registers[frame]! &= ~(1 << dst);
+  const slot = history.slot(at);
+  if (slot >= 0) wanted.addSlot(history.slotFrame(at), slot);
 }
 
-function store(wanted: Wanted, node: History, src: Register | undefined): void {
-  if (node.slot < 0 || !wanted.hasSlot(node.slotFrame, node.slot)) return;
-  wanted.removeSlot(node.slotFrame, node.slot);
-  if (src !== undefined) wanted.registers[node.frame]! |= 1 << src;
+function store(wanted: Wanted, history: History, at: number, src: Register | undefined): void {
+  const slot = history.slot(at);
+  const slotFrame = history.slotFrame(at);
+  if (slot < 0 || !wanted.hasSlot(slotFrame, slot)) return;
+  wanted.removeSlot(slotFrame, slot);
+  if (src !== undefined) wanted.registers[history.frame(at)]! |= 1 << src;
 }
 
 /** Memory gets an unknown number; `result` gets what memory held. */
-function exchange(wanted: Wanted, node: History, result: Register | undefined): void {
-  if (node.slot >= 0) wanted.removeSlot(node.slotFrame, node.slot);
-  if (result !== undefined) load(wanted, node, result);
+function exchange(wanted: Wanted, history: History, at: number, result: Register | undefined): void {
+  const slot = history.slot(at);
+  if (slot >= 0) wanted.removeSlot(history.slotFrame(at), slot);
+  if (result !== undefined) load(wanted, history, at, result);
 }
 
 /** Marks what is wanted in a stored state and drops what needs no further search. */
@@ -187,25 +194,28 @@ export function markEverything(start: Checkpoint | undefined): void {
   }
 }
 
-/** Walks back from just after `history`, through the stored states. */
-function walk(a: Analysis, wanted: Wanted, start: History | undefined, checkpoint: Checkpoint | undefined): void {
-  let history = start;
-  let at = checkpoint;
+/** Walks back from position `end` of the history, exclusive, through the stored states from `checkpoint` up. */
+function walk(a: Analysis, wanted: Wanted, end: number, checkpoint: Checkpoint | undefined): void {
+  const { history } = a;
+  let position = end;
+  let stored = checkpoint;
   while (!wanted.empty) {
-    for (let node = history; node !== undefined; node = node.previous) {
-      if (node.opaque) {
-        markEverything(at);
+    const start = stored === undefined ? 0 : stored.position;
+    while (--position >= start) {
+      if (history.opaque(position)) {
+        markEverything(stored);
         return;
       }
-      wantLinked(wanted, node.linked);
-      before(a, wanted, node);
-      wantLinked(wanted, node.linked);
+      const linked = history.linked(position);
+      wantLinked(wanted, linked);
+      before(a, wanted, position);
+      wantLinked(wanted, linked);
       if (wanted.empty) return;
     }
-    if (at === undefined || at.everythingPrecise) return;
-    mark(at, wanted);
-    history = at.state.history;
-    at = at.parent;
+    if (stored === undefined || stored.everythingPrecise) return;
+    mark(stored, wanted);
+    position = start;
+    stored = stored.parent;
   }
 }
 
@@ -216,14 +226,14 @@ export function needRegister(a: Analysis, r: number | undefined): void {
   if (state.registers[r]?.kind !== 'scalar') return;
   const wanted = new Wanted();
   wanted.registers[state.frames.length - 1] = 1 << r;
-  walk(a, wanted, state.history?.previous, state.parent);
+  walk(a, wanted, a.history.length - 1, state.parent);
 }
 
 /** The current instruction relies on the number in a stack slot. */
 export function needSlot(a: Analysis, frame: number, slot: number): void {
   const wanted = new Wanted();
   wanted.addSlot(frame, slot);
-  walk(a, wanted, a.state.history?.previous, a.state.parent);
+  walk(a, wanted, a.history.length - 1, a.state.parent);
 }
 
 /** The path in work continues as paths from `old` did: what those relied on, it relies on. */
@@ -236,5 +246,5 @@ export function inheritPrecision(a: Analysis, state: State, old: Checkpoint): vo
     wanted.low[f] = old.preciseLow[f]!;
     wanted.high[f] = old.preciseHigh[f]!;
   });
-  walk(a, wanted, state.history, state.parent);
+  walk(a, wanted, a.history.length, state.parent);
 }

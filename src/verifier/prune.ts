@@ -284,7 +284,7 @@ export function arrive(a: Analysis): Arrival {
   const insn = a.insn;
   const state = a.state;
   const forced = a.cfg.forcedCheckpoint[insn] === 1;
-  const list = a.explored.get(insn) ?? [];
+  const list = (a.explored[insn] ??= []);
   const { checking } = a.options;
   let store =
     forced ||
@@ -347,12 +347,10 @@ export function arrive(a: Analysis): Arrival {
 
 function storeState(a: Analysis, list: Checkpoint[]): void {
   const copy = a.state.copy();
-  copy.history = a.state.history;
   dropDeadRegisters(a, copy, a.insn);
   dropSingleIds(copy);
-  const checkpoint = new Checkpoint(a.insn, copy);
+  const checkpoint = new Checkpoint(a.insn, copy, a.history.length);
   list.push(checkpoint);
-  a.explored.set(a.insn, list);
   a.totalStates++;
   a.peakStates++;
   if (list.length > a.maxStatesPerInsn) a.maxStatesPerInsn = list.length;
@@ -360,7 +358,6 @@ function storeState(a: Analysis, list: Checkpoint[]): void {
   a.insnsAtCheckpoint = a.insnsProcessed;
   if (a.options.checking?.precision === 'all') markEverything(checkpoint);
   a.state.parent = checkpoint;
-  a.state.history = undefined;
   for (const frame of a.state.frames) {
     frame.writtenLow = 0;
     frame.writtenHigh = 0;
@@ -403,7 +400,7 @@ export function widenChanged(old: Checkpoint, state: State, keepPrecise: boolean
     const kept = keepPrecise ? old.preciseRegisters[index]! : 0;
     for (let r = 0; r < REGISTERS; r++)
       if ((kept & (1 << r)) === 0) frame.registers[r] = widen(before.registers[r], frame.registers[r]!);
-    for (let i = 0; i < STACK_SLOTS; i++) {
+    for (let i = 0; i < frame.slots.length; i++) {
       const slot = frame.slots[i];
       if (slot?.spilled === undefined) continue;
       if (keepPrecise && ((i < 32 ? old.preciseLow[index]! : old.preciseHigh[index]!) & (1 << (i & 31))) !== 0)

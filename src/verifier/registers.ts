@@ -89,8 +89,22 @@ export const UNINITIALIZED: RegisterState = register('uninitialized');
 export const UNKNOWN_SCALAR: RegisterState = register('scalar', { value: UNKNOWN });
 export const ZERO_SCALAR: RegisterState = register('scalar', { value: ZERO });
 
+/** Written out like `register`, which would need an object for its arguments: this one is made at every turn. The order of fields is the same everywhere. */
 export function scalarRegister(value: Scalar): RegisterState {
-  return register('scalar', { value });
+  return {
+    kind: 'scalar',
+    value,
+    offset: 0,
+    id: 0,
+    nullable: false,
+    reference: 0,
+    range: 0,
+    map: undefined,
+    mapUid: 0,
+    frame: 0,
+    size: 0,
+    subprogram: 0,
+  };
 }
 
 /** A copy with some fields replaced. Written out so that every state keeps one hidden class. */

@@ -203,10 +203,7 @@ export function readStack(a: Analysis, frameIndex: number, offset: number, size:
 
 /** For walking values back: the current instruction spills to, or fills from, this slot. */
 function noteSlot(a: Analysis, frameIndex: number, slot: number): void {
-  const node = a.state.history;
-  if (node === undefined) return;
-  node.slotFrame = frameIndex;
-  node.slot = slot;
+  a.history.noteSlot(frameIndex, slot);
 }
 
 /** Load from anywhere in [low, high + size). */

@@ -25,30 +25,12 @@ export interface StackSlot {
   readonly spilled: RegisterState | undefined;
 }
 
-/** One instruction that a path processed since its last stored state, newest first. */
-export class History {
-  readonly insn: number;
-  /** Index of the frame it ran in. */
-  readonly frame: number;
-  readonly previous: History | undefined;
-  /** Stack slot that it spilled a register to or filled one from; -1 for none. */
-  slotFrame = 0;
-  slot = -1;
-  /** Registers and slots (see `precision.ts`) that share bounds by ids and got new ones together at this jump. */
-  linked: number[] | undefined = undefined;
-  /** Values cannot be followed back through it: a callback's start or end. */
-  opaque = false;
-
-  constructor(insn: number, frame: number, previous: History | undefined) {
-    this.insn = insn;
-    this.frame = frame;
-    this.previous = previous;
-  }
-}
-
 export class Frame {
   readonly registers: RegisterState[];
-  /** Slot i covers bytes [-8(i+1), -8i) from the frame pointer. Undefined: nothing written yet. */
+  /**
+   * Slot i covers bytes [-8(i+1), -8i) from the frame pointer. Undefined, or beyond the array's end: nothing written yet. The array
+   * ends with the deepest slot written, so that copies of shallow frames are small.
+   */
   readonly slots: (StackSlot | undefined)[];
   /** Slot of the call that made this frame; -1 for the first. */
   readonly callSite: number;
@@ -81,7 +63,7 @@ export class Frame {
   static enter(callSite: number, subprogram: number, isCallback: boolean, index: number): Frame {
     const registers: RegisterState[] = new Array(REGISTERS).fill(UNINITIALIZED);
     registers[10] = register('stack', { frame: index });
-    return new Frame(callSite, subprogram, isCallback, registers, new Array(STACK_SLOTS).fill(undefined));
+    return new Frame(callSite, subprogram, isCallback, registers, []);
   }
 
   copy(): Frame {
@@ -102,8 +84,6 @@ export class State {
   readonly frames: Frame[];
   /** Last state stored on this path. */
   parent: Checkpoint | undefined = undefined;
-  /** What this path processed since `parent`. */
-  history: History | undefined = undefined;
   /** Bytes of raw memory proved to exist. */
   rawSize = 0;
   mayGotoDepth = 0;
@@ -126,7 +106,6 @@ export class State {
   copy(): State {
     const copy = new State(this.frames.map(frame => frame.copy()));
     copy.parent = this.parent;
-    copy.history = this.history;
     copy.rawSize = this.rawSize;
     copy.mayGotoDepth = this.mayGotoDepth;
     copy.callbackUnrollDepth = this.callbackUnrollDepth;
@@ -142,7 +121,7 @@ export class State {
         const next = change(old);
         if (next !== old) frame.registers[i] = next;
       }
-      for (let i = 0; i < STACK_SLOTS; i++) {
+      for (let i = 0; i < frame.slots.length; i++) {
         const slot = frame.slots[i];
         if (slot?.spilled === undefined) continue;
         const next = change(slot.spilled);
@@ -158,6 +137,8 @@ export class Checkpoint {
   /** Never changed once stored, but for dropping what turned out to be dead. */
   readonly state: State;
   readonly parent: Checkpoint | undefined;
+  /** Length of the path's history when it was stored. */
+  readonly position: number;
   /** Paths from here that are not yet finished; 0: everything reachable from here was proved safe. */
   pending = 1;
   misses = 0;
@@ -172,8 +153,9 @@ export class Checkpoint {
   /** All of this and of every state before it. */
   everythingPrecise = false;
 
-  constructor(insn: number, state: State) {
+  constructor(insn: number, state: State, position: number) {
     this.insn = insn;
+    this.position = position;
     this.state = state;
     this.parent = state.parent;
     this.readLow = new Int32Array(state.frames.length);

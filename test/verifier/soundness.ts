@@ -75,9 +75,8 @@ export function claimsOf(
 ): Claims | undefined {
   const byInsn: (Claim[] | undefined)[] = new Array(program.insns.length).fill(undefined);
   let states = 0;
-  const onState = (insn: number, state: State, live: number): void => {
+  const onState = (insn: number, state: State, live: number, stored: boolean): void => {
     if (++states > MAX_STATES) throw new TooManyStates();
-    const stored = state.history === undefined && state.parent?.insn === insn;
     const claim: Claim = { state: state.copy(), live, checkpoint: stored ? state.parent : undefined };
     const claims = byInsn[insn];
     if (claims === undefined) byInsn[insn] = [claim];

@@ -1,0 +1,87 @@
+/**
+ * What the path in work processed, instruction by instruction, for walking values back (`precision.ts`).
+ *
+ * Problem: an entry per processed instruction is wanted by every path, paths share what came before they parted, and
+ * objects that live as long as the path are what a garbage collector is worst at. Strategy: paths are walked depth first, so at any
+ * time only the prefix that the current path shares with the waiting ones matters: one stack in typed arrays, cut back to where a
+ * path branched off when that path begins. Stored states and waiting paths keep positions in it.
+ *
+ * Invariant: a position kept by an ancestor of the current path, or by a waiting path, is at most `length`, and the entries below it
+ * are those of its own path.
+ */
+
+const INITIAL_ENTRIES = 1024;
+/** An entry's note: slot + 1 in bits 0 to 6, its frame from bit 8, the frame the instruction ran in from bit 16. */
+const SLOT_BITS = 0x7f;
+const OPAQUE = 1 << 24;
+const LINKED = 1 << 25;
+
+export class History {
+  /** Entries in use; the last one is the instruction in work. */
+  length = 0;
+  private insns = new Int32Array(INITIAL_ENTRIES);
+  private notes = new Int32Array(INITIAL_ENTRIES);
+  /** By position; outdated unless the entry says that it has some. */
+  private readonly links = new Map<number, number[]>();
+
+  /** @param frame index of the frame it runs in */
+  push(insn: number, frame: number): void {
+    const at = this.length++;
+    if (at === this.insns.length) this.grow();
+    this.insns[at] = insn;
+    this.notes[at] = frame << 16;
+  }
+
+  private grow(): void {
+    const insns = new Int32Array(2 * this.insns.length);
+    const notes = new Int32Array(2 * this.insns.length);
+    insns.set(this.insns);
+    notes.set(this.notes);
+    this.insns = insns;
+    this.notes = notes;
+  }
+
+  insn(at: number): number {
+    return this.insns[at]!;
+  }
+
+  frame(at: number): number {
+    return (this.notes[at]! >> 16) & 0xff;
+  }
+
+  /** Stack slot that it spilled a register to or filled one from; -1 for none. */
+  slot(at: number): number {
+    return (this.notes[at]! & SLOT_BITS) - 1;
+  }
+
+  slotFrame(at: number): number {
+    return (this.notes[at]! >> 8) & 0xff;
+  }
+
+  /** Values cannot be followed back through it: a callback's start or end. */
+  opaque(at: number): boolean {
+    return (this.notes[at]! & OPAQUE) !== 0;
+  }
+
+  /** Registers and slots (see `precision.ts`) that share bounds by ids and got new ones together at this jump. */
+  linked(at: number): readonly number[] | undefined {
+    return (this.notes[at]! & LINKED) === 0 ? undefined : this.links.get(at);
+  }
+
+  /** The instruction in work spills to, or fills from, this slot. */
+  noteSlot(frame: number, slot: number): void {
+    const at = this.length - 1;
+    this.notes[at] = (this.notes[at]! & ~0xffff) | (frame << 8) | (slot + 1);
+  }
+
+  noteOpaque(): void {
+    this.notes[this.length - 1]! |= OPAQUE;
+  }
+
+  /** Adds to what is linked at the jump in work. */
+  noteLinked(places: readonly number[]): void {
+    const at = this.length - 1;
+    this.links.set(at, [...(this.linked(at) ?? []), ...places]);
+    this.notes[at]! |= LINKED;
+  }
+}
