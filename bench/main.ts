@@ -11,8 +11,15 @@ import { router } from './router.ts';
 import { startup } from './startup.ts';
 import { tailcall } from './tailcall.ts';
 import { transaction } from './transaction.ts';
+import { verifier } from './verifier.ts';
 
-const BENCHMARKS: Record<string, (options: BenchOptions) => Promise<void>> = { startup, router, tailcall, transaction };
+const BENCHMARKS: Record<string, (options: BenchOptions) => Promise<void>> = {
+  startup,
+  router,
+  tailcall,
+  transaction,
+  verifier,
+};
 
 const args = process.argv.slice(2);
 const names = args.filter(arg => !arg.startsWith('--'));

@@ -1,12 +1,17 @@
 /**
- * What the verifier's benchmark verifies: generated programs of each shape at several sizes, and real objects.
+ * What the verifier's benchmark verifies: generated programs of each shape at several sizes.
  *
- * The generated ones are sched_cls programs in assembly, so that the kernel takes them too. Each starts with numbers that
- * nothing is known of (fields of the context), and keeps them alive in the ways its shape is about.
+ * They are sched_cls programs in assembly, so that the kernel takes them too. Each starts with numbers of which nothing is known
+ * (fields of the context), and keeps them alive in the ways its shape is about. A shape says how its programs grow: by
+ * instructions, or by rounds of a loop, which are processed instructions only.
  */
 import { assemble, type Instruction } from '../src/core.ts';
 
-export type Shape = 'alu' | 'stack' | 'branchy' | 'ladder' | 'loop';
+/** What is to be seen of a shape: straight code, or paths that part, meet, and are pruned. */
+type Shape = 'alu' | 'stack' | 'branchy' | 'ladder' | 'loop' | 'search';
+
+/** What there is. */
+export const SHAPES: readonly Shape[] = ['alu', 'stack', 'branchy', 'ladder', 'loop', 'search'];
 
 const PROLOGUE = [
   'r6 = r1',
@@ -18,8 +23,9 @@ const PROLOGUE = [
   'r0 = 0',
 ];
 const EPILOGUE = ['r0 = 0', 'exit'];
+const ROUND_THE_BODY = PROLOGUE.length + EPILOGUE.length;
 
-/** Sixteen instructions: unknown numbers, bounded ones, constants; both widths. */
+/** Unknown numbers, bounded ones, constants; both widths. */
 const ALU = [
   'r3 += r2',
   'r4 += 3',
@@ -39,7 +45,7 @@ const ALU = [
   'r5 &= 65535',
 ];
 
-/** Sixteen instructions: spills and fills of all widths, of pointers, of constants; data bytes. */
+/** Spills and fills of all widths, of numbers, pointers and constants; data bytes. */
 const STACK = [
   '*(u64 *)(r10 - 8) = r2',
   'r7 = *(u64 *)(r10 - 8)',
@@ -59,39 +65,42 @@ const STACK = [
   'r2 = *(u64 *)(r10 - 56)',
 ];
 
-const repeat = (block: readonly string[], insns: number): string[] => {
-  const room = insns - PROLOGUE.length - EPILOGUE.length;
-  return Array.from({ length: room }, (_, i) => block[i % block.length]!);
-};
+/** Both verifiers refuse a path from which more than 8192 others wait. */
+const MAX_OPEN_BRANCHES = 8000;
 
-/** Each test is of a number just loaded, and both ways meet at once. */
-function branchy(insns: number): string[] {
+function straight(block: readonly string[], insns: number): string[] {
+  return Array.from({ length: Math.max(0, insns - ROUND_THE_BODY) }, (_, i) => block[i % block.length]!);
+}
+
+/**
+ * Each test is of a number just loaded, and both ways meet at once; in large programs straight code lies between. (Tests that are
+ * decided would leave dead code, which the kernel takes out of the program in time that is not linear.)
+ */
+function branchy(processed: number): string[] {
   const lines: string[] = [];
-  const room = insns - PROLOGUE.length - EPILOGUE.length;
-  for (let i = 0; lines.length + 6 <= room; i++)
-    lines.push(
-      `r2 = *(u32 *)(r6 + ${4 * (i % 4)})`,
-      `if r2 > ${(i * 37) % 1000} goto +2`,
-      'r3 += 1',
-      'r3 &= 4095',
-      'r4 += r2',
-      'r4 &= 255',
-    );
+  const room = processed - ROUND_THE_BODY;
+  // The second way of each test is walked for about seven instructions.
+  const blocks = Math.min(Math.floor(room / 13), MAX_OPEN_BRANCHES);
+  const block = Math.floor(room / blocks) - 7;
+  for (let i = 0; i < blocks; i++) {
+    lines.push(`r2 = *(u32 *)(r6 + ${4 * (i % 4)})`, `if r2 > ${(i * 37) % 1000} goto +2`, 'r3 += 1', 'r3 &= 4095');
+    for (let k = 4; k < block; k++) lines.push(ALU[k % ALU.length]!);
+  }
   return lines;
 }
 
-/** One number is compared with one limit after the other, and a counter tells how it went. */
-function ladder(insns: number): string[] {
+/** One number is compared with one limit after the other, and a counter tells how it went: paths do not meet. */
+function ladder(processed: number): string[] {
   const lines: string[] = [];
-  const room = insns - PROLOGUE.length - EPILOGUE.length;
-  for (let i = 0; lines.length + 4 <= room; i++)
-    lines.push(`if r2 > ${(i * 37) % 1000} goto +1`, 'r3 += 1', 'r3 &= 4095', 'r0 += 1');
+  // Both verifiers process about this many instructions for `steps` steps.
+  const steps = Math.round(Math.sqrt(processed / 1.7));
+  for (let i = 0; i < steps; i++) lines.push(`if r2 > ${(i * 37) % 1000} goto +1`, 'r3 += 1', 'r3 &= 4095', 'r0 += 1');
   return lines;
 }
 
-/** `insns` processed: eight a round. */
-function loop(insns: number): string[] {
-  const rounds = Math.floor((insns - PROLOGUE.length - EPILOGUE.length - 1) / 8);
+/** A loop whose end only its counter decides. */
+function loop(processed: number): string[] {
+  const rounds = Math.floor((processed - ROUND_THE_BODY) / 8);
   return [
     'r7 = 0',
     'r3 += r2',
@@ -105,14 +114,35 @@ function loop(insns: number): string[] {
   ];
 }
 
-/** @param insns instructions; of `loop` those that are processed */
-export function generate(shape: Shape, insns: number): Instruction[] {
-  const body = {
-    alu: () => repeat(ALU, insns),
-    stack: () => repeat(STACK, insns),
-    branchy: () => branchy(insns),
-    ladder: () => ladder(insns),
-    loop: () => loop(insns),
-  }[shape]();
-  return assemble([...PROLOGUE, ...body, ...EPILOGUE].join('\n'));
+/** A loop with a branch in it that the input decides. */
+function search(processed: number): string[] {
+  const rounds = Math.min(Math.floor((processed - ROUND_THE_BODY) / 18), MAX_OPEN_BRANCHES);
+  // Where rounds are limited, they are long.
+  const body = straight(ALU, Math.floor(processed / rounds) - 16 + ROUND_THE_BODY);
+  return [
+    'r7 = 0',
+    ...body,
+    'r2 = *(u32 *)(r6 + 0)',
+    'r3 += r2',
+    'if r2 > 100 goto +1',
+    'r4 += 1',
+    'r4 &= 1023',
+    'r5 ^= r4',
+    'r7 += 1',
+    `if r7 < ${rounds} goto -${body.length + 8}`,
+  ];
+}
+
+const BODIES: Readonly<Record<Shape, (size: number) => string[]>> = {
+  alu: size => straight(ALU, size),
+  stack: size => straight(STACK, size),
+  branchy,
+  ladder,
+  loop,
+  search,
+};
+
+/** @param size about how many instructions shall be processed */
+export function generate(shape: Shape, size: number): Instruction[] {
+  return assemble([...PROLOGUE, ...BODIES[shape](size), ...EPILOGUE].join('\n'));
 }

@@ -1,0 +1,226 @@
+/**
+ * The verifier's speed beside the running kernel's, on the same programs in the same run.
+ *
+ * Ours: the built package, each program in a process of its own, first cold (the first verification of the process, before the
+ * engine has compiled anything), then warm (the median of the later half of repeated verifications). The kernel's: the time that its
+ * verifier measures itself ("verification time" at log level 4). Rounds of both in turn; the table shows medians over rounds,
+ * and the ratio of the least times too. Memory:
+ * the peak resident size of the process after the cold verification. Programs: `verifier-programs.ts`, and real objects.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import {
+  type Collection,
+  encode,
+  KernelError,
+  KernelJudge,
+  type ProgramSpec,
+  parseObject,
+  SwitchyardError,
+} from '../src/index.ts';
+import { type BenchOptions, median, ROUTER_OBJECT } from './measure.ts';
+import { generate, SHAPES } from './verifier-programs.ts';
+
+const CHILD = fileURLToPath(new URL('verify-one.mjs', import.meta.url));
+/** Where Debian's xdp-tools has its objects. */
+const XDP_TOOLS = '/usr/lib/x86_64-linux-gnu/bpf';
+const SIZES = [1_000, 10_000, 100_000, 900_000];
+/** Real programs below this are not worth a line. */
+const LEAST_REAL = 100;
+
+interface Subject {
+  readonly name: string;
+  readonly spec: ProgramSpec;
+  readonly collection: Pick<Collection, 'programs' | 'maps' | 'btf'>;
+  /** What the child reads: an object and the program's name, or instructions and "". */
+  readonly file: string;
+  readonly program: string;
+}
+
+/** What the child prints. */
+interface Report {
+  readonly insns: number;
+  readonly processed: number;
+  readonly states: number;
+  readonly error?: string;
+  readonly coldMs: number;
+  readonly warmMs: number;
+  readonly warmBestMs: number;
+  readonly beforeMiB: number;
+  readonly peakMiB: number;
+}
+
+/** One line of the table, and of `--json`. Rates in millions of processed instructions per second. */
+interface Row {
+  readonly program: string;
+  readonly insns: number;
+  readonly processed: number;
+  readonly kernelProcessed: number | undefined;
+  readonly refused: string | undefined;
+  readonly coldMs: number;
+  readonly warmMs: number;
+  readonly kernelMs: number | undefined;
+  readonly coldRate: number;
+  readonly warmRate: number;
+  readonly kernelRate: number | undefined;
+  /** Time of the kernel over ours. */
+  readonly warmRatio: number | undefined;
+  readonly coldRatio: number | undefined;
+  /** Of the least times: on a machine that others use, these disturb least. */
+  readonly bestRatio: number | undefined;
+  readonly peakMiB: number;
+}
+
+function generated(directory: string, sizes: readonly number[]): Subject[] {
+  return SHAPES.flatMap(shape =>
+    sizes.map(size => {
+      const insns = generate(shape, size);
+      const spec: ProgramSpec = {
+        name: 'bench',
+        section: 'tc',
+        type: 'sched_cls',
+        attachType: undefined,
+        xdpFrags: false,
+        insns,
+        subprograms: [],
+        lines: [],
+        license: 'GPL',
+        btf: undefined,
+      };
+      const file = join(directory, `${shape}-${size}`);
+      writeFileSync(file, encode(insns));
+      const collection = { programs: new Map([[spec.name, spec]]), maps: new Map(), btf: undefined };
+      return { name: `${shape} ${size.toLocaleString('en')}`, spec, collection, file, program: '' };
+    }),
+  );
+}
+
+function real(): Subject[] {
+  let files: string[] = [];
+  try {
+    files = readdirSync(XDP_TOOLS).map(name => join(XDP_TOOLS, name));
+  } catch {
+    // xdp-tools is not installed.
+  }
+  return [fileURLToPath(ROUTER_OBJECT), ...files.sort()].flatMap(file => {
+    let collection: Collection;
+    try {
+      collection = parseObject(readFileSync(file));
+    } catch (error) {
+      // Objects of types that Switchyard does not run, or that need the kernel's types.
+      if (error instanceof SwitchyardError) return [];
+      throw error;
+    }
+    return [...collection.programs.values()]
+      .filter(spec => spec.insns.length >= LEAST_REAL)
+      .map(spec => ({ name: spec.name, spec, collection, file, program: spec.name }));
+  });
+}
+
+function ours(subject: Subject, budgetMs: number): Report {
+  const args = [CHILD, subject.file, subject.program, String(budgetMs)];
+  const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${subject.name}: verify-one.mjs failed: ${stderr}`);
+  return JSON.parse(stdout) as Report;
+}
+
+interface KernelTimes {
+  readonly us: number[];
+  processed: number;
+}
+
+function measure(subject: Subject, judge: KernelJudge | undefined, rounds: number, budgetMs: number): Row {
+  const reports: Report[] = [];
+  const kernel: KernelTimes = { us: [], processed: 0 };
+  const ask = (): void => {
+    if (judge === undefined) return;
+    const { verificationUs, insnsProcessed } = judge.judge(subject.spec, 4);
+    if (verificationUs !== undefined) kernel.us.push(verificationUs);
+    kernel.processed = insnsProcessed;
+  };
+  for (let round = 0; round < rounds; round++) {
+    ask();
+    reports.push(ours(subject, budgetMs));
+    ask();
+  }
+  const { insns, processed, error } = reports[0]!;
+  const coldMs = median(reports.map(report => report.coldMs));
+  const warmMs = median(reports.map(report => report.warmMs));
+  const kernelMs = kernel.us.length > 0 ? median(kernel.us) / 1000 : undefined;
+  return {
+    program: subject.name,
+    insns,
+    processed,
+    kernelProcessed: kernelMs === undefined ? undefined : kernel.processed,
+    refused: error,
+    coldMs,
+    warmMs,
+    kernelMs,
+    coldRate: processed / coldMs / 1000,
+    warmRate: processed / warmMs / 1000,
+    kernelRate: kernelMs === undefined ? undefined : kernel.processed / kernelMs / 1000,
+    warmRatio: kernelMs === undefined ? undefined : kernelMs / warmMs,
+    coldRatio: kernelMs === undefined ? undefined : kernelMs / coldMs,
+    bestRatio:
+      kernelMs === undefined
+        ? undefined
+        : Math.min(...kernel.us) / 1000 / Math.min(...reports.map(report => report.warmBestMs)),
+    peakMiB: Math.max(...reports.map(report => report.peakMiB)),
+  };
+}
+
+/** undefined where the kernel may not be asked. */
+function openJudge(subject: Subject): KernelJudge | undefined {
+  try {
+    return new KernelJudge(subject.collection);
+  } catch (error) {
+    if (error instanceof KernelError) return undefined;
+    throw error;
+  }
+}
+
+function print(row: Row): void {
+  const number = (value: number | undefined, digits: number): string => value?.toFixed(digits) ?? '-';
+  const cells = [
+    row.program.padEnd(18),
+    String(row.processed).padStart(9),
+    (row.kernelProcessed === undefined ? '-' : String(row.kernelProcessed)).padStart(9),
+    number(row.kernelRate, 2).padStart(8),
+    number(row.coldRate, 2).padStart(8),
+    number(row.warmRate, 2).padStart(8),
+    number(row.coldRatio, 2).padStart(7),
+    number(row.warmRatio, 2).padStart(7),
+    number(row.bestRatio, 2).padStart(7),
+    number(row.peakMiB, 0).padStart(6),
+  ];
+  console.log(`  ${cells.join(' ')}${row.refused === undefined ? '' : `  refused: ${row.refused}`}`);
+}
+
+export async function verifier(options: BenchOptions): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'switchyard-bench-'));
+  try {
+    const subjects = [...generated(directory, options.quick ? SIZES.slice(0, 2) : SIZES), ...real()];
+    if (!options.json) {
+      console.log(
+        'verifier: millions of processed instructions a second, ours beside the kernel; ratios are its time / ours',
+      );
+      console.log('  program            processed   kernel  kernel     cold     warm    cold    warm    best   peak');
+      console.log('                                          M/s      M/s      M/s   ratio   ratio   ratio    MiB');
+    }
+    for (const subject of subjects) {
+      const judge = openJudge(subject);
+      try {
+        const row = measure(subject, judge, options.quick ? 1 : 3, options.quick ? 50 : 1500);
+        if (options.json) console.log(JSON.stringify({ benchmark: 'verifier', ...row }));
+        else print(row);
+      } finally {
+        judge?.dispose();
+      }
+    }
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
