@@ -24,6 +24,7 @@ export {
 export type { BpfMap } from './maps/map.ts';
 export { UpdateFlag } from './maps/map.ts';
 export { BloomFilter, QueueMap } from './maps/pushed-map.ts';
+export { RingBuffer } from './maps/ring-buffer.ts';
 export { type RawMap, type SetMode, type TypedMap, typedMap } from './maps/typed-map.ts';
 export type { Btf } from './object/btf.ts';
 export { BtfCodec, btfCodec, decodeValue } from './object/btf-codec.ts';

@@ -129,6 +129,15 @@ const XDP_HELPERS = [
   helper(190, 'xdp_store_bytes', XDP, [context, scalar, read, size]),
 ];
 
+const ringbuf = map(['ringbuf']);
+const RINGBUF_HELPERS = [
+  helper(130, 'ringbuf_output', ALL, [ringbuf, read, sizeOrZero, scalar]),
+  helper(131, 'ringbuf_reserve', ALL, [ringbuf, { type: 'allocationSize' }, scalar], { type: 'allocatedMemoryOrNull' }),
+  helper(132, 'ringbuf_submit', ALL, [{ type: 'ringbufRecord' }, scalar], { type: 'void' }),
+  helper(133, 'ringbuf_discard', ALL, [{ type: 'ringbufRecord' }, scalar], { type: 'void' }),
+  helper(134, 'ringbuf_query', ALL, [ringbuf, scalar]),
+];
+
 const PERF_EVENT_HELPERS = [
   helper(25, 'perf_event_output', NET, [context, map(['perf_event_array']), scalar, read, sizeOrZero], number, {
     gplOnly: true,
@@ -154,6 +163,7 @@ export const HELPERS: HelperTable = new Map(
     ...CHECKSUM_HELPERS,
     ...SKB_HELPERS,
     ...XDP_HELPERS,
+    ...RINGBUF_HELPERS,
     ...PERF_EVENT_HELPERS,
     ...REDIRECT_HELPERS,
     ...LOCK_HELPERS,

@@ -156,6 +156,20 @@ const arena: Check = (spec, refuse) => {
     refuse('E2BIG', `its ${spec.maxEntries} pages can't hold the ${initial.value.length} bytes of its variables`);
 };
 
+/** The kernel's page size on x86-64, and on most arm64 machines. */
+const PAGE = 4096;
+
+const ringbuf: Check = (spec, refuse) => {
+  checkFlags(spec, MapFlag.numaNode, refuse);
+  if (spec.keySize !== 0 || spec.valueSize !== 0) {
+    refuse('EINVAL', `key_size and value_size must be 0, not ${spec.keySize} and ${spec.valueSize}`);
+  }
+  const bytes = spec.maxEntries;
+  if (bytes < PAGE || 2 ** Math.floor(Math.log2(bytes)) !== bytes) {
+    refuse('EINVAL', `max_entries is the size in bytes, a power of two from ${PAGE} on, not ${bytes}`);
+  }
+};
+
 const CHECKS: Partial<Record<MapType, Check>> = {
   array,
   percpu_array: array,
@@ -176,6 +190,7 @@ const CHECKS: Partial<Record<MapType, Check>> = {
   stack: queue,
   bloom_filter: bloomFilter,
   arena,
+  ringbuf,
 };
 
 function checkFlags(spec: MapSpec, known: number, refuse: (errno: Errno, why: string) => never): void {

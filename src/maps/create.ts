@@ -1,5 +1,13 @@
 /** From a map specification to a map. */
-import { BloomLayout, HashBucket, HashElement, HashLayout, MapHeader, QueueLayout } from '../memory/layout.ts';
+import {
+  BloomLayout,
+  HashBucket,
+  HashElement,
+  HashLayout,
+  MapHeader,
+  QueueLayout,
+  RingbufLayout,
+} from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { ArenaMap } from './arena-map.ts';
 import { checkSpec } from './check.ts';
@@ -10,6 +18,7 @@ import type { BpfMap } from './map.ts';
 import { MapOfMaps, storageSpec } from './map-of-maps.ts';
 import { ProgArray } from './prog-array.ts';
 import { BloomFilter, QueueMap } from './pushed-map.ts';
+import { RingBuffer } from './ring-buffer.ts';
 import { type MapObject, RoutineMap } from './routine-map.ts';
 import { specialFields } from './special-fields.ts';
 import { TargetArray } from './target-array.ts';
@@ -66,6 +75,8 @@ function make(spec: MapSpec, env: MapEnv): BpfMap {
       return new QueueMap(spec, env, layOutQueue(spec, env));
     case 'bloom_filter':
       return new BloomFilter(spec, env, layOutBloomFilter(spec, env));
+    case 'ringbuf':
+      return new RingBuffer(spec, env, layOutRingbuf(spec, env));
     default:
       return new RoutineMap(spec, env, layOutArray(spec, env));
   }
@@ -155,6 +166,13 @@ function layOutBloomFilter(spec: MapSpec, env: MapEnv): MapObject {
   arena.view.setUint32(offset + BloomLayout.hashes, hashes, true);
   arena.view.setBigUint64(offset + BloomLayout.seed, seedOf(spec), true);
   arena.view.setBigUint64(offset + MapHeader.values, arena.address(offset + BloomLayout.size), true);
+  return { offset, blocks: [offset], bytes, valuesAddress: 0n };
+}
+
+function layOutRingbuf(spec: MapSpec, env: MapEnv): MapObject {
+  const bytes = RingbufLayout.data + 2 * spec.maxEntries;
+  const offset = allocateMap(spec, env, bytes, RingbufLayout.data);
+  env.arena.view.setUint32(offset + MapHeader.mask, spec.maxEntries - 1, true);
   return { offset, blocks: [offset], bytes, valuesAddress: 0n };
 }
 

@@ -33,14 +33,15 @@ export const LINE = 64;
 /**
  * Allocates a map object and fills in its header. `values` may be set later by the caller.
  * @param size bytes of the whole object, header included
- * @returns its offset, a multiple of 64
+ * @param align a power of two, at least 64
+ * @returns its offset, a multiple of `align`
  * @throws MapError `out_of_memory`
  */
-export function allocateMap(spec: MapSpec, env: MapEnv, size: number): number {
+export function allocateMap(spec: MapSpec, env: MapEnv, size: number, align: number = LINE): number {
   const { arena } = env;
   let offset: number;
   try {
-    offset = arena.allocate(size, LINE);
+    offset = arena.allocate(size, align);
   } catch (error) {
     if (!(error instanceof MemoryError)) throw error;
     throw new MapError(

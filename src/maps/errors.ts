@@ -30,6 +30,8 @@ export type MapErrorCode =
   | 'inner_mismatch'
   /** A program that does not match the owner of a prog array. */
   | 'owner_mismatch'
+  /** A second consumer of what has one already. */
+  | 'busy'
   /** Any use after dispose(). */
   | 'disposed';
 
@@ -40,6 +42,7 @@ export type Errno =
   | 'ENOENT'
   | 'E2BIG'
   | 'EBADF'
+  | 'EAGAIN'
   | 'ENOMEM'
   | 'EBUSY'
   | 'EEXIST'
@@ -56,6 +59,7 @@ export const ERRNO: Readonly<Record<Errno, number>> = {
   ENOENT: 2,
   E2BIG: 7,
   EBADF: 9,
+  EAGAIN: 11,
   ENOMEM: 12,
   EACCES: 13,
   EBUSY: 16,

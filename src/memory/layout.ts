@@ -254,6 +254,39 @@ export const BloomLayout = {
   size: 128,
 } as const;
 
+/**
+ * Ring buffer: a page for what follows, then room for twice max_entries bytes (maps/routines/ringbuf.ts). The object lies at
+ * a multiple of `data`. Positions count bytes since the map was made; MapHeader.mask makes offsets of them.
+ */
+export const RingbufLayout = {
+  /** u64: up to where the consumer has read. */
+  consumer: 128,
+  /** u64: up to where producers have reserved. */
+  producer: 192,
+  /** u64: up to where all records were committed when a producer last looked. */
+  pending: 200,
+  /** u32: the producers' lock. */
+  lock: 208,
+  /** u64: records that did not fit. */
+  dropped: 256,
+  /** u64: one up whenever a sleeping consumer is to wake up. */
+  wakeups: 264,
+  /** The first record; the size of the page before it. */
+  data: 4096,
+} as const;
+
+/** Head of a record in a ring buffer, as the kernel's: the data follow, each record takes a multiple of 8 bytes. */
+export const RingbufRecord = {
+  /** u32: bytes of data, and the two bits below. */
+  length: 0,
+  /** u32: pages from the start of the map to the head's. */
+  page: 4,
+  size: 8,
+  /** Bit 31: not committed. Bit 30: to be passed over. */
+  busy: 0x8000_0000,
+  discarded: 0x4000_0000,
+} as const;
+
 /** A prog array is a MapHeader followed by 2 N slots (N where the backend has no cached targets). */
 export const ProgArrayLayout = { ptrs: MapHeader.size } as const;
 

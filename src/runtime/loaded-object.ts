@@ -1,4 +1,6 @@
 import type { BpfMap } from '../maps/map.ts';
+import { BloomFilter, QueueMap } from '../maps/pushed-map.ts';
+import { RingBuffer } from '../maps/ring-buffer.ts';
 import { type TypedMap, type TypedMapContext, typedMap } from '../maps/typed-map.ts';
 import { btfCodec } from '../object/btf-codec.ts';
 import { type GlobalVariable, globalVariable } from '../object/globals.ts';
@@ -112,6 +114,29 @@ export class LoadedObject {
         else this.#others.poke?.(map, variable.offset, section.slice(variable.offset, variable.offset + codec.size));
       },
     };
+  }
+
+  /** @throws RuntimeError `no_such_map` where there is no ring buffer of that name; so do the next */
+  ringBuffer(name: string): RingBuffer {
+    return this.#mapOf(name, RingBuffer, 'ring buffer');
+  }
+
+  /** A queue or stack. */
+  queue(name: string): QueueMap {
+    return this.#mapOf(name, QueueMap, 'queue or stack');
+  }
+
+  bloomFilter(name: string): BloomFilter {
+    return this.#mapOf(name, BloomFilter, 'bloom filter');
+  }
+
+  #mapOf<Class extends BpfMap>(name: string, type: abstract new (...args: never[]) => Class, what: string): Class {
+    const map = this.map(name);
+    if (map instanceof type) return map;
+    throw new RuntimeError('no_such_map', `map ${name} is no ${what}, but a map of type ${map.spec.type}`, {
+      name,
+      type: map.spec.type,
+    });
   }
 
   /** @throws RuntimeError `no_such_map` where there is no prog array of that name */

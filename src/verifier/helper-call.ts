@@ -316,6 +316,13 @@ function checkArgumentKind(
       if (argument.type === 'mapKey') call.constantKey = constantKey(a, map, r);
       return;
     }
+    case 'uninitializedMapValue': {
+      const map = call.map;
+      if (map === undefined) a.fail('invalid_argument', 'invalid map_ptr to access map->value');
+      // A bloom filter is asked for the value that is there.
+      checkHelperMemory(a, call, number, r, map.valueSize, map.type === 'bloom_filter' ? 'read' : 'write');
+      return;
+    }
     case 'fixedMemory':
       checkHelperMemory(a, call, number, r, argument.size, argument.access);
       checkAlignment(a, r, { offset: 0, size: argument.size, strict: true });

@@ -57,7 +57,7 @@ const SHAPES: readonly Partial<MapSpec>[] = [
   { keySize: 5, valueSize: 3, maxEntries: 11, flags: 1 },
 ];
 
-const KEYLESS = new Set<MapSpec['type']>(['queue', 'stack', 'bloom_filter']);
+const KEYLESS = new Set<MapSpec['type']>(['queue', 'stack', 'bloom_filter', 'ringbuf']);
 
 describe.skipIf(missing !== undefined)('maps against the running kernel', () => {
   const cpus = missing === undefined ? possibleCpus() : 1;
@@ -301,6 +301,22 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
     }
     expect(seen.size).toBeGreaterThan(3);
     theirs.dispose();
+  });
+
+  test('sizes of ring buffers', () => {
+    const platform = createPlatform(1 << 20, cpus);
+    for (const maxEntries of [0, 1, 2048, 4095, 4096, 4097, 8192, 12288, 65536]) {
+      for (const [keySize, valueSize] of [
+        [0, 0],
+        [4, 0],
+        [0, 4],
+      ] as const) {
+        for (let bit = 0; bit < 20; bit++) {
+          const given = spec({ type: 'ringbuf', keySize, valueSize, maxEntries, flags: (1 << bit) & ~1 });
+          expect([given, creation(given, platform)]).toEqual([given, failure(() => new KernelMap(given).dispose())]);
+        }
+      }
+    }
   });
 
   test('limits of size', () => {

@@ -12,6 +12,7 @@ import { LRU_HASH_ROUTINES } from './lru-hash.ts';
 import { MAP_OF_MAPS_ROUTINES } from './map-of-maps.ts';
 import { PROG_ARRAY_ROUTINES } from './prog-array.ts';
 import { QUEUE_ROUTINES } from './queue.ts';
+import { RINGBUF_ROUTINES } from './ringbuf.ts';
 import { TARGET_ROUTINES } from './target.ts';
 
 type MapOperation = 'lookup' | 'update' | 'delete';
@@ -28,6 +29,7 @@ export const MAP_ROUTINES: readonly Routine[] = [
   ...QUEUE_ROUTINES,
   ...BLOOM_FILTER_ROUTINES,
   ...LOCK_ROUTINES,
+  ...RINGBUF_ROUTINES,
 ];
 
 const NAMES: ReadonlySet<string> = new Set(MAP_ROUTINES.map(routine => routine.name));

@@ -38,22 +38,22 @@ ${name}_1:
 ${name}_end:`;
 }
 
-/** Takes the lock of the whole map in `map` (a register). Changes r5. */
-export function lockMap(map: string): string {
+/** Takes the lock of the whole map in `map` (a register). Changes r5. @param at the lock's offset */
+export function lockMap(map: string, at: number = MapHeader.lock): string {
   return `
 lock_map:
-  w5 = *(u32 *)(${map} + ${MapHeader.lock})
+  w5 = *(u32 *)(${map} + ${at})
   if w5 != 0 goto lock_map
   w5 = 1
-  w5 = xchg32_32(${map} + ${MapHeader.lock}, w5)
+  w5 = xchg32_32(${map} + ${at}, w5)
   if w5 != 0 goto lock_map`;
 }
 
 /** Changes r5. */
-export function unlockMap(map: string): string {
+export function unlockMap(map: string, at: number = MapHeader.lock): string {
   return `
   w5 = 0
-  store_release((u32 *)(${map} + ${MapHeader.lock}), w5)`;
+  store_release((u32 *)(${map} + ${at}), w5)`;
 }
 
 /** Clears `size` bytes from `target` on, registers both, and leaves both undefined. */
