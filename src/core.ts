@@ -76,5 +76,6 @@ export {
   tailCallGraph,
 } from './runtime/tail-call-graph.ts';
 export type { TailCallHit, TailCallMiss, TailCallMissCause } from './runtime/tail-call-misses.ts';
+export { TypedObject } from './runtime/typed-object.ts';
 export { VerifierError } from './verifier/errors.ts';
 export type { Facts, TailCallSite, Verified } from './verifier/facts.ts';

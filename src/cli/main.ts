@@ -162,6 +162,19 @@ commonOptions(
     .option('--no-pokes', 'no sites that are patched: tail calls to known slots read them as others do'),
 ).action((path, options) => guarded(options.json, async () => (await import('./compile.ts')).compile(path, options)));
 
+commonOptions(
+  command(
+    'codegen',
+    'write a TypeScript module: types of maps and globals, typed loader',
+    `${EXAMPLE} -o router.bpf.ts`,
+  )
+    .argument('<object>', 'BPF ELF object')
+    .option('-o, --output <file>', 'where to write it (default: standard output)')
+    .option('--name <name>', "of the class (default: made of the file's)")
+    .option('--import <module>', 'where the module finds this package', 'switchyard')
+    .option('--beside', 'read the object from beside the module, instead of having its bytes in it'),
+).action((path, options) => guarded(options.json, async () => (await import('./codegen.ts')).codegen(path, options)));
+
 for (const each of [program, ...program.commands]) {
   each
     .exitOverride()

@@ -54,6 +54,11 @@ const KERNEL_OWNED = new Set([
   'bpf_rb_node',
 ]);
 
+/** A struct type whose value may be left out where one is written. */
+export function isKernelOwned(structName: string): boolean {
+  return KERNEL_OWNED.has(structName);
+}
+
 /** Reads and writes values of one type. Made by `btfCodec`, which see. */
 export class BtfCodec<T = BtfValue> {
   readonly btf: Btf;
@@ -287,7 +292,7 @@ class Compiler {
         at,
         part,
         group: isGroup ? (part as CompositePart) : undefined,
-        optional: inner.kind === 'struct' && KERNEL_OWNED.has(inner.name),
+        optional: inner.kind === 'struct' && isKernelOwned(inner.name),
       });
     }
     return compositePart(type.kind, type.size, members);
