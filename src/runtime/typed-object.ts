@@ -5,7 +5,7 @@ import type { ProgArraySlots } from './prog-array-slots.ts';
 import type { Program } from './program.ts';
 
 /** Names and types of what is in an object. */
-export interface ObjectShape {
+interface ObjectShape {
   /** Names of programs, as a union. */
   readonly programs: string;
   /** Names of prog arrays. */
