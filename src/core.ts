@@ -34,6 +34,7 @@ export { type GlobalVariable, globalVariables, withGlobals } from './object/glob
 export { mapDifference } from './object/map-difference.ts';
 export { parseObject } from './object/parse.ts';
 export type { Collection, LineInfo, MapSpec, MapType, ProgramSpec, ProgramType } from './object/spec.ts';
+export { type ModuleOptions, typescriptModule } from './object/typescript-module.ts';
 export {
   type CompileCollectionOptions,
   type CompiledCollection,
