@@ -1,17 +1,29 @@
 /** See scripts/test-arm64.sh: the workers, which vitest forks from `process.execPath`, run in an emulated Node. */
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { NothingSkipped } from './test/qemu/reporter.ts';
+import { FILES, LEFT_OUT, ROOMS } from './test/qemu/suite.ts';
 
 const node = process.env.SWITCHYARD_ARM64_NODE;
 if (node === undefined) throw new Error('run this by npm run test:arm64');
 process.execPath = node;
+const json = process.env.VITEST_JSON;
+const whole = process.env.SWITCHYARD_ARM64_WHOLE === '1';
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    setupFiles: ['test/qemu/setup.ts'],
+    include: [...ROOMS.map(room => `${room}/**/*.test.ts`), ...FILES].map(path => `test/${path}`),
+    exclude: LEFT_OUT.map(({ what }) => `test/${what}`),
     pool: 'forks',
-    maxWorkers: 2,
+    maxWorkers: availableParallelism(),
     // Emulated JavaScript takes about twelve times as long.
     testTimeout: 1_200_000,
+    hookTimeout: 600_000,
+    teardownTimeout: 60_000,
+    reporters: [
+      'default',
+      new NothingSkipped(whole),
+      ...(json === undefined ? [] : [['json', { outputFile: json }] satisfies [string, object]]),
+    ],
   },
 });

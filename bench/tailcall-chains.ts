@@ -20,7 +20,7 @@ import { RAX, RCX, RDI, RDX, RSI } from '../src/jit/x64/registers.ts';
 import type { Lowered } from '../src/lowering/lowered.ts';
 import { packTailCall } from '../src/lowering/tail-call-imm.ts';
 import { ProgArrayLayout } from '../src/memory/layout.ts';
-import { Computer, x64Platform } from '../test/jit/computer.ts';
+import { Computer, nativePlatform } from '../test/jit/computer.ts';
 import { TestProgArray } from '../test/jit/prog-array.ts';
 
 export const HOPS = 33;
@@ -31,6 +31,8 @@ export type Maker = TailCallMode | 'floor';
 
 /** A chain that can be run. */
 export interface Chain {
+  /** Throws its code and its data out of all caches. */
+  readonly flush?: () => void;
   /** @returns ns per run, over that many runs */
   time(runs: number): number;
 }
@@ -48,9 +50,17 @@ export interface Pattern {
   readonly next: (hop: number) => number;
 }
 
+const LINE_BYTES = 64n;
+/** flush(first line, end): next: clflush [rdi]; add rdi, 64; cmp rdi, rsi; jb next; mfence; ret */
+const FLUSH = Uint8Array.of(
+  ...[0x0f, 0xae, 0x3f, 0x48, 0x83, 0xc7, Number(LINE_BYTES), 0x48, 0x39, 0xf7, 0x72, 0xf4],
+  ...[0x0f, 0xae, 0xf0, 0xc3],
+);
+
 export class Bench {
-  readonly #computer = new Computer(x64Platform, { dataBytes: 64 << 20, codeBytes: 128 << 20 });
+  readonly #computer = new Computer(nativePlatform, { dataBytes: 64 << 20, codeBytes: 128 << 20 });
   readonly #driver: bigint;
+  readonly #flusher: bigint;
 
   constructor() {
     // drive(entry, stream, end of stream, runs)
@@ -70,6 +80,7 @@ if r8 != 0 goto next
 exit`;
     const lowered = byHand('drive', text, 0);
     this.#driver = this.#computer.install(x64Machine.compile(lowered, { kind: 'routine', tailCallMode: 'cached' }));
+    this.#flusher = this.#computer.place(FLUSH);
   }
 
   close(): void {
@@ -79,6 +90,7 @@ exit`;
   /** @param hops in a run; the last leads to the leaf */
   chain(maker: Maker, site: Site, pattern: Pattern, hops: number): Chain {
     const leaf = pattern.programs;
+    const starts = this.#end();
     const slotOf = pattern.slot;
     const cells = site === 'direct' ? 0 : hops * pattern.runs;
     const stream = this.#computer.allocate(Math.max(cells * CELL_BYTES, 64));
@@ -93,8 +105,12 @@ exit`;
     // A direct chain is as long as what lies between its entry and the leaf; a circle of direct hops ends at the limit.
     const entry = entries[site === 'direct' ? Math.max(pattern.programs - hops, 0) : 0]!;
     const end = stream + BigInt(Math.max(cells, 1) * CELL_BYTES);
+    const ends = this.#end();
     let run = 0;
     return {
+      flush: () => {
+        for (const [i, start] of starts.entries()) this.#computer.call(this.#flusher, start, ends[i]!);
+      },
       time: runs => {
         // Goes on where the last call stopped, so that no order of hops comes again soon.
         if (run + runs > pattern.runs) run = 0;
@@ -105,6 +121,11 @@ exit`;
         return Number(process.hrtime.bigint() - start) / runs;
       },
     };
+  }
+
+  /** Where data and code end so far. */
+  #end(): [data: bigint, code: bigint] {
+    return [this.#computer.allocate(0), this.#computer.place(new Uint8Array())];
   }
 
   #compiled(tailCallMode: TailCallMode, site: Site, pattern: Pattern, array: TestProgArray): bigint[] {

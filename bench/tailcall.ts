@@ -28,6 +28,9 @@ const VARIANTS: readonly Variant[] = [
 /** Distinct programs in the chain. */
 const DIVERSITY = [1, 2, 4, 6, 8, 12, 16, 24, HOPS];
 
+/** As 'cold', which fits into the last cache, with all caches emptied before each sample: most hops read from memory. */
+const FLUSHED = 'flushed 10k';
+
 interface Sampled {
   readonly variant: string;
   readonly pattern: string;
@@ -61,7 +64,11 @@ export async function tailcall(options: BenchOptions): Promise<void> {
   const kernel = openKernel();
   const sampled: Sampled[] = [];
   const add = (variant: string, pattern: string, long: Chain, short: Chain, runs: number) => {
-    const sample = () => (long.time(runs) - short.time(runs)) / (HOPS - 1);
+    const time = (chain: Chain): number => {
+      if (pattern === FLUSHED) chain.flush?.();
+      return chain.time(runs);
+    };
+    const sample = () => (time(long) - time(short)) / (HOPS - 1);
     sampled.push({ variant, pattern, sample, ns: [] });
   };
   // A sample takes some hundred microseconds, so that most are done before something else gets the processor.
@@ -69,6 +76,7 @@ export async function tailcall(options: BenchOptions): Promise<void> {
     ...DIVERSITY.map((programs): [string, Pattern, number] => [`T=${programs}`, circle(programs), 2000]),
     ['random 1024', random(2048, 1024, 8000), 400],
     ['cold 10000', random(65536, 10_000, 8000), 100],
+    [FLUSHED, random(65536, 10_000, 8000), 100],
   ];
   for (const [name, pattern, runs] of patterns) {
     for (const { name: variant, maker, site } of VARIANTS) {
@@ -104,6 +112,8 @@ export async function tailcall(options: BenchOptions): Promise<void> {
     directOverFloor: ratio('fast direct', 'floor direct'),
     randomOverFloor: ratio('fast static', 'floor static', 'random 1024'),
     coldOverFloor: ratio('fast static', 'floor static', 'cold 10000'),
+    coldBaselineOverCached: ratio('baseline static', 'cached static', 'cold 10000'),
+    flushedBaselineOverCached: ratio('baseline static', 'cached static', FLUSHED),
   };
   if (options.json) console.log(JSON.stringify({ benchmark: 'tailcall', rows, ratios }));
   else print(rows, ratios, rounds, kernel !== undefined);

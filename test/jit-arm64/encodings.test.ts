@@ -11,7 +11,13 @@ import { describe, expect, test } from 'vitest';
 import { disassembleArm64 } from '../../src/jit/arm64/disassemble.ts';
 import { ENCODINGS, encodeWord, type Form, OPERAND } from '../../src/jit/arm64/encodings.ts';
 import { bitmaskImmediate, bitmaskValue, constantSteps } from '../../src/jit/arm64/immediates.ts';
+import { arm64Machine } from '../../src/jit/arm64/machine.ts';
+import { jumpBytes, nopBytes, trapBytes } from '../../src/jit/arm64/patch.ts';
 import { CompileError } from '../../src/jit/shared/errors.ts';
+import { lowerRoutine } from '../../src/lowering/routine.ts';
+import { ROUTINES } from '../../src/runtime/routines.ts';
+import { randomCase, SLOTS } from '../differential/random-program.ts';
+import { lowered } from '../jit/support.ts';
 import { requireTool } from '../tools.ts';
 import { dump, OBJDUMP } from './objdump.ts';
 
@@ -137,6 +143,53 @@ describe.skipIf(!AS)('encodings', () => {
     );
     expect(lines.filter(line => line.startsWith('.word'))).toEqual([]);
     expect([...assemble(lines)]).toEqual(words);
+  });
+
+  test('everything the compiler emits is an instance of a row, and every row is emitted', () => {
+    const emitted: Uint8Array[] = [jumpBytes(0n, 64n), nopBytes(), trapBytes()];
+    for (const atomics of ['lse', 'exclusive'] as const) {
+      const machine = arm64Machine(atomics);
+      emitted.push(machine.entryTrampoline(0x7000_1234_0000n), machine.serviceThunk(0x7fff_8765_4321n));
+      for (const routine of ROUTINES) {
+        emitted.push(machine.compile(lowerRoutine(routine), { kind: 'routine', tailCallMode: 'cached' }).bytes);
+      }
+      for (let seed = 1; seed <= 400; seed++) {
+        const { programs, tailCallMode } = randomCase(seed);
+        for (const { insns, pokes, ...facts } of programs) {
+          const usedMaps = [{ name: 'array', maxEntries: seed % 2 ? SLOTS : 100_000 }];
+          const pokeTable = pokes.map(key => ({ insn: 0, map: 0, key }));
+          const program = lowered(insns, { ...facts, usedMaps, pokeTable });
+          emitted.push(machine.compile(program, { kind: 'program', tailCallMode }).bytes);
+        }
+      }
+      // What the random programs do not have: large frames, distances that need registers, unscaled ones.
+      const text = ['+ 100', '+ 32000', '- 3', '- 300', '+ 5000', '+ 32767']
+        .flatMap(at => [
+          ...['u8', 'u16', 'u32', 'u64', 's8', 's16', 's32'].map(type => `r1 = *(${type} *)(r2 ${at})`),
+          ...['u8', 'u16', 'u32', 'u64'].map(type => `*(${type} *)(r3 ${at}) = ${type === 'u64' ? 'r4' : 'w4'}`),
+        ])
+        .join('\n');
+      for (const stackDepth of [8, 4096, 60_000]) {
+        const options = { kind: 'program', tailCallMode: 'cached' } as const;
+        emitted.push(machine.compile(lowered(`r6 = r10\n${text}\nr0 = 0\nexit`, { stackDepth }), options).bytes);
+      }
+    }
+    const patterns = Object.entries(ENCODINGS).map(([form, notation]) => {
+      const bits = notation.replaceAll(' ', '');
+      const word = (one: string) =>
+        Number.parseInt([...bits].map(bit => (one.includes(bit) ? '1' : '0')).join(''), 2) | 0;
+      return { form, mask: word('01'), fixed: word('1'), count: 0 };
+    });
+    const foreign: string[] = [];
+    for (const bytes of emitted) {
+      for (const word of new Int32Array(bytes.slice().buffer)) {
+        const rows = patterns.filter(({ mask, fixed }) => (word & mask) === fixed);
+        for (const row of rows) row.count++;
+        if (rows.length === 0) foreign.push((word >>> 0).toString(16));
+      }
+    }
+    expect(foreign).toEqual([]);
+    expect(patterns.filter(({ count }) => count === 0).map(({ form }) => form)).toEqual([]);
   });
 
   test('what does not fit is refused', () => {

@@ -1,4 +1,4 @@
-import { x64Platform } from './computer.ts';
+import { nativePlatform } from './computer.ts';
 import { callsSuite } from './suites/calls.ts';
 
-callsSuite(x64Platform);
+callsSuite(nativePlatform);

@@ -8,7 +8,7 @@ import { CompileError } from '../../src/jit/shared/errors.ts';
 import { compile } from '../../src/jit/x64/compile.ts';
 import type { Lowered } from '../../src/lowering/lowered.ts';
 import { packTailCall } from '../../src/lowering/tail-call-imm.ts';
-import { Computer, x64Platform } from './computer.ts';
+import { Computer, nativePlatform } from './computer.ts';
 import { disassemble } from './disassemble.ts';
 import { lowered, type ProgramOptions } from './support.ts';
 
@@ -100,8 +100,8 @@ describe('branches', () => {
     );
   });
 
-  test.skipIf(!x64Platform.available)('a program of 100,000 instructions runs', () => {
-    const computer = new Computer(x64Platform);
+  test.skipIf(!nativePlatform.available)('a program of 100,000 instructions runs', () => {
+    const computer = new Computer(nativePlatform);
     // Jumps from the first to the last instruction and back into the middle.
     const adds = 'r0 += 3\n'.repeat(50_000);
     const text = `r0 = 0\ngotol end\nmiddle:\n${adds}exit\n${adds}end:\nr0 += 1\ngotol middle`;

@@ -4,28 +4,33 @@
  * without the rooms below it.
  */
 import koffi from 'koffi';
+import { arm64Machine } from '../../src/jit/arm64/machine.ts';
 import type { Code, CompileOptions, Machine, RelocationTarget } from '../../src/jit/shared/code.ts';
 import { applyRelocation } from '../../src/jit/shared/relocate.ts';
 import { x64Machine } from '../../src/jit/x64/machine.ts';
 import type { Lowered } from '../../src/lowering/lowered.ts';
 import { RunContext } from '../../src/memory/layout.ts';
+import { flushInstructions } from '../../src/runtime/native/libc.ts';
 import type { Platform, Processor } from './processor.ts';
 
-const available = process.platform === 'linux' && process.arch === 'x64';
-if (!available && process.env.CI && process.arch === 'x64') throw new Error('native tests need Linux on x86-64');
+const MACHINES: Readonly<Record<string, Machine>> = { x64: x64Machine, arm64: arm64Machine('lse') };
+const machine = process.platform === 'linux' ? MACHINES[process.arch] : undefined;
+if (!machine && process.env.CI) throw new Error('native tests need Linux on x86-64 or arm64');
 
 const HOST = koffi.proto('uint64_t JitTestHost(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)');
 
 /** The processor that the tests themselves run on. */
 class HostProcessor implements Processor {
-  readonly machine = x64Machine;
+  readonly machine = machine!;
   private readonly registered: ReturnType<typeof koffi.register>[] = [];
 
   map(): void {}
   entry(address: bigint): () => void {
     return koffi.decode(address, ENTRY);
   }
-  codeChanged(): void {}
+  codeChanged(address: bigint, bytes: number): void {
+    flushInstructions(address, bytes);
+  }
   hostFunction(body: (...args: bigint[]) => bigint): bigint {
     const callback = koffi.register((...args: (number | bigint)[]) => body(...args.map(BigInt)), koffi.pointer(HOST));
     this.registered.push(callback);
@@ -36,10 +41,10 @@ class HostProcessor implements Processor {
   }
 }
 
-export const x64Platform: Platform = {
-  name: 'x64, native',
-  machine: x64Machine,
-  available,
+export const nativePlatform: Platform = {
+  name: `${process.arch}, native`,
+  machine: machine ?? x64Machine,
+  available: machine !== undefined,
   slowdown: 1,
   create: () => new HostProcessor(),
 };

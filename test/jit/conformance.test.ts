@@ -1,4 +1,4 @@
-import { x64Platform } from './computer.ts';
+import { nativePlatform } from './computer.ts';
 import { conformanceSuite } from './suites/conformance.ts';
 
-conformanceSuite(x64Platform);
+conformanceSuite(nativePlatform);

@@ -1,4 +1,4 @@
-import { x64Platform } from './computer.ts';
+import { nativePlatform } from './computer.ts';
 import { executionSuite } from './suites/execution.ts';
 
-executionSuite(x64Platform);
+executionSuite(nativePlatform);

@@ -1,4 +1,4 @@
-import { x64Platform } from './computer.ts';
+import { nativePlatform } from './computer.ts';
 import { tailCallSuite } from './suites/tail-call.ts';
 
-tailCallSuite(x64Platform);
+tailCallSuite(nativePlatform);
