@@ -23,6 +23,12 @@ export {
 } from './maps/batch.ts';
 export type { BpfMap } from './maps/map.ts';
 export { UpdateFlag } from './maps/map.ts';
+export {
+  type AttachOptions,
+  PerfEventArray,
+  type PerfReader,
+  type PerfSample,
+} from './maps/perf-event-array.ts';
 export { BloomFilter, QueueMap } from './maps/pushed-map.ts';
 export { RingBuffer } from './maps/ring-buffer.ts';
 export { type RawMap, type SetMode, type TypedMap, typedMap } from './maps/typed-map.ts';

@@ -16,6 +16,7 @@ import { MapError } from './errors.ts';
 import { isPerCpu } from './families.ts';
 import type { BpfMap } from './map.ts';
 import { MapOfMaps, storageSpec } from './map-of-maps.ts';
+import { PerfEventArray } from './perf-event-array.ts';
 import { ProgArray } from './prog-array.ts';
 import { BloomFilter, QueueMap } from './pushed-map.ts';
 import { RingBuffer } from './ring-buffer.ts';
@@ -55,8 +56,9 @@ function make(spec: MapSpec, env: MapEnv): BpfMap {
     case 'devmap':
     case 'cpumap':
     case 'xskmap':
-    case 'perf_event_array':
       return new TargetArray(spec, env);
+    case 'perf_event_array':
+      return new PerfEventArray(spec, env);
     case 'hash':
     case 'percpu_hash':
     case 'lru_hash':

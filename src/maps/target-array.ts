@@ -25,26 +25,27 @@ export class TargetArray implements BpfMap {
   readonly memoryUsage: number;
   readonly #env: MapEnv;
   readonly #offset: number;
-  readonly #access: Access;
+  protected readonly access: Access;
 
   constructor(spec: MapSpec, env: MapEnv) {
     this.spec = spec;
     this.id = env.id;
     this.#env = env;
-    this.#access = new Access(spec);
-    this.memoryUsage = MapHeader.size + spec.maxEntries * ENTRY;
+    this.access = new Access(spec);
+    // Perf event arrays: a word more for each entry, see perf-event-array.ts.
+    this.memoryUsage = MapHeader.size + spec.maxEntries * ENTRY * (spec.type === 'perf_event_array' ? 2 : 1);
     this.#offset = allocateMap(spec, env, this.memoryUsage);
     env.arena.view.setUint32(this.#offset + MapHeader.stride, ENTRY, true);
     this.address = env.arena.address(this.#offset);
   }
 
   lookup(key: Uint8Array): Uint8Array | undefined {
-    this.#access.read();
+    this.access.read();
     return this.#read(this.#index(key));
   }
 
   update(key: Uint8Array, value: Uint8Array, flags = 0): void {
-    this.#access.write();
+    this.access.write();
     const index = this.#index(key);
     if (value.length !== this.spec.valueSize) {
       this.#fail('bad_value_size', 'EINVAL', `values have ${this.spec.valueSize} bytes, not ${value.length}`);
@@ -70,7 +71,7 @@ export class TargetArray implements BpfMap {
   }
 
   delete(key: Uint8Array): void {
-    this.#access.write();
+    this.access.write();
     const index = this.#index(key);
     const perf = this.spec.type === 'perf_event_array';
     if (index >= this.spec.maxEntries) {
@@ -85,7 +86,7 @@ export class TargetArray implements BpfMap {
   }
 
   nextKey(key: Uint8Array | undefined): Uint8Array | undefined {
-    this.#access.read();
+    this.access.read();
     const index = key === undefined ? this.spec.maxEntries : this.#index(key);
     if (index >= this.spec.maxEntries) return keyOf(0);
     return index === this.spec.maxEntries - 1 ? undefined : keyOf(index + 1);
@@ -93,20 +94,20 @@ export class TargetArray implements BpfMap {
 
   /** The entries that are set, in ascending order. */
   *entries(): IterableIterator<[key: Uint8Array, value: Uint8Array]> {
-    this.#access.read();
+    this.access.read();
     for (let index = 0; index < this.spec.maxEntries; index++) {
       const value = this.#read(index);
       if (value !== undefined) yield [keyOf(index), value];
-      this.#access.alive();
+      this.access.alive();
     }
   }
 
   freeze(): void {
-    this.#access.freeze();
+    this.access.freeze();
   }
 
   dispose(): void {
-    if (this.#access.dispose()) this.#env.arena.free(this.#offset);
+    if (this.access.dispose()) this.#env.arena.free(this.#offset);
   }
 
   #index(key: Uint8Array): number {

@@ -287,6 +287,32 @@ export const RingbufRecord = {
   discarded: 0x4000_0000,
 } as const;
 
+/**
+ * What one CPU has output to a perf event array: one producer, one consumer. As in a ring buffer each record begins in the first
+ * half of the data, which have room for twice `mask + 1` bytes. The array has a table of these buffers' addresses behind its entries.
+ */
+export const PerfBuffer = {
+  /** u64: up to where the producer has written; the consumer's is on a line of its own. */
+  head: 0,
+  /** u64: size less one, bytes; a power of two less one. */
+  mask: 8,
+  /** u64: records that did not fit, in all, and since the last that did. */
+  lost: 16,
+  lostSince: 24,
+  tail: 64,
+  data: 128,
+} as const;
+
+/** Head of a record there: the data follow, then the bytes of the packet, then padding to a multiple of 8. */
+export const PerfRecord = {
+  /** u32 each */
+  dataLength: 0,
+  contextLength: 4,
+  /** u64: records lost since the one before. */
+  lost: 8,
+  size: 16,
+} as const;
+
 /** A prog array is a MapHeader followed by 2 N slots (N where the backend has no cached targets). */
 export const ProgArrayLayout = { ptrs: MapHeader.size } as const;
 

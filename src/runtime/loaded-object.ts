@@ -1,4 +1,5 @@
 import type { BpfMap } from '../maps/map.ts';
+import { PerfEventArray } from '../maps/perf-event-array.ts';
 import { BloomFilter, QueueMap } from '../maps/pushed-map.ts';
 import { RingBuffer } from '../maps/ring-buffer.ts';
 import { type TypedMap, type TypedMapContext, typedMap } from '../maps/typed-map.ts';
@@ -124,6 +125,10 @@ export class LoadedObject {
   /** A queue or stack. */
   queue(name: string): QueueMap {
     return this.#mapOf(name, QueueMap, 'queue or stack');
+  }
+
+  perfEventArray(name: string): PerfEventArray {
+    return this.#mapOf(name, PerfEventArray, 'perf event array');
   }
 
   bloomFilter(name: string): BloomFilter {

@@ -9,6 +9,8 @@ export const Errno = {
   EACCES: -13,
   EFAULT: -14,
   EINVAL: -22,
+  ENOSPC: -28,
+  EOPNOTSUPP: -95,
   EALREADY: -114,
   /** Not for user space in the kernel either, but helpers return it. */
   ENOTSUPP: -524,
