@@ -354,6 +354,36 @@ describe('disasm', () => {
     expect(instructions[0]).toMatchObject({ at: 0, origin: 0, line: expect.any(Number) });
   });
 
+  test.each([
+    [
+      'x64',
+      /^ +0: nop .*\n +5: push rbp$/m,
+      /patched: jmp to the program in stages\[4\]$/m,
+      /call [0-9A-F]+h {2}; percpu_array_lookup$/m,
+    ],
+    [
+      'arm64',
+      /^ +0: movz x26, #33, lsl #0\n/m,
+      /patched: b to the program in stages\[4\]$/m,
+      /bl 0x[0-9a-f]+ {2}; percpu_array_lookup$/m,
+    ],
+  ])('--arch %s works whatever this machine is', async (arch, entry, site, call) => {
+    const args = ['disasm', ROUTER, '--program', 'stage_ipv4', '--stage', 'native', '--arch', arch];
+    const { code, stdout, stderr } = await switchyard(...args);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(entry);
+    expect(stdout).toMatch(site);
+    expect(stdout).toMatch(call);
+    expect(stdout).toMatch(/^; .* @ .*router\.bpf\.c:\d+$/m);
+    const json = JSON.parse((await switchyard(...args, '--json')).stdout);
+    expect([json.program, json.stage]).toEqual(['stage_ipv4', 'native']);
+    // Every byte is listed once: offsets rise, and by four on arm64.
+    const offsets: number[] = json.instructions.map(({ at }: { at: number }) => at);
+    const steps = offsets.slice(1).map((at, i) => at - offsets[i]!);
+    expect(steps.every(step => (arch === 'arm64' ? step === 4 : step >= 1 && step <= 15))).toBe(true);
+    expect(json.instructions.some(({ text }: { text: string }) => /^(\.word|\(bad\))/.test(text))).toBe(false);
+  });
+
   test('a call site before and after the series', async () => {
     const sites = ['--stage', 'native', '--tail-call-mode'];
     const baseline = await switchyard(...disasm, ...sites, 'baseline');
