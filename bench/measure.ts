@@ -13,5 +13,10 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
+/** The built package, for what is to be measured as it ships: tsx compiles classes to slower code. */
+export async function shipped(): Promise<typeof import('../src/index.ts')> {
+  return import(new URL('../dist/index.js', import.meta.url).href);
+}
+
 export const ROUTER_OBJECT = new URL('../examples/router/router.bpf.o', import.meta.url);
 export const ROUTER_CAPTURE = new URL('../examples/router/capture.pcap', import.meta.url);

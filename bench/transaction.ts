@@ -1,23 +1,26 @@
 /**
- * Transactions: how long a commit takes, and what those that run programs notice of it.
+ * Transactions: how long a commit takes, and what those that run programs notice of it. Measured on the built package, as it
+ * ships.
  *
  * A chain of 64 programs, each of which calls the next through a direct site: a commit replaces all 64 slots and patches 64
- * sites. Commits are measured with nothing running and beside a replay on another thread; replays with and without commits
- * going on, and beside a runtime that never had a transaction, in turn.
+ * sites. Commits are measured with nothing running and beside a replay on another thread, those that were published at once
+ * (others wait for a thread that was preempted in the middle of a run, and nobody waits for them).
+ *
+ * Readers: runs of 33 tail calls in a runtime that never had a transaction (A), in another such one (A again: what differs between
+ * them is the noise floor), in one that has had thousands, and in one in which commits go on: between slices on this thread, where little disturbs the
+ * measurement, and beside a replay on another. Short slices in turn; the median
+ * over the rounds of each slice's ratio to its round's A.
  */
-import {
-  assemble,
-  type Collection,
-  createRuntime,
-  type LoadedObject,
-  programFromInstructions,
-  type Runtime,
-} from '../src/index.ts';
-import { type BenchOptions, median } from './measure.ts';
+import type { Collection, LoadedObject, Program, Runtime } from '../src/index.ts';
+import { type BenchOptions, median, shipped } from './measure.ts';
+
+const { assemble, createRuntime, programFromInstructions } = await shipped();
 
 const SLOTS = 64;
 /** A run takes at most 33 tail calls; the other half of the slots is there to be changed. */
+const HOPS = 33;
 const VERSIONS = 2;
+const LIMIT_US = 100;
 
 function pipeline(): Collection {
   const next = (index: number) => (index < SLOTS ? `r1 = r6\n r2 = map[stages] ll\n r3 = ${index}\n call 12\n` : '');
@@ -42,117 +45,192 @@ function pipeline(): Collection {
   };
 }
 
-function fill(
-  object: LoadedObject,
-  version: number,
-  set: (index: number, program: ReturnType<LoadedObject['program']>) => void,
-): void {
-  for (let index = 0; index < SLOTS; index++) set(index, object.program(`v${version}s${index}`));
-}
+/** A pipeline in a runtime of its own. */
+class Pipeline {
+  readonly runtime: Runtime = createRuntime();
+  readonly #object: LoadedObject = this.runtime.load(pipeline());
+  readonly main: Program = this.#object.program('main');
+  readonly #stages = this.#object.progArray('stages');
+  readonly #versions = Array.from({ length: VERSIONS }, (_, version) =>
+    Array.from({ length: SLOTS }, (_, index) => this.#object.program(`v${version}s${index}`)),
+  );
+  #commits = 0;
 
-const commit = (object: LoadedObject, version: number) =>
-  object.progArray('stages').transaction(tx => fill(object, version, tx.set));
+  constructor() {
+    for (const [index, program] of this.#versions[0]!.entries()) this.#stages.set(index, program);
+  }
 
-/** Times of commits that were published at once, us, and how many were not. */
-async function commits(object: LoadedObject, count: number): Promise<{ times: number[]; later: number }> {
-  const times: number[] = [];
-  let later = 0;
-  for (let i = 0; i < count; i++) {
-    const start = performance.now();
-    const transaction = commit(object, i % VERSIONS);
-    const time = (performance.now() - start) * 1000;
-    if (transaction.published) times.push(time);
-    else {
-      later++;
-      await transaction.committed;
+  /** Replaces all slots. */
+  commit() {
+    const programs = this.#versions[++this.#commits % VERSIONS]!;
+    return this.#stages.transaction(tx => {
+      for (let index = 0; index < SLOTS; index++) tx.set(index, programs[index]!);
+    });
+  }
+
+  /** us */
+  timedCommit(): { us: number; published: boolean; committed: Promise<void> } {
+    const start = process.hrtime.bigint();
+    const { published, committed } = this.commit();
+    return { us: Number(process.hrtime.bigint() - start) / 1000, published, committed };
+  }
+
+  /** Times of commits that were published at once, and how many were not. */
+  async commits(count: number): Promise<{ times: number[]; later: number }> {
+    const times: number[] = [];
+    let later = 0;
+    for (let i = 0; i < count; i++) {
+      const { us, published, committed } = this.timedCommit();
+      if (published) times.push(us);
+      else {
+        later++;
+        await committed;
+      }
+      await new Promise(resolve => setImmediate(resolve));
     }
-    await new Promise(resolve => setImmediate(resolve));
+    return { times, later };
   }
-  return { times, later };
+
+  /** @returns ns per run, on this thread */
+  slice(repeat: number): number {
+    const { elapsedNs, packets } = this.main.replay(PACKETS, { repeat });
+    return elapsedNs / packets;
+  }
+
+  /** @param pause between commits, ms; undefined: none happen. @returns ns per run, on another thread */
+  async sliceBeside(milliseconds: number, pause?: number): Promise<number> {
+    const abort = new AbortController();
+    const replay = this.main.replayAsync(PACKETS, { repeat: 0xffff_ffff, signal: abort.signal });
+    const end = performance.now() + milliseconds;
+    while (performance.now() < end) {
+      if (pause !== undefined) this.commit();
+      await new Promise(resolve => setTimeout(resolve, pause ?? milliseconds));
+    }
+    abort.abort();
+    const { elapsedNs, packets } = await replay;
+    return elapsedNs / packets;
+  }
 }
 
-/** @param pause between commits, ms; undefined: none happen. @returns ns per run */
-async function replayBeside(object: LoadedObject, milliseconds: number, pause?: number): Promise<number> {
-  const abort = new AbortController();
-  const packets = Array.from({ length: 64 }, () => new Uint8Array(64));
-  const replay = object.program('main').replayAsync(packets, { repeat: 0xffff_ffff, signal: abort.signal });
-  const end = performance.now() + milliseconds;
-  for (let version = 0; performance.now() < end; version ^= 1) {
-    if (pause !== undefined) commit(object, version);
-    await new Promise(resolve => setTimeout(resolve, pause ?? milliseconds));
-  }
-  abort.abort();
-  const { elapsedNs, packets: runs } = await replay;
-  return elapsedNs / runs;
+const PACKETS = Array.from({ length: 64 }, () => new Uint8Array(64));
+
+interface Readers {
+  readonly what: string;
+  readonly nsPerRun: number;
+  /** Median of the ratios to the round's runtime without transactions. */
+  readonly ratio: number;
 }
 
-function load(runtime: Runtime): LoadedObject {
-  const object = runtime.load(pipeline());
-  fill(object, 0, (index, program) => object.progArray('stages').set(index, program));
-  return object;
+/** @returns a row for each variant; the first is A, the second A again */
+async function compare(variants: [what: string, slice: () => number | Promise<number>][], rounds: number) {
+  const times = variants.map((): number[] => []);
+  for (const [, slice] of variants) await slice();
+  for (let round = 0; round < rounds; round++) {
+    for (const [i, [, slice]] of variants.entries()) times[i]!.push(await slice());
+  }
+  const [base] = times as [number[]];
+  const rows = variants.map(
+    ([what], i): Readers => ({
+      what,
+      nsPerRun: Number(median(times[i]!).toFixed(2)),
+      ratio: Number(median(times[i]!.map((ns, round) => ns / base[round]!)).toFixed(4)),
+    }),
+  );
+  // How far two slices of the same thing lie apart in a round.
+  const noise = Number(median(times[1]!.map((ns, round) => Math.abs(ns / base[round]! - 1))).toFixed(4));
+  return { rows, noise };
 }
 
 export async function transaction({ quick, json }: BenchOptions): Promise<void> {
-  const runtime = createRuntime();
-  const object = load(runtime);
-  const codeBefore = runtime.codeUsage;
-  const start = performance.now();
-  commit(object, 1);
-  const firstUs = (performance.now() - start) * 1000;
-  const codeBytes = { before: codeBefore, after: runtime.codeUsage };
-  const count = quick ? 50 : 1000;
-  await commits(object, count);
-  const idle = await commits(object, count);
+  const [changed, never, again] = [new Pipeline(), new Pipeline(), new Pipeline()];
+  const codeBefore = changed.runtime.codeUsage;
+  const firstUs = changed.timedCommit().us;
+  const codeBytes = { before: codeBefore, after: changed.runtime.codeUsage };
+  await changed.runtime.settled();
+  const secondUs = changed.timedCommit().us;
+  const count = quick ? 50 : 2000;
+  await changed.commits(count);
+  const idle = await changed.commits(count);
   const abort = new AbortController();
-  const replay = object
-    .program('main')
-    .replayAsync([new Uint8Array(64)], { repeat: 0xffff_ffff, signal: abort.signal });
-  const busy = await commits(object, count);
+  const replay = changed.main.replayAsync(PACKETS, { repeat: 0xffff_ffff, signal: abort.signal });
+  const busy = await changed.commits(count);
   abort.abort();
   await replay;
 
-  const plainRuntime = createRuntime();
-  const plain = load(plainRuntime);
-  const rounds = quick ? 1 : 9;
-  const milliseconds = quick ? 50 : 150;
-  const series: Record<string, number[]> = { never: [], before: [], every20ms: [], every2ms: [] };
-  for (let round = 0; round < rounds; round++) {
-    series.never!.push(await replayBeside(plain, milliseconds));
-    series.before!.push(await replayBeside(object, milliseconds));
-    series.every20ms!.push(await replayBeside(object, milliseconds, 20));
-    series.every2ms!.push(await replayBeside(object, milliseconds, 2));
-  }
-  const nsPerRun = Object.fromEntries(Object.entries(series).map(([name, values]) => [name, median(values)]));
+  const repeat = quick ? 100 : 400;
+  const after = await compare(
+    [
+      ['runtime without transactions', () => never.slice(repeat)],
+      ['another one', () => again.slice(repeat)],
+      ['after thousands of transactions', () => changed.slice(repeat)],
+      [
+        `one before each ${repeat * PACKETS.length} runs`,
+        () => {
+          changed.commit();
+          return changed.slice(repeat);
+        },
+      ],
+    ],
+    quick ? 3 : 301,
+  );
+  const milliseconds = quick ? 20 : 60;
+  const during = await compare(
+    [
+      ['runtime without transactions', () => never.sliceBeside(milliseconds)],
+      ['another one', () => again.sliceBeside(milliseconds)],
+      ['a transaction every 20 ms', () => changed.sliceBeside(milliseconds, 20)],
+      ['a transaction every 2 ms', () => changed.sliceBeside(milliseconds, 2)],
+    ],
+    quick ? 2 : 21,
+  );
+  for (const { runtime } of [changed, never, again]) await runtime.dispose();
+
   const quantile = (values: readonly number[], q: number) =>
-    [...values].sort((a, b) => a - b)[Math.floor(q * values.length)];
+    [...values].sort((a, b) => a - b)[Math.floor(q * values.length)] ?? Number.NaN;
   const report = (set: typeof idle) => ({
-    medianUs: median(set.times),
-    p99Us: quantile(set.times, 0.99),
+    medianUs: Number(median(set.times).toFixed(1)),
+    p99Us: Number(quantile(set.times, 0.99).toFixed(1)),
     publishedLater: set.later,
+    withinLimit: median(set.times) <= LIMIT_US,
   });
-  const result = { slots: SLOTS, firstUs, codeBytes, commit: { idle: report(idle), busy: report(busy) }, nsPerRun };
-  await runtime.dispose();
-  await plainRuntime.dispose();
+  const commit = { limitUs: LIMIT_US, idle: report(idle), busy: report(busy) };
   if (json) {
-    console.log(JSON.stringify(result));
+    const result = {
+      slots: SLOTS,
+      directSites: SLOTS,
+      firstUs,
+      secondUs,
+      codeBytes,
+      commit,
+      readers: { after, during },
+    };
+    console.log(JSON.stringify({ benchmark: 'transaction', ...result }));
     return;
   }
-  const us = (value: number | undefined) => `${(value ?? Number.NaN).toFixed(1)} us`;
-  console.log(`transactions over ${SLOTS} slots with ${SLOTS} direct sites`);
+  const us = (value: number) => `${value.toFixed(1)} us`;
+  const verdict = (held: boolean) => (held ? 'ok' : 'FAILED');
+  console.log(`transaction: ${SLOTS} slots with ${SLOTS} direct sites, built package`);
   console.log(`  first, which makes the second sides of ${SLOTS * VERSIONS + 1} programs: ${us(firstUs)}`);
-  console.log(`  machine code before and after it: ${codeBytes.before} and ${codeBytes.after} bytes`);
-  for (const [name, { medianUs, p99Us, publishedLater }] of Object.entries(result.commit)) {
+  console.log(`  second, JavaScript not compiled yet: ${us(secondUs)}`);
+  console.log(`  machine code before and after the first: ${codeBytes.before} and ${codeBytes.after} bytes`);
+  for (const [name, { medianUs, p99Us, publishedLater, withinLimit }] of [
+    ['nothing running', commit.idle],
+    ['beside a replay', commit.busy],
+  ] as const) {
     console.log(
-      `  commit, ${name}: median ${us(medianUs)}, 99 of 100 below ${us(p99Us)}; ${publishedLater} of ${count} published later`,
+      `  commit, ${name}: median ${us(medianUs)} (limit ${LIMIT_US} us: ${verdict(withinLimit)}), 99 of 100 below ${us(p99Us)}; ${publishedLater} of ${count} published later`,
     );
   }
-  const labels: Record<string, string> = {
-    never: 'runtime without transactions',
-    before: 'after transactions, none going on',
-    every20ms: 'a transaction every 20 ms',
-    every2ms: 'a transaction every 2 ms',
-  };
-  for (const [name, ns] of Object.entries(nsPerRun)) {
-    console.log(`  run of 33 tail calls, ${labels[name]}: ${ns.toFixed(1)} ns (${(ns / nsPerRun.never!).toFixed(3)})`);
+  for (const [where, { rows, noise }] of [
+    ['on this thread', after],
+    ['on another thread', during],
+  ] as const) {
+    console.log(
+      `  runs of ${HOPS} tail calls ${where}; two slices of the same differ by ${(100 * noise).toFixed(2)} %`,
+    );
+    for (const { what, nsPerRun, ratio } of rows) {
+      const difference = `${ratio >= 1 ? '+' : ''}${(100 * (ratio - 1)).toFixed(2)} %`;
+      console.log(`    ${what.padEnd(32)} ${nsPerRun.toFixed(1).padStart(7)} ns ${difference.padStart(9)}`);
+    }
   }
 }

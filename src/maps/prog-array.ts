@@ -50,6 +50,9 @@ export interface ProgArrayEntry {
   readonly traits: OwnerTraits;
 }
 
+/** What a slot stores. */
+export type SlotWords = Pick<ProgArrayEntry, 'objectAddress' | 'target'>;
+
 /** Told of every change of a slot, after both words have been stored. */
 export type SlotListener = (
   index: number,
@@ -116,14 +119,25 @@ export class ProgArray implements BpfMap {
     return this.#env.arena.address(this.#offsets[side]!);
   }
 
-  /** Stores both words of a slot of one side, each by an atomic exchange. */
-  write(side: number, index: number, entry: Pick<ProgArrayEntry, 'objectAddress' | 'target'> | undefined): void {
+  /**
+   * Stores both words of a slot of one side, each by an atomic exchange.
+   * @param filled whether the slot holds something now
+   * @param idle nobody reads that side: plain stores will do
+   */
+  write(side: number, index: number, entry: SlotWords | undefined, filled: boolean, idle = false): void {
     const { i32, u64 } = this.#env.arena;
     const offset = this.#offsets[side]!;
     const word = (offset + ProgArrayLayout.ptrs) / 8 + index;
-    const before = Atomics.exchange(u64, word, entry?.objectAddress ?? 0n);
-    if (this.cachedTargets) Atomics.exchange(u64, word + this.spec.maxEntries, entry?.target ?? 0n);
-    const change = (entry === undefined ? 0 : 1) - (before === 0n ? 0 : 1);
+    const objectAddress = entry === undefined ? 0n : entry.objectAddress;
+    const target = entry === undefined ? 0n : entry.target;
+    if (idle) {
+      u64[word] = objectAddress;
+      if (this.cachedTargets) u64[word + this.spec.maxEntries] = target;
+    } else {
+      Atomics.exchange(u64, word, objectAddress);
+      if (this.cachedTargets) Atomics.exchange(u64, word + this.spec.maxEntries, target);
+    }
+    const change = (entry === undefined ? 0 : 1) - (filled ? 1 : 0);
     if (change !== 0) Atomics.add(i32, (offset + MapHeader.count) / 4, change);
   }
 
@@ -308,7 +322,7 @@ export class ProgArray implements BpfMap {
     const before = this.#entries[index];
     this.#entries[index] = entry;
     if (this.#manager) this.#manager(index, before, entry);
-    else this.write(0, index, entry);
+    else this.write(0, index, entry, before !== undefined);
     // A listener that fails must not keep the others from patching their sites.
     let failure: { error: unknown } | undefined;
     for (const listener of this.#listeners) {

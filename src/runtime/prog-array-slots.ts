@@ -10,7 +10,7 @@
  * period ends, since a run may stand between the site's two instructions; only then it is cleared, and only if the slot has
  * not changed again: it may have been filled and emptied once more, and that grace period still be running.
  */
-import type { OwnerTraits, ProgArray, ProgArrayEntry } from '../maps/prog-array.ts';
+import type { OwnerTraits, ProgArray, ProgArrayEntry, SlotWords } from '../maps/prog-array.ts';
 import type { Installed } from './backend.ts';
 import { RuntimeError } from './errors.ts';
 import type { Generations, SlotChanges, Transaction, TransactionOptions } from './generations.ts';
@@ -35,11 +35,11 @@ interface SlotSide {
   readonly sites: Map<number, Set<DirectSite>>;
   /** Slots that hold something else than they should. */
   readonly behind: Set<number>;
-  /** How often each slot was changed. */
-  readonly changes: Map<number, number>;
+  /** Slots that were emptied and not filled since, each with that removal. */
+  readonly emptied: Map<number, object>;
 }
 
-const emptySide = (): SlotSide => ({ held: new Map(), sites: new Map(), behind: new Set(), changes: new Map() });
+const emptySide = (): SlotSide => ({ held: new Map(), sites: new Map(), behind: new Set(), emptied: new Map() });
 
 /** A prog array as its user sees it. Slots may be changed at any time, also while programs run. */
 export class ProgArraySlots {
@@ -201,9 +201,10 @@ export class ProgArraySlots {
       program?.enterSlot();
       this.#held.set(index, { entry: after, program });
     } else this.#held.delete(index);
-    for (const [side, { behind }] of this.#sides.entries()) {
+    for (let side = 0; side < this.#sides.length; side++) {
+      const { behind } = this.#sides[side]!;
+      if (behind.size === 0) this.#generations.fellBehind(side as Side, this);
       behind.add(index);
-      this.#generations.fellBehind(side as Side, this);
     }
     if (!this.#generations.joins(this)) {
       this.#store(this.#sides.length === 1 ? 0 : this.#generations.live, index, false);
@@ -214,26 +215,31 @@ export class ProgArraySlots {
 
   /** @param idle nobody is on this side */
   #store(side: Side, index: number, idle: boolean): void {
-    const { held, sites: all, behind, changes } = this.#sides[side]!;
+    const { held, sites: all, behind, emptied } = this.#sides[side]!;
     behind.delete(index);
     const before = held.get(index);
     const after = this.#held.get(index);
     if (before === after) return;
-    const change = (changes.get(index) ?? 0) + 1;
-    changes.set(index, change);
     after?.program?.retain();
-    if (after) held.set(index, after);
-    else held.delete(index);
+    if (after) {
+      held.set(index, after);
+      if (emptied.size > 0) emptied.delete(index);
+    } else held.delete(index);
     const entry = after && entryOn(side, after);
-    this.#map.write(side, index, entry);
+    this.#map.write(side, index, entry, before !== undefined, idle);
     const sites = all.get(index);
     if (sites) for (const site of sites) site.installed.patch(site.poke, entry?.target, idle);
     if (!before) return;
     if (idle) this.#letGo(side, index, before, after === undefined);
+    else if (after) this.#generations.grace.retire(() => this.#letGo(side, index, before, false));
     else {
-      this.#generations.grace.retire(() =>
-        this.#letGo(side, index, before, after === undefined && changes.get(index) === change),
-      );
+      const removal = {};
+      emptied.set(index, removal);
+      this.#generations.grace.retire(() => {
+        const still = emptied.get(index) === removal;
+        if (still) emptied.delete(index);
+        this.#letGo(side, index, before, still);
+      });
     }
   }
 
@@ -244,6 +250,6 @@ export class ProgArraySlots {
   }
 }
 
-function entryOn(side: Side, { entry, program }: Held): Pick<ProgArrayEntry, 'objectAddress' | 'target'> {
+function entryOn(side: Side, { entry, program }: Held): SlotWords {
   return side === 0 || !program ? entry : program.slotEntry(side);
 }

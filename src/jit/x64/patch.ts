@@ -15,8 +15,9 @@ export const PATCH_BYTES = 5;
  * @throws CompileError bad_target where the distance exceeds 32 bits
  */
 export function jumpBytes(from: bigint, to: bigint): Uint8Array {
-  const displacement = to - (from + BigInt(PATCH_BYTES));
-  if (BigInt.asIntN(32, displacement) !== displacement) {
+  const distance = Number(to - from);
+  const displacement = distance - PATCH_BYTES;
+  if ((displacement | 0) !== displacement) {
     throw new CompileError(
       'bad_target',
       `no jump of 32 bits reaches from 0x${from.toString(16)} to 0x${to.toString(16)}; place code within 2 GiB`,
@@ -24,7 +25,7 @@ export function jumpBytes(from: bigint, to: bigint): Uint8Array {
     );
   }
   const bytes = new Uint8Array(PATCH_BYTES);
-  JUMP.write(bytes, 0, Number(displacement) + PATCH_BYTES, true);
+  JUMP.write(bytes, 0, distance, true);
   return bytes;
 }
 

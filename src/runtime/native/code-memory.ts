@@ -12,7 +12,7 @@ import { mergePatch } from '../../jit/shared/patch-word.ts';
 import { Allocator } from '../../memory/allocator.ts';
 import { MemoryError } from '../../memory/errors.ts';
 import { RuntimeError } from '../errors.ts';
-import { flushInstructions, type Mapping, mapTwice, syncCores, unmap, view } from './libc.ts';
+import { flushInstructions, type Mapping, mapTwice, needsFlush, syncCores, unmap, view } from './libc.ts';
 
 const LINE = 64;
 
@@ -24,6 +24,7 @@ export class CodeMemory {
   readonly #words: BigInt64Array;
   readonly #allocator: Allocator;
   readonly #trapByte: number;
+  readonly #needsFlush = needsFlush();
   #closed = false;
 
   /**
@@ -65,13 +66,13 @@ export class CodeMemory {
   free(offset: number): void {
     const length = this.#allocator.free(offset);
     this.#bytes.fill(this.#trapByte, offset, offset + length);
-    flushInstructions(this.address(offset), length);
+    this.#flush(offset, length);
   }
 
   /** Writes code that no thread can reach yet. */
   write(offset: number, bytes: Uint8Array): void {
     this.#bytes.set(bytes, offset);
-    flushInstructions(this.address(offset), bytes.length);
+    this.#flush(offset, bytes.length);
   }
 
   /** A copy of what is in memory now, patches included. */
@@ -89,7 +90,11 @@ export class CodeMemory {
     const word = offset >> 3;
     const value = mergePatch(BigInt.asUintN(64, Atomics.load(this.#words, word)), offset, bytes);
     Atomics.store(this.#words, word, BigInt.asIntN(64, value));
-    flushInstructions(this.address(8 * word), 8);
+    this.#flush(8 * word, 8);
+  }
+
+  #flush(offset: number, length: number): void {
+    if (this.#needsFlush) flushInstructions(this.address(offset), length);
   }
 
   /**

@@ -175,6 +175,11 @@ export function libcSymbol(name: string): bigint {
   return libc().symbol(name);
 }
 
+/** Instruction caches do not watch memory here: what was written must be flushed by `flushInstructions`. */
+export function needsFlush(): boolean {
+  return libc().clearCache !== undefined;
+}
+
 /**
  * After code was written, through whatever address: all processors fetch it anew from `address`, at which it runs. On
  * arm64 that takes cache maintenance by address (dc cvau, ic ivau); elsewhere nothing.

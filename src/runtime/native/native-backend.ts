@@ -25,11 +25,9 @@ interface NativeCall {
   async(done: (error: Error | null) => void): void;
 }
 
-/** koffi keeps every type for the life of the process: one of each. */
-const ENTRY = koffi.proto('void switchyard_entry()');
-const SERVICE = koffi.pointer(
-  koffi.proto('int64_t switchyard_service(int64_t a, int64_t b, int64_t c, int64_t d, int64_t e)'),
-);
+/** koffi keeps every type for the life of the process: one of each. Without names, since a process may have two copies of this package. */
+const ENTRY = koffi.proto('void', []);
+const SERVICE = koffi.pointer(koffi.proto('int64_t', ['int64_t', 'int64_t', 'int64_t', 'int64_t', 'int64_t']));
 
 /** Services that are libc functions of the same signature: called directly, without going through JS. */
 const LIBC_SERVICES: ReadonlySet<string> = new Set(['clock_gettime']);
@@ -146,14 +144,16 @@ export class NativeBackend implements Backend {
       if (idle) this.#memory.write(offset + position, bytes);
       else this.#memory.patch(offset + position, bytes);
     };
-    const sites = new Map(code.pokeSites.map(site => [site.poke, { ...site, open: false }]));
+    const sites = new Map(
+      code.pokeSites.map(site => [site.poke, { ...site, open: false, targetAddress: address(site.target) }]),
+    );
     return {
       patch: (poke, target, idle = false) => {
         const site = sites.get(poke);
         if (!site) return;
         const { bypass } = site;
         if (bypass === undefined) {
-          write(site.target, this.#machine.jump(address(site.target), target ?? address(site.out)), idle);
+          write(site.target, this.#machine.jump(site.targetAddress, target ?? address(site.out)), idle);
           return;
         }
         if (target === undefined) {
@@ -161,7 +161,7 @@ export class NativeBackend implements Backend {
           site.open = false;
           return;
         }
-        write(site.target, this.#machine.jump(address(site.target), target), idle);
+        write(site.target, this.#machine.jump(site.targetAddress, target), idle);
         if (site.open) return;
         // A run that passes the bypass must find the jump behind it, also where its thread fetched those bytes before.
         if (!idle) this.#memory.synchronise();
