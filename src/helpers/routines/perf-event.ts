@@ -70,9 +70,11 @@ index:
   r0 = 0
   *(u64 *)(r8 + ${PerfBuffer.lostSince}) = r0
   r6 += ${PerfRecord.size}
+  r3 = r6
+  r3 += r5
   ${copyBytes('data', 'r6', 'r4', 'r5', 'r0')}
   r4 = *(u64 *)(r1 + ${data})
-  ${copyBytes('packet', 'r6', 'r4', 'r9', 'r0')}
+  ${copyBytes('packet', 'r3', 'r4', 'r9', 'r0')}
   store_release((u64 *)(r8 + ${PerfBuffer.head}), r2)
   r0 = 0
   exit
