@@ -21,6 +21,7 @@ export {
   lookupBatch,
   updateBatch,
 } from './maps/batch.ts';
+export { type Errno, MapError } from './maps/errors.ts';
 export type { BpfMap } from './maps/map.ts';
 export { UpdateFlag } from './maps/map.ts';
 export {
@@ -32,7 +33,7 @@ export {
 export { BloomFilter, QueueMap } from './maps/pushed-map.ts';
 export { RingBuffer } from './maps/ring-buffer.ts';
 export { type RawMap, type SetMode, type TypedMap, typedMap } from './maps/typed-map.ts';
-export type { Btf } from './object/btf.ts';
+export { type Btf, parseBtf } from './object/btf.ts';
 export { BtfCodec, btfCodec, decodeValue } from './object/btf-codec.ts';
 export type { BtfValue } from './object/btf-scalars.ts';
 export { type ProgramFromInstructions, programFromInstructions } from './object/from-instructions.ts';

@@ -72,6 +72,9 @@ commonOptions(
         'x86-64 code, interpreter, or the running kernel (default: native where there is a compiler)',
       ).choices(['native', 'interpreter', 'kernel']),
     )
+    .option('--save-maps <file>', 'write what the maps hold after the run, for `switchyard map` and --load-maps')
+    .option('--load-maps <file>', 'start with what --save-maps wrote')
+    .option('--control <socket>', 'while it runs, let `switchyard map` reach its maps through this unix socket')
     .option('--watch', 'replay over and over; whenever the object changes, the new build takes over under the replay')
     .addOption(
       new Option('--build <command>', 'with --watch: run this when a source file changes').implies({ watch: true }),
@@ -175,7 +178,47 @@ commonOptions(
     .option('--beside', 'read the object from beside the module, instead of having its bytes in it'),
 ).action((path, options) => guarded(options.json, async () => (await import('./codegen.ts')).codegen(path, options)));
 
-for (const each of [program, ...program.commands]) {
+const map = program
+  .command('map')
+  .description('look at and change maps of a run: of one that goes on, or of what one has saved')
+  .addHelpText(
+    'after',
+    `
+Keys and values are JSON by the map's BTF, words and numbers without quotes, or bytes: {"address": 1, "port": 80}, TCP, 7, hex:0a000001
+
+Example:
+  switchyard run ${EXAMPLE} --program router --input examples/router/capture.pcap --save-maps maps.json
+  switchyard map dump counters --snapshot maps.json`,
+  );
+for (const [name, words, description] of [
+  ['list', [], 'names, types and sizes'],
+  ['dump', ['map'], 'all entries of a map'],
+  ['get', ['map', 'key'], 'the value of a key; exit code 1 if there is none'],
+  ['set', ['map', 'key', 'value'], 'insert or change an entry; of a prog array by the name of a program'],
+  ['delete', ['map', 'key'], 'delete an entry'],
+] as const) {
+  const each = map.command(name).description(description);
+  for (const word of words) each.argument(`<${word}>`);
+  if (name === 'set') {
+    each.addOption(
+      new Option('--mode <mode>', 'only a new key, or only one that is there').choices(['any', 'noExist', 'exist']),
+    );
+  }
+  each
+    .option('--control <socket>', 'of the run that was started with this --control')
+    .option('--snapshot <file>', 'of the file that --save-maps wrote')
+    .option('--json', 'print JSON for machines')
+    .action(async function (this: Command) {
+      const options = this.opts<{ control?: string; snapshot?: string; json?: boolean; mode?: 'any' }>();
+      const request = Object.fromEntries(words.map((word, i) => [word, this.args[i]!]));
+      const { mode } = options;
+      await guarded(options.json, async () =>
+        (await import('./map.ts')).map({ command: name, ...request, ...(mode && { mode }) }, options),
+      );
+    });
+}
+
+for (const each of [program, ...program.commands, ...map.commands]) {
   each
     .exitOverride()
     .showHelpAfterError(`(add --help for usage)`)

@@ -90,6 +90,18 @@ function sum(values: readonly unknown[]): unknown {
   );
 }
 
+/** An entry on one line: `key: value`, or `key: cpu0 value cpu1 value`. Nothing is left out or added up. */
+export function entryText(object: Held, name: string, entry: DumpedEntry): string {
+  const { spec } = object.map(name);
+  const { btf } = object.collection;
+  const typeOf = (id: number | undefined) => (btf && id !== undefined ? btf.resolved(id) : undefined);
+  const valueType = typeOf(spec.btfValueId);
+  const value = entry.values
+    ? entry.values.map(each => `cpu${each.cpu} ${inline(btf, valueType, each.value)}`).join(' ')
+    : inline(btf, valueType, entry.value);
+  return `${inline(btf, typeOf(spec.btfKeyId), entry.key)}: ${value}`;
+}
+
 /** Lines of text for one map. */
 export function mapText(object: Held, name: string): string[] {
   const { spec } = object.map(name);

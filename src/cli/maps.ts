@@ -1,9 +1,13 @@
 /** The contents of maps as JSON values, typed by BTF where the object has it. `map-text.ts` makes text of them. */
-import { type BpfMap, type Btf, decodeValue, type LoadedObject, type MapType, SwitchyardError } from '../core.ts';
-import type { KernelObject } from '../index.ts';
+import { type Btf, decodeValue, type MapType, type RawMap, SwitchyardError } from '../core.ts';
 
-/** An object with maps, loaded here or into the kernel. */
-export type Held = LoadedObject | KernelObject;
+/** Something with maps: an object loaded here or into the kernel, or what was saved of one. */
+export interface Held {
+  readonly maps: ReadonlyMap<string, RawMap>;
+  readonly progArrays: ReadonlyMap<string, { entries(): Iterable<readonly [number, { readonly name: string }]> }>;
+  readonly collection: { readonly btf: Btf | undefined };
+  map(name: string): RawMap;
+}
 
 type Entry = [key: Uint8Array, value: Uint8Array];
 
@@ -14,7 +18,7 @@ export interface DumpedEntry {
   readonly values?: readonly { readonly cpu: number; readonly value: unknown }[];
 }
 
-const PER_CPU = new Set<MapType>(['percpu_array', 'percpu_hash', 'lru_percpu_hash']);
+export const PER_CPU = new Set<MapType>(['percpu_array', 'percpu_hash', 'lru_percpu_hash']);
 const HASHES = new Set<MapType>(['hash', 'percpu_hash', 'lru_hash', 'lru_percpu_hash']);
 
 /** What the kernel answers for maps that can't be walked through. */
@@ -49,7 +53,12 @@ function decode(btf: Btf | undefined, type: number | undefined, bytes: Uint8Arra
   return plain(bytes);
 }
 
-function dumpEntry(map: Pick<BpfMap, 'spec'>, btf: Btf | undefined, key: Uint8Array, value: Uint8Array): DumpedEntry {
+export function dumpEntry(
+  map: Pick<RawMap, 'spec'>,
+  btf: Btf | undefined,
+  key: Uint8Array,
+  value: Uint8Array,
+): DumpedEntry {
   const { spec } = map;
   const decodedKey = decode(btf, spec.btfKeyId, key);
   if (!PER_CPU.has(spec.type)) return { key: decodedKey, value: decode(btf, spec.btfValueId, value) };
@@ -68,7 +77,7 @@ function dumpEntry(map: Pick<BpfMap, 'spec'>, btf: Btf | undefined, key: Uint8Ar
  */
 export function dumpMap(object: Held, name: string): DumpedEntry[] {
   const slots = object.progArrays.get(name);
-  if (slots) return slots.entries().map(([key, program]) => ({ key, value: program.name }));
+  if (slots) return Array.from(slots.entries(), ([key, program]) => ({ key, value: program.name }));
   const map = object.map(name);
   let entries: Entry[];
   try {

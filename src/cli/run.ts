@@ -17,9 +17,11 @@ import { dumpMap, type Held } from './maps.ts';
 import { type MissRow, missText, tailCallMisses } from './misses.ts';
 import type { SlotAssignment } from './options.ts';
 import { replayInKernel } from './run-kernel.ts';
+import { checkRunMaps, openRunMaps, type RunMapsOptions } from './run-maps.ts';
+import { saveMaps } from './snapshot.ts';
 import { bold, column, Progress } from './terminal.ts';
 
-export interface RunOptions {
+export interface RunOptions extends RunMapsOptions {
   readonly program: string;
   readonly input: string;
   readonly output?: string;
@@ -57,6 +59,7 @@ const DROPPED = new Set([
 
 export async function run(path: string, options: RunOptions): Promise<void> {
   const { backend, set = [] } = options;
+  checkRunMaps(options);
   if (backend === 'interpreter' && options.workers > 1) {
     throw new UsageError('bad_usage', 'the interpreter runs on one thread; leave out --workers or --backend', {
       workers: options.workers,
@@ -75,6 +78,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     const { object, program, result, results } = replayInKernel(collection, programs, packets, options);
     try {
       if (options.output !== undefined) writeOutput(options.output, capture, results);
+      if (options.saveMaps !== undefined) saveMaps(options.saveMaps, object);
       show(object, program, result, options, undefined);
     } finally {
       object.dispose();
@@ -91,15 +95,19 @@ export async function run(path: string, options: RunOptions): Promise<void> {
   try {
     const object = loadPrograms(runtime, collection, options);
     const program = object.program(options.program);
+    const maps = await openRunMaps(options, () => object);
     const { repeat = 1 } = options;
     const progress = new Progress(packets.length * repeat, 'packets');
-    const result = await program.replayAsync(packets, {
-      repeat,
-      workers: options.workers,
-      keep: options.output !== undefined,
-      onProgress: progress.update,
-    });
+    const result = await program
+      .replayAsync(packets, {
+        repeat,
+        workers: options.workers,
+        keep: options.output !== undefined,
+        onProgress: progress.update,
+      })
+      .finally(maps.close);
     progress.end();
+    maps.save();
     if (options.output !== undefined) writeOutput(options.output, capture, result.results!);
     show(object, program, result, options, tailCallMisses(object));
     trace.print(options.json === true);

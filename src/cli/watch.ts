@@ -27,6 +27,7 @@ import { FileWatcher, lastWritten } from './file-watcher.ts';
 import { findProgram, mentionUnsupported, parseBytes, readBytes, readCaptureFile } from './files.ts';
 import { addMisses, type MissRow, tailCallMisses } from './misses.ts';
 import { arenaSize, checkLinkTypes, loadPrograms, type RunOptions, show, TraceLines } from './run.ts';
+import { checkRunMaps, openRunMaps } from './run-maps.ts';
 import { clearProgress, Progress } from './terminal.ts';
 
 export interface WatchOptions extends RunOptions {
@@ -57,6 +58,7 @@ const round = (number: number, digits: number) => Number(number.toFixed(digits))
 
 export async function watch(path: string, options: WatchOptions): Promise<void> {
   const refuse = (message: string) => new UsageError('bad_usage', message);
+  checkRunMaps(options);
   const { backend, workers, output, source, build } = options;
   if (backend === 'kernel')
     throw refuse('the kernel runs one packet a call, there is no replay to watch; leave out --watch');
@@ -125,11 +127,13 @@ class Watch {
       this.#runtime.transaction(() => {});
       this.#build = { object: loadPrograms(this.#runtime, collection, this.#options), collection };
       this.#entry = this.#build.object.program(this.#options.program);
+      const maps = await openRunMaps(this.#options, () => this.#build.object);
       this.#watch();
-      const result = await this.#replay(packets);
+      const result = await this.#replay(packets).finally(maps.close);
       this.#close();
       await this.#queue;
       if (this.#failure) throw this.#failure.error;
+      maps.save();
       const misses = addMisses(this.#misses, tailCallMisses(this.#build.object));
       show(this.#build.object, this.#entry, result, this.#options, misses, { builds: this.#builds });
       trace.print(this.#options.json === true);

@@ -44,6 +44,16 @@ export class TypedMap<K = unknown, V = unknown, KeyInput = K, ValueInput = V> im
     this.#value = value;
   }
 
+  /** The bytes of a key, for `raw`. @throws ObjectError where it does not fit its type */
+  keyBytes(key: KeyInput): Uint8Array {
+    return this.#key.encode(key);
+  }
+
+  /** The bytes of a value. @throws ObjectError where it does not fit its type */
+  valueBytes(value: ValueInput): Uint8Array {
+    return this.#value.encode(value);
+  }
+
   /**
    * @returns undefined where there is no such key
    * @throws ObjectError where `key` is none (`missing_field`, `value_out_of_range`, ...); MapError as `BpfMap.lookup`

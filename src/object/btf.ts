@@ -118,6 +118,7 @@ const REFERS = KINDS.map(kind =>
 );
 const LINKAGES: readonly BtfLinkage[] = ['static', 'global', 'extern'];
 const HEAD_BYTES = 12;
+const BTF_HEADER_BYTES = 24;
 const MAGIC = 0xeb9f;
 /** Longest chain of typedefs, qualifiers and arrays that is followed; the kernel's own limit. */
 const MAX_DEPTH = 32;
@@ -143,6 +144,20 @@ export class Btf {
   sections(): { readonly types: Uint8Array; readonly strings: Uint8Array } {
     const { buffer, byteOffset, byteLength } = this.#types;
     return { types: new Uint8Array(buffer, byteOffset, byteLength).slice(), strings: this.#strings.slice() };
+  }
+
+  /** A `.BTF` section that `parseBtf` reads as the same types. */
+  encode(): Uint8Array {
+    const { types, strings } = this.sections();
+    const bytes = new Uint8Array(BTF_HEADER_BYTES + types.length + strings.length);
+    const view = new DataView(bytes.buffer);
+    view.setUint16(0, MAGIC, true);
+    bytes[2] = 1;
+    const words = [BTF_HEADER_BYTES, 0, types.length, types.length, strings.length];
+    for (const [i, word] of words.entries()) view.setUint32(4 + 4 * i, word, true);
+    bytes.set(types, BTF_HEADER_BYTES);
+    bytes.set(strings, BTF_HEADER_BYTES + types.length);
+    return bytes;
   }
 
   /** Byte offset of a type in the type section. @throws ObjectError `bad_btf` where there is no such type. */
