@@ -7,7 +7,7 @@ import { UsageError } from './errors.ts';
 import { entryText } from './map-text.ts';
 import { dumpEntry, dumpMap, type Held, PER_CPU } from './maps.ts';
 
-export type MapCommand = 'list' | 'dump' | 'get' | 'set' | 'delete';
+type MapCommand = 'list' | 'dump' | 'get' | 'set' | 'delete';
 
 export interface MapRequest {
   readonly command: MapCommand;
