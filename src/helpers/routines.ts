@@ -2,12 +2,15 @@
 import type { Routine } from '../isa/routine.ts';
 import { ADJUST_ROOM_ROUTINES } from './routines/adjust-room.ts';
 import { CHECKSUM_ROUTINES } from './routines/checksum.ts';
+import { DYNPTR_ROUTINES } from './routines/dynptr.ts';
 import { GENERAL_ROUTINES } from './routines/general.ts';
 import { HASH_ROUTINES } from './routines/hash.ts';
+import { ITERATOR_ROUTINES } from './routines/iterators.ts';
 import { MEMORY_ROUTINES } from './routines/memory.ts';
 import { PERF_EVENT_ROUTINES } from './routines/perf-event.ts';
 import { REDIRECT_ROUTINES } from './routines/redirect.ts';
 import { SKB_ROUTINES } from './routines/skb.ts';
+import { TEXT_ROUTINES } from './routines/text.ts';
 import { VLAN_ROUTINES } from './routines/vlan.ts';
 import { XDP_ROUTINES } from './routines/xdp.ts';
 
@@ -22,4 +25,7 @@ export const HELPER_ROUTINES: readonly Routine[] = [
   ...XDP_ROUTINES,
   ...REDIRECT_ROUTINES,
   ...PERF_EVENT_ROUTINES,
+  ...ITERATOR_ROUTINES,
+  ...DYNPTR_ROUTINES,
+  ...TEXT_ROUTINES,
 ];

@@ -138,6 +138,16 @@ const RINGBUF_HELPERS = [
   helper(134, 'ringbuf_query', ALL, [ringbuf, scalar]),
 ];
 
+const dynptr: ArgumentType = { type: 'dynptr' };
+const newDynptr: ArgumentType = { type: 'dynptr', construct: 'local' };
+
+const DYNPTR_HELPERS = [
+  helper(197, 'dynptr_from_mem', ALL, [write, sizeOrZero, scalar, newDynptr]),
+  helper(201, 'dynptr_read', ALL, [write, sizeOrZero, dynptr, scalar, scalar]),
+  helper(202, 'dynptr_write', ALL, [dynptr, scalar, read, sizeOrZero, scalar]),
+  helper(203, 'dynptr_data', ALL, [dynptr, scalar, { type: 'allocationSize' }], { type: 'dynptrSliceOrNull' }),
+];
+
 const PERF_EVENT_HELPERS = [
   helper(25, 'perf_event_output', NET, [context, map(['perf_event_array']), scalar, read, sizeOrZero], number, {
     gplOnly: true,
@@ -165,6 +175,7 @@ export const HELPERS: HelperTable = new Map(
     ...XDP_HELPERS,
     ...RINGBUF_HELPERS,
     ...PERF_EVENT_HELPERS,
+    ...DYNPTR_HELPERS,
     ...REDIRECT_HELPERS,
     ...LOCK_HELPERS,
   ].map(signature => [signature.id, signature]),

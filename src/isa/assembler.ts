@@ -6,6 +6,7 @@
  *   call kfunc[123@4 bpf_foo]                     a kernel function: BTF id, module's index, name (the last two optional)
  *   r1 = map[NAME] ll, map_value[NAME]+8 ll       a map, or the inside of its first value, by name
  *   r1 = func[label] ll                           a subprogram as a callback
+ *   r1 = kfunc[bpf_foo] ll                        address of a kernel function
  *   r1 = map_fd[3] ll, map_fd_value[3]+8 ll, map_index[0] ll, map_index_value[0]+8 ll, btf_id[5, 0] ll
  *   r0 = *(u8 *)skb[r1 + 2]                       LLVM cannot say this offset
  *
@@ -574,6 +575,11 @@ class Assembler {
       case 'map_value': {
         const map = this.name("a map's name");
         return { type: 'mapValue', map, offset: closeWithOffset() };
+      }
+      case 'kfunc': {
+        const name = this.name('the name of the function');
+        close();
+        return { type: 'kfunc', name };
       }
       case 'map_fd': {
         const fd = int32('a file descriptor');

@@ -69,6 +69,8 @@ export function formatReference(reference: Reference): string {
       return `btf_id[${reference.id}, ${reference.fd}]`;
     case 'function':
       return `func[${signedHex(reference.offset)}]`;
+    case 'kfunc':
+      return `kfunc[${quote(reference.name)}]`;
     case 'mapIndex':
       return `map_index[${reference.index}]`;
     case 'mapIndexValue':

@@ -169,6 +169,8 @@ export type Reference =
   /** By name, as the object loader leaves it. */
   | { readonly type: 'map'; readonly map: string }
   | { readonly type: 'mapValue'; readonly map: string; readonly offset: number }
+  /** Address of a kernel function, 0 where there is none of that name. */
+  | { readonly type: 'kfunc'; readonly name: string }
   /** After lowering: index into `usedMaps`. The value is the address of the map object, or of its first value. */
   | { readonly type: 'mapAddress'; readonly index: number }
   | { readonly type: 'mapValueAddress'; readonly index: number; readonly offset: number };

@@ -3,7 +3,8 @@
  * points into its strings.
  *
  * What changes, as libbpf does it: hidden functions that were linked as static ones are static in BTF too (so that they
- * are verified inline), and the strings of line information are put behind those that are there. The kernel's check
+ * are verified inline), the strings of line information are put behind those that are there, and what names kernel
+ * functions (the compiler's extern FUNCs and their section) becomes something harmless of the same length. The kernel's check
  * is strict and types are seldom needed; who loads an object goes on without them where the kernel refuses.
  */
 import type { Btf } from '../object/btf.ts';
@@ -87,7 +88,42 @@ export function loadBtf(btf: Btf, programs: Iterable<ProgramSpec>): KernelBtf {
       view.setUint32(info, (view.getUint32(info, true) & ~VLEN) >>> 0, true);
     }
   }
+  hideExterns(btf, view);
   return new KernelBtf(section(types, [given, ...added]), offsets);
+}
+
+const KIND_MASK = 0x1f << 24;
+const KIND_STRUCT = 4 << 24;
+const KIND_TYPEDEF = 8 << 24;
+
+/**
+ * The kernel takes no extern functions and variables: a function becomes a typedef of its prototype, a variable an allocated
+ * one, the section `.ksyms` a struct with as many members.
+ */
+function hideExterns(btf: Btf, view: DataView): void {
+  const words = (id: number): number => btf.typeOffset(id);
+  let int: number | undefined;
+  for (let id = 1; id < btf.size; id++) {
+    const type = btf.type(id);
+    const at = words(id);
+    if (type.kind === 'int' && type.size === 4) int ??= id;
+    else if (type.kind === 'func' && type.linkage === 'extern') view.setUint32(at + 4, KIND_TYPEDEF, true);
+    else if (type.kind === 'var' && type.linkage === 'extern') view.setUint32(at + 12, 1, true);
+  }
+  for (const id of int === undefined ? [] : btf.findAll('.ksyms', 'datasec')) {
+    const at = words(id);
+    const info = view.getUint32(at + 4, true);
+    const members = info & VLEN;
+    // The name of a section is none that a struct may have.
+    view.setUint32(at, 0, true);
+    view.setUint32(at + 4, (info & ~KIND_MASK) | KIND_STRUCT, true);
+    view.setUint32(at + 8, 4 * members, true);
+    for (let i = 0; i < members; i++) {
+      view.setUint32(at + 12 + 12 * i, 0, true);
+      view.setUint32(at + 16 + 12 * i, int!, true);
+      view.setUint32(at + 20 + 12 * i, 32 * i, true);
+    }
+  }
 }
 
 /** A `.BTF` section. */

@@ -14,6 +14,7 @@ import { parseObject } from '../object/parse.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import { debugInfo, type KernelBtf, plainFunctions, tryLoadBtf } from './btf.ts';
 import { KernelError } from './errors.ts';
+import { KERNEL_BTF, kernelFunctionId } from './kfuncs.ts';
 import { KernelMap, keyBytes, possibleCpus } from './map.ts';
 import { KernelProgArray } from './prog-array.ts';
 import { KernelProgram, loadCode, programTypeNumber } from './program.ts';
@@ -143,8 +144,6 @@ function sized(spec: MapSpec): MapSpec {
   return spec.type === 'perf_event_array' && spec.maxEntries === 0 ? { ...spec, maxEntries: possibleCpus() } : spec;
 }
 
-const KERNEL_BTF = '/sys/kernel/btf/vmlinux';
-
 /** The kernel's BTF is several MB, so it is read only for objects that need it. */
 function parse(bytes: Uint8Array): Collection {
   try {
@@ -199,10 +198,25 @@ export function loadKernelProgram(
   }
 }
 
-/** The instructions in wire format, descriptors in place of names. */
+/** As libbpf leaves a call of a weak function that does not exist: an unknown helper, fatal only where it is reached. */
+const MISSING_KFUNC = 2002000000;
+
+/** A call or address of a kernel function by name, with its id in this kernel. */
+function resolveKfunc(insn: Instruction): Instruction {
+  if (insn.kind === 'callKfunc') {
+    if (insn.name === undefined || insn.btfId !== 0) return insn;
+    const btfId = kernelFunctionId(insn.name);
+    return btfId === undefined ? { kind: 'callHelper', helper: MISSING_KFUNC } : { ...insn, btfId };
+  }
+  if (insn.kind !== 'loadImm64' || insn.reference?.type !== 'kfunc') return insn;
+  const id = kernelFunctionId(insn.reference.name);
+  return { ...insn, value: 0n, reference: id === undefined ? undefined : { type: 'btfId', id, fd: 0 } };
+}
+
+/** The instructions in wire format, descriptors and ids in place of names. */
 function wireCode(spec: ProgramSpec, maps: ReadonlyMap<string, KernelMap>): Uint8Array {
   const fd = (name: string): number => named(maps, name, 'no_such_map', 'map').fd;
-  const insns = spec.insns.map((insn): Instruction => {
+  const insns = spec.insns.map(resolveKfunc).map((insn): Instruction => {
     if (insn.kind !== 'loadImm64') return insn;
     const { reference } = insn;
     if (reference?.type === 'map') return { ...insn, reference: { type: 'mapFd', fd: fd(reference.map) } };

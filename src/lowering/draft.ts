@@ -21,6 +21,7 @@ export interface LoweringInput {
   readonly usedMaps: readonly UsedMap[];
   readonly maps: ReadonlyMap<string, MapSpec>;
   readonly helperRoutine: HelperRoutine;
+  readonly kfuncRoutine?: KfuncRoutine;
   readonly pokes: boolean;
   /** Index in `usedMaps` of the table of miss records; undefined: misses are not counted. */
   readonly missTable?: number;
@@ -38,5 +39,11 @@ export type HelperRoutine = (
   mapType: MapType | undefined,
   programType: ProgramType,
 ) => string | undefined;
+
+/**
+ * The trusted routine that a call of the kernel function `name` becomes; empty where there is nothing to do.
+ * @returns undefined for a function that does not exist
+ */
+export type KfuncRoutine = (name: string, programType: ProgramType) => string | undefined;
 
 export type Pass = (draft: Draft, input: LoweringInput) => Draft;

@@ -8,9 +8,10 @@ export type LoweringErrorCode =
   | 'context_field'
   /** The same instruction is needed for two incompatible rewrites, or the verifier's facts contradict the code. */
   | 'bad_facts'
-  /** No routine exists for a helper. */
+  /** No routine exists for a helper, or a kernel function. */
   | 'unknown_helper'
-  /** An instruction that no backend runs (kfunc call, address space cast, map by file descriptor). */
+  | 'unknown_kfunc'
+  /** An instruction that no backend runs (address space cast, map by file descriptor). */
   | 'unsupported_instruction'
   /** A field of the packed tail-call immediate is out of range. */
   | 'tail_call_imm'

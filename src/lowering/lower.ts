@@ -5,7 +5,7 @@
 import type { Instruction } from '../isa/instruction.ts';
 import type { MapSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
-import type { Draft, HelperRoutine, LoweringInput, Pass } from './draft.ts';
+import type { Draft, HelperRoutine, KfuncRoutine, LoweringInput, Pass } from './draft.ts';
 import type { Lowered, TailCallIndex } from './lowered.ts';
 import { confineToArena } from './passes/arena.ts';
 import { rewriteContextAccess } from './passes/context-access.ts';
@@ -23,6 +23,8 @@ export interface LowerOptions {
   /** Specifications of the program's maps, by name. */
   readonly maps: ReadonlyMap<string, MapSpec>;
   readonly helperRoutine: HelperRoutine;
+  /** Default: no kernel functions. */
+  readonly kfuncRoutine?: KfuncRoutine;
   /** Whether the backend can patch code: without it no site gets a poke descriptor. Default true. */
   readonly pokes?: boolean;
   /** Code behind each tail call that counts it if it falls through. Default false; needs a runtime that makes the table. */
@@ -64,6 +66,7 @@ export function lower(verified: Verified, options: LowerOptions): Lowered {
     helperRoutine: options.helperRoutine,
     pokes: options.pokes ?? true,
     ...missTable,
+    ...(options.kfuncRoutine === undefined ? {} : { kfuncRoutine: options.kfuncRoutine }),
     ...(options.countHits === undefined ? {} : { countHits: options.countHits }),
   };
   const start: Draft = {

@@ -13,6 +13,9 @@ export const RuntimeState = {
   cpus: 12,
   /** u64: CLOCK_REALTIME-independent base for tests: if non-zero, ktime helpers return it. */
   fixedTime: 16,
+  /** u64 each: lowest address of the arena, and the one past its last byte. Text functions read nothing outside. */
+  arenaStart: 24,
+  arenaEnd: 32,
   size: 64,
 } as const;
 
@@ -328,3 +331,15 @@ export const ProgramObject = {
   entries: 16,
   size: 64,
 } as const;
+
+/** A dynptr on a program's stack: memory with its bounds. The kernel's struct bpf_dynptr_kern. */
+export const Dynptr = {
+  /** u64: address of the memory, or of the packet's context; 0: the null dynptr. */
+  data: 0,
+  /** u32: bits 0-23 size in bytes, bits 28-30 kind (`DynptrType`), bit 31 read-only. */
+  size: 8,
+  /** u32: where it begins, from the memory's start. */
+  offset: 12,
+} as const;
+
+export const DynptrType = { local: 1, ringbuf: 2, skb: 3, xdp: 4 } as const;

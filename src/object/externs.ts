@@ -1,7 +1,7 @@
 /**
  * Names that an object leaves to the kernel: `extern ... __kconfig` and `extern ... __ksym`. There is no kernel behind
- * us, so strong ones are refused by name. Weak ones are what their authors planned for absence: zero. Calls of kernel
- * functions keep their name, for the verifier to judge.
+ * us, so strong ones are refused by name. Weak ones are what their authors planned for absence: zero. Calls and addresses
+ * of kernel functions keep their name, for the verifier to judge: it knows which there are.
  */
 import type { Reference } from '../isa/instruction.ts';
 import type { Btf } from './btf.ts';
@@ -38,10 +38,14 @@ export class Externs {
     return symbol.name;
   }
 
-  /** What an undefined variable is replaced by: a reference into the `.kconfig` map, or undefined for the value 0. */
+  /**
+   * What the address of an undefined symbol is replaced by: a function's name, a reference into the `.kconfig` map, or
+   * undefined for the value 0.
+   */
   variable(symbol: ElfSymbol, user: ObjectFunction): Reference | undefined {
     const extern = this.#known.get(symbol.name);
     if (extern === undefined) throw undefinedSymbol(symbol, user);
+    if (this.#btf?.kind(extern.type) === 'func') return { type: 'kfunc', name: symbol.name };
     if (symbol.binding !== 'weak') {
       const what = extern.section === KCONFIG ? 'kernel configuration value' : 'kernel symbol';
       throw new ObjectError(

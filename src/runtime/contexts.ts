@@ -33,6 +33,8 @@ export function createContexts(arena: Arena, cpus: number, seed: () => bigint): 
   const state = arena.allocate(RuntimeState.size, 64);
   arena.view.setBigUint64(state + RuntimeState.epoch, 2n, true);
   arena.view.setUint32(state + RuntimeState.cpus, cpus, true);
+  arena.view.setBigUint64(state + RuntimeState.arenaStart, arena.base, true);
+  arena.view.setBigUint64(state + RuntimeState.arenaEnd, arena.base + BigInt(arena.size), true);
   const blocks: ContextBlock[] = [];
   for (let index = 0; index < cpus; index++) {
     const offset = arena.allocate(RunContext.size, 64);

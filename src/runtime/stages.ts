@@ -1,4 +1,5 @@
 /** The road of one program from specification to machine code, step by step, without running anything. */
+import { KFUNCS, kfuncRoutine, REFUSED_KFUNCS } from '../helpers/kfuncs.ts';
 import { HELPERS, helperRoutine } from '../helpers/table.ts';
 import type { AtomicsDialect } from '../jit/arm64/emit-atomic.ts';
 import { arm64Machine } from '../jit/arm64/machine.ts';
@@ -34,6 +35,8 @@ export function verifyProgram(
   return verify(spec, {
     maps,
     helpers: HELPERS,
+    kfuncs: KFUNCS,
+    refusedKfuncs: REFUSED_KFUNCS,
     ...(logLevel === undefined ? {} : { logLevel }),
     ...(memorySize === undefined ? {} : { memorySize }),
     ...(strictAlignment === undefined ? {} : { strictAlignment }),
@@ -53,7 +56,7 @@ export function lowerProgram(
   countMisses = false,
   countHits = false,
 ): Lowered {
-  return lower(verified, { maps, helperRoutine, pokes, countMisses, countHits });
+  return lower(verified, { maps, helperRoutine, kfuncRoutine, pokes, countMisses, countHits });
 }
 
 export interface CompileProgramOptions {

@@ -9,7 +9,9 @@ import { type Errno, HINTS, VerifierError, type VerifierErrorCode } from './erro
 import { FactsCollector } from './facts-collector.ts';
 import { formatState } from './format.ts';
 import { History } from './history.ts';
+import type { KfuncTable } from './kfunc-signature.ts';
 import type { VerifierLog } from './log.ts';
+import type { BackEdge } from './loops.ts';
 import type { RegisterState } from './registers.ts';
 import type { HelperTable } from './signature.ts';
 import type { Checkpoint, State } from './state.ts';
@@ -18,6 +20,10 @@ export interface VerifyOptions {
   /** Every map that the program names. */
   readonly maps: ReadonlyMap<string, MapSpec>;
   readonly helpers: HelperTable;
+  /** Kernel functions by name; default none. */
+  readonly kfuncs?: KfuncTable;
+  /** Of kernel functions that are not among them: why, for the refusal. */
+  readonly refusedKfuncs?: ReadonlyMap<string, string>;
   /** 0 (default): no log but the last error; 1: the path in work; 2: everything. */
   readonly logLevel?: 0 | 1 | 2;
   /**
@@ -86,6 +92,8 @@ export class Analysis {
   explored: (Checkpoint[] | undefined)[] = [];
   /** What the path in work processed. */
   readonly history = new History();
+  /** Paths that ended inside loops that are not wholly walked yet. */
+  readonly backEdges: BackEdge[] = [];
   /** Global functions that calls reached; each is verified on its own. */
   readonly reachedGlobals = new Set<number>();
   /** Subprograms that call a helper which may move the packet, themselves or through others. */
@@ -94,6 +102,9 @@ export class Analysis {
   readonly arena: string | undefined;
   /** Index of the global function that is being verified on its own, 0 for the program itself. */
   root = 0;
+
+  /** A line that follows the text of a refusal: what the place that is being checked is part of. */
+  trailer = '';
 
   insnsProcessed = 0;
   jumpsProcessed = 0;
@@ -131,7 +142,8 @@ export class Analysis {
   }
 
   /** Refuses the program at the current instruction. */
-  fail(code: VerifierErrorCode, text: string, errno: Errno = 'EACCES', hint: string = HINTS[code]): never {
+  fail(code: VerifierErrorCode, words: string, errno: Errno = 'EACCES', hint: string = HINTS[code]): never {
+    const text = this.trailer === '' ? words : `${words}\n${this.trailer}`;
     this.log.write(text);
     this.log.write(this.statistics());
     throw new VerifierError(code, {

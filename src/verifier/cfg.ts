@@ -134,11 +134,13 @@ function reach(insns: readonly Instruction[]): Uint8Array {
 
 /**
  * @param callsCallback tells whether a helper runs a callback (its call site is then a loop head).
+ * @param turnsLoop tells the same of a kernel function that an iterator loop turns at.
  */
 export function checkControlFlow(
   insns: readonly Instruction[],
   declared: readonly SubprogramSpec[],
   callsCallback: (helper: number) => boolean,
+  turnsLoop: (name: string | undefined) => boolean,
   refuse: Refuse,
 ): Cfg {
   const subprograms = findSubprograms(insns, declared, refuse);
@@ -187,6 +189,12 @@ export function checkControlFlow(
           prunePoint[insn] = 1;
           forcedCheckpoint[insn] = 1;
           prunePoint[insn + 1] = 1;
+        }
+        break;
+      case 'callKfunc':
+        if (turnsLoop(instruction.name)) {
+          prunePoint[insn] = 1;
+          forcedCheckpoint[insn] = 1;
         }
         break;
     }

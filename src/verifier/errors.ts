@@ -29,6 +29,7 @@ export type VerifierErrorCode =
   | 'invalid_context_access'
   | 'conflicting_access'
   | 'unknown_helper'
+  | 'unknown_kfunc'
   | 'helper_not_allowed'
   | 'invalid_argument'
   | 'incompatible_map'
@@ -128,6 +129,7 @@ export const HINTS: Readonly<Record<VerifierErrorCode, string>> = {
     'This context field cannot be accessed so by this program type; see docs of the context structure.',
   conflicting_access: 'Split the instruction so that each path has its own load or store.',
   unknown_helper: 'This helper is not provided.',
+  unknown_kfunc: 'This kernel function is not provided.',
   helper_not_allowed: 'Use a program type or licence that may call the helper.',
   invalid_argument: "Pass what the helper's signature asks for.",
   incompatible_map: 'Use a map type that the helper works on.',

@@ -1,6 +1,7 @@
 /** Registers, stack slots and whole frames in the notation of the kernel's log (`print_verifier_state`). */
 import { kindName, type RegisterState } from './registers.ts';
 import { constantValue, formatScalar, isConstant } from './scalar.ts';
+import type { StackObject } from './stack-objects.ts';
 import { ByteState, type Frame, REGISTERS, STACK_SLOTS, type StackSlot, type State } from './state.ts';
 import type { Tnum } from './tnum.ts';
 
@@ -46,11 +47,22 @@ function formatRegister(r: RegisterState, frame: number): string {
   return `${text}(${parts.join(',')})`;
 }
 
+/** Whole objects at their first slot. What the kernel prints as dynptr_id is 1 for all. */
+function formatObject(object: StackObject): string {
+  if (object.kind === 'iterator') {
+    const { type, reference, active, depth } = object;
+    return `iter_${type}(ref_id=${reference},state=${active ? 'active' : 'drained'},depth=${depth})`;
+  }
+  const { type, id, reference, first } = object;
+  return first ? `dynptr_${type}(id=${id},${reference === 0 ? '' : `ref_id=${reference},`}dynptr_id=1)` : '';
+}
+
 const BYTE_LETTERS = ['?', 'm', '0', 'r'] as const;
 
 /** e.g. `mmmm????`: highest address first; a spilled register stands for its bytes. Empty where nothing was written. */
 function formatSlot(slot: StackSlot | undefined, frame: number): string {
   if (slot === undefined || slot.bytes === 0) return '';
+  if (slot.object !== undefined) return formatObject(slot.object);
   let text = '';
   for (let byte = 7; byte >= 0; byte--) {
     const state = (slot.bytes >> (2 * byte)) & 3;

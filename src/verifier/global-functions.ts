@@ -14,6 +14,7 @@ import {
   checkMemoryAccess,
   checkPacketAccess,
   checkRawAccess,
+  checkWritableMemory,
 } from './memory-access.ts';
 import { needRegister } from './precision.ts';
 import { kindName, type RegisterState, register, UNKNOWN_SCALAR } from './registers.ts';
@@ -168,7 +169,12 @@ function checkMemory(a: Analysis, number: number, r: RegisterState, size: number
     needRegister(a, number);
     return;
   }
-  switch (r.kind) {
+  checkReadWrite(a, number, r, size);
+}
+
+/** May a function read and write `size` bytes at the pointer? What lies on the stack is unknown afterwards. */
+export function checkReadWrite(a: Analysis, number: number, r: RegisterState, size: number): void {
+  switch (r.nullable ? 'none' : r.kind) {
     case 'stack': {
       const [low, high] = stackBounds(a, number, r, 0, size, 'read');
       readStackRange(a, r.frame, low, high, size, number, true);
@@ -182,6 +188,7 @@ function checkMemory(a: Analysis, number: number, r: RegisterState, size: number
     case 'memory':
     case 'ringbufMemory':
       checkMemoryAccess(a, number, r, 0, size);
+      checkWritableMemory(a, number, r);
       return;
     case 'packet':
     case 'packetMeta':

@@ -7,6 +7,7 @@ import { MAP_TYPE } from '../maps/uapi.ts';
 import type { MapSpec, MapType } from '../object/spec.ts';
 import type { Analysis } from './analysis.ts';
 import { enterCallback } from './calls.ts';
+import { checkDynptrHelper, type DynptrUse, dataOf, releaseDynptr, useDynptr } from './dynptr.ts';
 import { checkNoLockAtCall, hasLock, useLock } from './locks.ts';
 import {
   BPF_F_RDONLY_PROG,
@@ -34,7 +35,7 @@ import type { ArgumentType, HelperSignature } from './signature.ts';
 import { clobberStack, constantOnStack, readStackRange, stackBounds } from './stack.ts';
 import type { State } from './state.ts';
 
-const GPL_LICENSES: ReadonlySet<string> = new Set([
+export const GPL_LICENSES: ReadonlySet<string> = new Set([
   'GPL',
   'GPL v2',
   'GPL and additional rights',
@@ -79,6 +80,9 @@ interface Call {
   released: boolean;
   /** Bytes that the call allocates. */
   allocation: number;
+  dynptr: DynptrUse | undefined;
+  /** The call gives back what is behind `dynptr`. */
+  endsDynptr: boolean;
   /** Stack memory that the helper writes. */
   readonly writes: { readonly frame: number; readonly offset: number; readonly size: number }[];
 }
@@ -129,12 +133,16 @@ export function executeHelperCall(a: Analysis, i: CallHelper): void {
     reference: 0,
     released: false,
     allocation: 0,
+    dynptr: undefined,
+    endsDynptr: false,
     writes: [],
   };
   signature.args.forEach((argument, index) => {
     checkArgument(a, call, argument, (index + 1) as Register, signature.args[index - 1]);
   });
   for (const write of call.writes) clobberStack(a, write.frame, write.offset, write.size);
+  checkDynptrHelper(a, signature.name, call.dynptr);
+  if (call.endsDynptr) releaseDynptr(a, call.dynptr!);
   if (call.released && !releaseReference(a.state, call.reference))
     a.fail(
       'invalid_argument',
@@ -167,7 +175,7 @@ export function forgetCallerSaved(a: Analysis): void {
 
 /** The packet may have moved: no pointer into it is good any more, in any frame. */
 export function forgetPackets(state: State): void {
-  state.mapRegisters(r => (isPacketPointer(r) || r.kind === 'packetEnd' ? UNKNOWN_SCALAR : r));
+  state.mapRegisters(r => (isPacketPointer(r) || r.kind === 'packetEnd' || r.packetSlice ? UNKNOWN_SCALAR : r));
 }
 
 function returnValue(a: Analysis, call: Call): void {
@@ -191,6 +199,9 @@ function returnValue(a: Analysis, call: Call): void {
       result = register('ringbufMemory', { size: call.allocation, nullable: true, id, reference: id });
       break;
     }
+    case 'dynptrSliceOrNull':
+      result = dataOf(a, call.dynptr!, call.allocation);
+      break;
     default:
       a.fail('unsupported', `result of type ${returns.type} is not supported`, 'EOPNOTSUPP');
   }
@@ -357,6 +368,10 @@ function checkArgumentKind(
       checkReleased(a, number, r);
       call.released = true;
       return;
+    case 'dynptr':
+      call.dynptr = useDynptr(a, number, argument);
+      call.endsDynptr ||= argument.release === true;
+      return;
     case 'callback':
       if (r.kind !== 'callback') mismatch(a, number, r, 'func');
       call.callback = r.subprogram;
@@ -496,6 +511,7 @@ function checkHelperMemory(
       checkRawAccess(a, number, r, 0, size);
       return;
     default:
+      if (access === 'write' && r.readOnly) mismatch(a, number, r, MEMORY_TYPES);
       checkMemoryAccess(a, number, r, 0, size);
   }
 }

@@ -16,6 +16,15 @@ const SLOT_BITS = 0x7f;
 const OPAQUE = 1 << 24;
 const LINKED = 1 << 25;
 
+/** Entries of a path, for when the history has gone on with another. */
+export interface Segment {
+  /** Position of the first. */
+  readonly start: number;
+  readonly insns: Int32Array;
+  readonly notes: Int32Array;
+  readonly links: ReadonlyMap<number, number[]>;
+}
+
 export class History {
   /** Entries in use; the last one is the instruction in work. */
   length = 0;
@@ -30,6 +39,28 @@ export class History {
     if (at === this.insns.length) this.grow();
     this.insns[at] = insn;
     this.notes[at] = frame << 16;
+  }
+
+  /** What the path in work processed from position `start` on. */
+  since(start: number): Segment {
+    const links = new Map<number, number[]>();
+    for (let at = start; at < this.length; at++)
+      if ((this.notes[at]! & LINKED) !== 0) links.set(at, this.links.get(at) ?? []);
+    return {
+      start,
+      insns: this.insns.slice(start, this.length),
+      notes: this.notes.slice(start, this.length),
+      links,
+    };
+  }
+
+  /** Puts a segment back to its place, over what is there. It ends the history then. */
+  restore({ start, insns, notes, links }: Segment): void {
+    this.length = start + insns.length;
+    while (this.length > this.insns.length) this.grow();
+    this.insns.set(insns, start);
+    this.notes.set(notes, start);
+    for (const [at, places] of links) this.links.set(at, places);
   }
 
   private grow(): void {

@@ -10,10 +10,11 @@ import type { Analysis, CheckingOptions } from './analysis.ts';
 import { executeJump } from './branches.ts';
 import { executeExit, executeSubprogramCall } from './calls.ts';
 import { executeHelperCall, forgetCallerSaved } from './helper-call.ts';
+import { executeKfuncCall } from './kfunc-call.ts';
 import { accessMemory, checkContextPointer } from './memory-access.ts';
 import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
-import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR } from './registers.ts';
+import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR, ZERO_SCALAR } from './registers.ts';
 import { constant, truncate } from './scalar.ts';
 import type { State } from './state.ts';
 
@@ -24,6 +25,7 @@ const MAX_VALUE_OFFSET = 1 << 29;
 export function interpret(a: Analysis, start: number, state: State): void {
   a.explored = new Array(a.insns.length).fill(undefined);
   a.history.length = 0;
+  a.backEdges.length = 0;
   a.pending.length = 0;
   a.peakStates = 0;
   a.state = state;
@@ -54,7 +56,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
       a.insn = next;
       continue;
     }
-    finishPath(a.state);
+    finishPath(a);
     const pending = a.pending.pop();
     if (pending === undefined) return;
     a.state = pending.state;
@@ -126,12 +128,9 @@ function step(a: Analysis): number {
       a.jumpsProcessed++;
       return executeExit(a);
     case 'callKfunc':
-      return a.fail(
-        'unsupported',
-        `calling kernel function ${i.name ?? `#${i.btfId}`} is not allowed`,
-        'EACCES',
-        'Kernel functions (kfuncs) are not available in user space.',
-      );
+      a.jumpsProcessed++;
+      executeKfuncCall(a, i);
+      return next;
     case 'addrSpaceCast':
       executeAddrSpaceCast(a, i);
       return next;
@@ -207,6 +206,13 @@ function executeLoadImm64(a: Analysis, i: LoadImm64): void {
       a.write(i.dst, register('callback', { subprogram }));
       return;
     }
+    case 'kfunc':
+      // The address of a function is good for nothing but to be compared with null: no byte of it can be read.
+      a.write(
+        i.dst,
+        a.options.kfuncs?.has(reference.name) === true ? register('memory', { readOnly: true }) : ZERO_SCALAR,
+      );
+      return;
     case 'mapFd':
     case 'mapFdValue':
       a.fail(

@@ -5,8 +5,11 @@
  * the same to pruning. Calls are taken to read all argument registers that they could; that only keeps more live.
  * Stack slots are tracked while interpreting instead (see `prune.ts`), since pointers to them travel.
  */
-import type { Instruction } from '../isa/instruction.ts';
+import type { CallHelper, CallKfunc, Instruction } from '../isa/instruction.ts';
 import { type Cfg, fallsTo, jumpsTo } from './cfg.ts';
+
+/** How many argument registers a call may read. */
+type ArgumentCount = (call: CallHelper | CallKfunc) => number;
 
 const ARGUMENTS = 0b111110;
 const CALLER_SAVED = 0b111111;
@@ -14,7 +17,7 @@ const CALLER_SAVED = 0b111111;
 const bit = (r: number | undefined): number => (r === undefined ? 0 : 1 << r);
 
 /** Registers that an instruction reads, as a set. */
-function uses(i: Instruction, argumentCount: (helper: number) => number): number {
+function uses(i: Instruction, argumentCount: ArgumentCount): number {
   switch (i.kind) {
     case 'alu':
       return i.op === 'mov' ? bit(i.src) : bit(i.src) | (1 << i.dst);
@@ -33,9 +36,9 @@ function uses(i: Instruction, argumentCount: (helper: number) => number): number
     case 'packetLoad':
       return bit(i.src) | (1 << 6);
     case 'callHelper':
-      return ((1 << argumentCount(i.helper)) - 1) << 1;
-    case 'callSubprogram':
     case 'callKfunc':
+      return ((1 << argumentCount(i)) - 1) << 1;
+    case 'callSubprogram':
       return ARGUMENTS;
     case 'exit':
       return 1;
@@ -69,11 +72,7 @@ function definitions(i: Instruction): number {
 }
 
 /** By slot: set of registers live before the instruction. */
-export function liveRegisters(
-  insns: readonly Instruction[],
-  cfg: Cfg,
-  argumentCount: (helper: number) => number,
-): Uint16Array {
+export function liveRegisters(insns: readonly Instruction[], cfg: Cfg, argumentCount: ArgumentCount): Uint16Array {
   const live = new Uint16Array(insns.length);
   const used = new Uint16Array(insns.length);
   const kept = new Uint16Array(insns.length);

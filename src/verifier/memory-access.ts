@@ -193,7 +193,7 @@ function frozenConstant(pointer: RegisterState, offset: number, size: Size): big
   return value;
 }
 
-function packetWritable(a: Analysis): boolean {
+export function packetWritable(a: Analysis): boolean {
   const type = a.program.type;
   return type === 'xdp' || type === 'sched_cls' || type === 'sched_act';
 }
@@ -337,6 +337,7 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
       break;
     case 'memory':
     case 'ringbufMemory':
+      if (type === 'write') checkWritableMemory(a, number, pointer);
       checkMemoryAccess(a, number, pointer, offset, size);
       note(a, access, 'memory');
       break;
@@ -348,6 +349,16 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
       a.fail('invalid_memory_access', `R${number} invalid mem access '${kindName(pointer)}'`);
   }
   return { loaded: convert(loaded, access), source: undefined };
+}
+
+export function checkWritableMemory(a: Analysis, number: number, pointer: RegisterState): void {
+  if (pointer.readOnly)
+    a.fail(
+      'invalid_memory_access',
+      `R${number} cannot write into ${kindName(pointer)}`,
+      'EACCES',
+      'The memory is read-only to programs; ask for a writable slice, or write through the dynptr.',
+    );
 }
 
 export function checkMemoryAccess(

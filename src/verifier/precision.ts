@@ -115,6 +115,7 @@ function before(a: Analysis, wanted: Wanted, at: number): void {
         registers[f]! |= (1 << i.dst) | (1 << i.src);
       return;
     case 'callHelper':
+    case 'callKfunc':
     case 'packetLoad':
       registers[f]! &= ~CALLER_SAVED;
       return;

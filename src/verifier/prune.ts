@@ -19,6 +19,8 @@
  */
 import type { Analysis } from './analysis.ts';
 import { formatState } from './format.ts';
+import { depthsDiffer, isActive } from './iterators.ts';
+import { finishLoop, isIncomplete, noteBackEdge } from './loops.ts';
 import { inheritPrecision, markEverything } from './precision.ts';
 import {
   isPacketPointer,
@@ -29,6 +31,7 @@ import {
   withFields,
 } from './registers.ts';
 import { contains, equal } from './scalar.ts';
+import type { StackObject } from './stack-objects.ts';
 import { ByteState, Checkpoint, type Frame, REGISTERS, STACK_SLOTS, type StackSlot, type State } from './state.ts';
 
 /** loose: containment of what is live. contained: containment of everything. exact: equality of everything. */
@@ -59,7 +62,7 @@ function markReadFrom(start: Checkpoint | undefined, frameIndex: number, slot: n
 }
 
 /** The path continues as `from` did: what that reads, this path reads. */
-function inheritReads(state: State, from: Checkpoint): void {
+export function inheritReads(state: State, from: Checkpoint): void {
   for (let frame = 0; frame < from.readLow.length; frame++) {
     for (let slot = 0; slot < STACK_SLOTS; slot++) {
       const word = slot < 32 ? from.readLow[frame]! : from.readHigh[frame]!;
@@ -69,7 +72,7 @@ function inheritReads(state: State, from: Checkpoint): void {
 }
 
 /** Every slot of every frame counts as read, from `state` up to `ancestor`: its reads are not complete yet. */
-function readEverything(state: State, ancestor: Checkpoint): void {
+export function readEverything(state: State, ancestor: Checkpoint): void {
   // Each stored state marks on its own: a slot written between two of them ends the walk from the lower one.
   for (let at = state.parent; at !== undefined; at = at.parent) {
     for (let frame = 0; frame < at.readLow.length; frame++)
@@ -112,6 +115,8 @@ function sameFixed(a: RegisterState, b: RegisterState): boolean {
     a.map === b.map &&
     a.frame === b.frame &&
     a.size === b.size &&
+    a.readOnly === b.readOnly &&
+    a.packetSlice === b.packetSlice &&
     a.subprogram === b.subprogram
   );
 }
@@ -131,6 +136,7 @@ function registerCovered(
       equal(old.value, current.value) &&
       (old.kind === 'scalar' ? ids.checkScalar(old.id, current.id) : ids.check(old.id, current.id)) &&
       ids.check(old.reference, current.reference) &&
+      ids.check(old.dynptr, current.dynptr) &&
       ids.check(old.mapUid, current.mapUid)
     );
   if (old.kind === 'uninitialized') return true;
@@ -146,6 +152,7 @@ function registerCovered(
     contains(old.value, current.value) &&
     ids.check(old.id, current.id) &&
     ids.check(old.reference, current.reference) &&
+    ids.check(old.dynptr, current.dynptr) &&
     ids.check(old.mapUid, current.mapUid)
   );
 }
@@ -163,6 +170,9 @@ function slotCovered(
   uninitialisedAllowed: boolean,
   precise: boolean,
 ): boolean {
+  const matters = mode === 'exact' || (old !== undefined && old.bytes !== 0);
+  if (old?.object !== undefined || (matters && current?.object !== undefined))
+    return objectCovered(old?.object, current?.object, ids);
   if (old === undefined || old.bytes === 0) return mode !== 'exact' || current === undefined || current.bytes === 0;
   if (current === undefined) {
     if (mode === 'exact') return false;
@@ -184,6 +194,20 @@ function slotCovered(
   }
   if (old.spilled === undefined) return true;
   return current.spilled !== undefined && registerCovered(old.spilled, current.spilled, ids, mode, precise);
+}
+
+/** Iterators and dynptrs are the same in all that matters; how often an iterator was asked does not. */
+function objectCovered(old: StackObject | undefined, current: StackObject | undefined, ids: IdMap): boolean {
+  if (old?.kind === 'iterator' && current?.kind === 'iterator')
+    return old.type === current.type && old.active === current.active && ids.check(old.reference, current.reference);
+  return (
+    old?.kind === 'dynptr' &&
+    current?.kind === 'dynptr' &&
+    old.type === current.type &&
+    old.first === current.first &&
+    ids.check(old.id, current.id) &&
+    ids.check(old.reference, current.reference)
+  );
 }
 
 function hasZero(slot: StackSlot): boolean {
@@ -249,6 +273,7 @@ function referencesCovered({ references: old }: State, { references: current }: 
 function covered(a: Analysis, old: Checkpoint, current: State, mode: Mode): boolean {
   if (!sameCalls(old.state, current)) return false;
   if (mode === 'exact' ? old.state.rawSize !== current.rawSize : old.state.rawSize > current.rawSize) return false;
+  if (old.state.rcuDepth !== current.rcuDepth || old.state.preemptDepth !== current.preemptDepth) return false;
   const ids = new IdMap();
   if (!referencesCovered(old.state, current, ids)) return false;
   for (let index = 0; index < current.frames.length; index++)
@@ -300,6 +325,14 @@ export function arrive(a: Analysis): Arrival {
           markEverything(state.parent);
           return 'covered';
         }
+      } else if (instruction.kind === 'callKfunc' && forced) {
+        if (covered(a, old, state, 'contained') && isActive(a, state)) {
+          old.hits++;
+          inheritReads(state, old);
+          inheritPrecision(a, state, old);
+          noteBackEdge(a, old);
+          return 'covered';
+        }
       } else if (instruction.kind === 'callHelper' && forced) {
         if (covered(a, old, state, 'contained')) {
           readEverything(state, old);
@@ -310,6 +343,7 @@ export function arrive(a: Analysis): Arrival {
         if (
           old.state.mayGotoDepth === state.mayGotoDepth &&
           old.state.callbackUnrollDepth === state.callbackUnrollDepth &&
+          !depthsDiffer(old.state, state) &&
           covered(a, old, state, 'exact')
         ) {
           if (a.log.level > 0) {
@@ -326,11 +360,15 @@ export function arrive(a: Analysis): Arrival {
         )
           store = false;
       }
-    } else if (covered(a, old, state, 'loose')) {
-      old.hits++;
-      inheritReads(state, old);
-      inheritPrecision(a, state, old);
-      return 'covered';
+    } else {
+      const incomplete = isIncomplete(old);
+      if (covered(a, old, state, incomplete ? 'contained' : 'loose')) {
+        old.hits++;
+        inheritReads(state, old);
+        inheritPrecision(a, state, old);
+        if (incomplete) noteBackEdge(a, old);
+        return 'covered';
+      }
     }
     // A visit that adds no state says nothing of whether this one helps.
     if (store) old.misses++;
@@ -365,11 +403,12 @@ function storeState(a: Analysis, list: Checkpoint[]): void {
 }
 
 /** A path has ended: its ancestors have one path less to wait for. */
-export function finishPath(state: State): void {
-  let checkpoint = state.parent;
+export function finishPath(a: Analysis): void {
+  let checkpoint = a.state.parent;
   while (checkpoint !== undefined) {
     checkpoint.pending--;
     if (checkpoint.pending > 0) return;
+    if (checkpoint.isLoopHead) finishLoop(a, checkpoint);
     checkpoint = checkpoint.parent;
   }
 }

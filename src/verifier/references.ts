@@ -27,10 +27,13 @@ export interface Reference {
   readonly lock?: MapSpec;
 }
 
-/** The current instruction acquires something. @returns the reference's id */
-export function acquireReference(a: Analysis): number {
+/**
+ * The current instruction acquires something. @returns the reference's id
+ * @param pointer it comes as an or-null result; else it lies on the stack
+ */
+export function acquireReference(a: Analysis, pointer = true): number {
   // The kernel numbers the or-null result first: ids in the log then are the kernel's.
-  a.newId();
+  if (pointer) a.newId();
   const id = a.newId();
   a.state.references = [...a.state.references, { id, insn: a.insn }];
   return id;
@@ -76,11 +79,14 @@ export function checkReleased(a: Analysis, number: number, r: RegisterState): vo
  * @param what in the kernel's words
  */
 export function checkNothingHeld(a: Analysis, what: string): void {
+  const inner = a.state.frames.length > 1;
   // Below the first frame all is still the callers' to give back.
-  if (a.state.frames.length > 1) return;
-  checkNoLock(a, what);
-  const held = a.state.references.filter(({ lock }) => lock === undefined);
-  if (held.length === 0) return;
+  const held = inner ? [] : a.state.references.filter(({ lock }) => lock === undefined);
+  if (!inner) checkNoLock(a, what);
+  if (held.length === 0) {
+    if (!inner || what === 'tail_call') checkNoRegion(a, what);
+    return;
+  }
   const lines = held.map(({ id, insn }) => `Unreleased reference id=${id} alloc_insn=${insn}`);
   a.fail(
     'unreleased_reference',
@@ -88,4 +94,17 @@ export function checkNothingHeld(a: Analysis, what: string): void {
     'EINVAL',
     `Give back what instruction ${held[0]!.insn} acquired, on this path too.`,
   );
+}
+
+/** Regions that bpf_rcu_read_lock and bpf_preempt_disable begin must be left. */
+function checkNoRegion(a: Analysis, what: string): void {
+  const { rcuDepth, preemptDepth } = a.state;
+  const region = rcuDepth > 0 ? 'bpf_rcu_read_lock-ed' : preemptDepth > 0 ? 'bpf_preempt_disable-ed' : undefined;
+  if (region !== undefined)
+    a.fail(
+      'unreleased_reference',
+      `${what} cannot be used inside ${region} region`,
+      'EINVAL',
+      'Leave the region first, on this path too.',
+    );
 }

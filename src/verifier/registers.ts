@@ -55,6 +55,12 @@ export interface RegisterState {
   readonly size: number;
   /** Callback: index of the subprogram. */
   readonly subprogram: number;
+  /** Memory that may not be written. */
+  readonly readOnly: boolean;
+  /** Memory: id of the dynptr that it is a slice of (see `dynptr.ts`); 0 for none. */
+  readonly dynptr: number;
+  /** Memory: a slice of the packet, gone when the packet may have moved. */
+  readonly packetSlice: boolean;
 }
 
 /** In `raw` programs the id of the scalar that holds the memory's size; ids made during analysis are positive. */
@@ -82,6 +88,9 @@ export function register(kind: RegisterKind, fields: Partial<Omit<RegisterState,
     frame: fields.frame ?? 0,
     size: fields.size ?? 0,
     subprogram: fields.subprogram ?? 0,
+    readOnly: fields.readOnly ?? false,
+    dynptr: fields.dynptr ?? 0,
+    packetSlice: fields.packetSlice ?? false,
   };
 }
 
@@ -104,6 +113,9 @@ export function scalarRegister(value: Scalar): RegisterState {
     frame: 0,
     size: 0,
     subprogram: 0,
+    readOnly: false,
+    dynptr: 0,
+    packetSlice: false,
   };
 }
 
@@ -122,6 +134,9 @@ export function withFields(r: RegisterState, fields: Partial<RegisterState>): Re
     frame: fields.frame ?? r.frame,
     size: fields.size ?? r.size,
     subprogram: fields.subprogram ?? r.subprogram,
+    readOnly: fields.readOnly ?? r.readOnly,
+    dynptr: fields.dynptr ?? r.dynptr,
+    packetSlice: fields.packetSlice ?? r.packetSlice,
   };
 }
 
@@ -172,7 +187,7 @@ export function kindName(r: RegisterState): string {
     case 'rawEnd':
       return 'raw_end';
     case 'memory':
-      return r.nullable ? 'mem_or_null' : 'mem';
+      return `${r.readOnly ? 'rdonly_' : ''}${r.nullable ? 'mem_or_null' : 'mem'}`;
     case 'ringbufMemory':
       return r.nullable ? 'ringbuf_mem_or_null' : 'ringbuf_mem';
     case 'arena':

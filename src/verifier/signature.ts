@@ -46,7 +46,7 @@ export type ArgumentType =
     };
 
 /** What a dynptr's memory is. */
-type DynptrKind = 'local' | 'ringbuf' | 'skb' | 'xdp';
+export type DynptrKind = 'local' | 'ringbuf' | 'skb' | 'xdp';
 
 export type ReturnType =
   | { readonly type: 'scalar' }

@@ -11,6 +11,7 @@
  */
 import type { Size } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
+import { destroyDynptr } from './dynptr.ts';
 import { formatTnum } from './format.ts';
 import { needRegister, needSlot } from './precision.ts';
 import { markSlotRead } from './prune.ts';
@@ -70,6 +71,7 @@ export function writeStack(
   const frame = a.state.frames[frameIndex]!;
   const index = slotOf(offset);
   const first = byteOf(offset);
+  destroyDynptr(a, frame, index);
   const slot = frame.slots[index];
   a.facts.useStack(frame.subprogram, -offset);
   a.log.touchSlot(index);
@@ -112,6 +114,13 @@ export function clobberStack(a: Analysis, frameIndex: number, offset: number, si
     const index = slotOf(at);
     const first = byteOf(at);
     const end = Math.min(8, first + offset + size - at);
+    if (frame.slots[index]?.object?.kind === 'dynptr')
+      a.fail(
+        'invalid_memory_access',
+        `potential write to dynptr at off=${at} disallowed`,
+        'EACCES',
+        'Keep what calls write apart from dynptrs.',
+      );
     let bytes = scrub(frame.slots[index]);
     for (let byte = first; byte < end; byte++) bytes = setByte(bytes, byte, ByteState.misc);
     frame.slots[index] = { bytes, spilled: undefined };
@@ -138,6 +147,7 @@ export function writeStackRange(
   for (let at = low; at < high + size; at++) {
     const index = slotOf(at);
     const byte = byteOf(at);
+    destroyDynptr(a, frame, index);
     const slot = frame.slots[index];
     const before = byteState(slot, byte);
     if (zero && before === ByteState.spill && slot?.spilled !== undefined && isZero(slot.spilled)) {
@@ -190,6 +200,7 @@ export function readStack(a: Analysis, frameIndex: number, offset: number, size:
       return spilled;
     }
   }
+  if (slot?.object !== undefined) refuseObject(a, `off ${offset}+0 size ${size}`);
   let zero = true;
   for (let byte = first; byte < first + size; byte++) {
     const state = byteState(slot, byte);
@@ -204,6 +215,19 @@ export function readStack(a: Analysis, frameIndex: number, offset: number, size:
 /** For walking values back: the current instruction spills to, or fills from, this slot. */
 function noteSlot(a: Analysis, frameIndex: number, slot: number): void {
   a.history.noteSlot(frameIndex, slot);
+}
+
+function placeInRange(low: number, high: number, at: number): string {
+  return low === high ? `off ${low}+${at - low}` : `var_off [${low},${high}]+${at - low}`;
+}
+
+function refuseObject(a: Analysis, place: string): never {
+  return a.fail(
+    'invalid_memory_access',
+    `invalid read from stack ${place}`,
+    'EACCES',
+    'Iterators and dynptrs are only for the calls that work on them.',
+  );
 }
 
 /** Load from anywhere in [low, high + size). */
@@ -223,12 +247,13 @@ export function readStackRange(
     const index = slotOf(at);
     const state = byteState(frame.slots[index], byteOf(at));
     markSlotRead(a.state, frameIndex, index);
+    if (frame.slots[index]?.object !== undefined)
+      refuseObject(a, `R${register} ${placeInRange(low, high, at)} size ${size}`);
     if (state === ByteState.invalid && a.uninitializedStackAllowed) a.facts.uninitialized.add(frame.subprogram);
     else if (state === ByteState.invalid) {
-      const place = low === high ? `off ${low}+${at - low}` : `var_off [${low},${high}]+${at - low}`;
       a.fail(
         'uninitialized_stack',
-        `invalid${indirect ? ' indirect' : ''} read from stack R${register} ${place} size ${size}`,
+        `invalid${indirect ? ' indirect' : ''} read from stack R${register} ${placeInRange(low, high, at)} size ${size}`,
       );
     }
     if (state !== ByteState.zero) zero = false;

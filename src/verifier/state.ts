@@ -6,6 +6,7 @@
  */
 import type { Reference } from './references.ts';
 import { type RegisterState, register, UNINITIALIZED } from './registers.ts';
+import type { StackObject } from './stack-objects.ts';
 
 export const REGISTERS = 11;
 export const STACK_BYTES = 512;
@@ -23,6 +24,8 @@ export type ByteStateValue = 0 | 1 | 2 | 3;
 export interface StackSlot {
   readonly bytes: number;
   readonly spilled: RegisterState | undefined;
+  /** An iterator or dynptr, or a part of one: only calls may touch it (see `stack-objects.ts`). Its bytes count as misc. */
+  readonly object?: StackObject;
 }
 
 export class Frame {
@@ -91,6 +94,10 @@ export class State {
   /** What must be given back before the program ends, in order of acquisition. Never changed in place. */
   references: readonly Reference[] = [];
 
+  /** Regions that the path is in: calls of bpf_rcu_read_lock and bpf_preempt_disable less those that end them. */
+  rcuDepth = 0;
+  preemptDepth = 0;
+
   constructor(frames: Frame[]) {
     this.frames = frames;
   }
@@ -110,6 +117,8 @@ export class State {
     copy.mayGotoDepth = this.mayGotoDepth;
     copy.callbackUnrollDepth = this.callbackUnrollDepth;
     copy.references = this.references;
+    copy.rcuDepth = this.rcuDepth;
+    copy.preemptDepth = this.preemptDepth;
     return copy;
   }
 
@@ -139,6 +148,11 @@ export class Checkpoint {
   readonly parent: Checkpoint | undefined;
   /** Length of the path's history when it was stored. */
   readonly position: number;
+  /** Head of an unfinished loop that some path from here leads back to: marks of this state may still grow (see `loops.ts`). */
+  loopHead: Checkpoint | undefined = undefined;
+  isLoopHead = false;
+  /** How many stored states lie before it on its path. */
+  readonly depth: number;
   /** Paths from here that are not yet finished; 0: everything reachable from here was proved safe. */
   pending = 1;
   misses = 0;
@@ -158,6 +172,7 @@ export class Checkpoint {
     this.position = position;
     this.state = state;
     this.parent = state.parent;
+    this.depth = state.parent === undefined ? 0 : state.parent.depth + 1;
     this.readLow = new Int32Array(state.frames.length);
     this.readHigh = new Int32Array(state.frames.length);
     this.preciseRegisters = new Int32Array(state.frames.length);

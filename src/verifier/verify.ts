@@ -15,7 +15,7 @@
  * Order: control flow (`cfg.ts`), live registers (`liveness.ts`), the program itself and each global function that it
  * reaches (`interpret.ts`), call depth (`stack-depth.ts`), facts for the rooms below.
  */
-import type { Instruction } from '../isa/instruction.ts';
+import type { CallHelper, CallKfunc, Instruction } from '../isa/instruction.ts';
 import { specialFields } from '../maps/special-fields.ts';
 import type { ProgramSpec } from '../object/spec.ts';
 import { Analysis, type VerifyOptions } from './analysis.ts';
@@ -23,8 +23,9 @@ import { checkControlFlow } from './cfg.ts';
 import { type Errno, HINTS, VerifierError, type VerifierErrorCode } from './errors.ts';
 import type { Facts, Verified } from './facts.ts';
 import { initialArguments } from './global-functions.ts';
-import { runsCallback } from './helper-call.ts';
+import { GPL_LICENSES, runsCallback } from './helper-call.ts';
 import { interpret } from './interpret.ts';
+import { isIteratorNext } from './kfunc-signature.ts';
 import { liveRegisters } from './liveness.ts';
 import { VerifierLog } from './log.ts';
 import { RAW_SIZE_ID, register, scalarRegister, ZERO_SCALAR } from './registers.ts';
@@ -80,16 +81,30 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
     );
   const usedMaps = findMaps(insns, options, refuse);
   checkMaps(program, usedMaps, options, refuse);
-  const cfg = checkControlFlow(insns, program.subprograms, helper => runsCallback(options.helpers.get(helper)), refuse);
-  const argumentCount = (helper: number): number => Math.min(options.helpers.get(helper)?.args.length ?? 5, 5);
+  checkKfuncLicense(program, options, refuse);
+  const cfg = checkControlFlow(
+    insns,
+    program.subprograms,
+    helper => runsCallback(options.helpers.get(helper)),
+    name => name !== undefined && isIteratorNext(options.kfuncs?.get(name)),
+    refuse,
+  );
+  const argumentCount = (call: CallHelper | CallKfunc): number => {
+    const signature =
+      call.kind === 'callHelper' ? options.helpers.get(call.helper) : options.kfuncs?.get(call.name ?? '');
+    return Math.min(signature?.args.length ?? 5, 5);
+  };
   const live = liveRegisters(insns, cfg, argumentCount);
   const isTailCall = (helper: number): boolean => options.helpers.get(helper)?.name === 'tail_call';
   const graph = callGraph(insns, cfg.subprogramOf, cfg.subprograms.length, isTailCall);
 
   const movesPacket: boolean[] = new Array(cfg.subprograms.length).fill(false);
   insns.forEach((i, insn) => {
-    if (i.kind === 'callHelper' && options.helpers.get(i.helper)?.changesPacket === true)
-      movesPacket[cfg.subprogramOf[insn]!] = true;
+    const moves =
+      i.kind === 'callHelper'
+        ? options.helpers.get(i.helper)?.changesPacket
+        : i.kind === 'callKfunc' && options.kfuncs?.get(i.name ?? '')?.changesPacket;
+    if (moves === true) movesPacket[cfg.subprogramOf[insn]!] = true;
   });
   const packetChangers = new Set(closure(graph, movesPacket).flatMap((moves, index) => (moves ? [index] : [])));
 
@@ -205,6 +220,20 @@ function checkMaps(
         `Values of map ${name} hold a lock; use another map, or another program type.`,
       );
   }
+}
+
+/** Kernel functions are for GPL-compatible programs only, whether they are reached or not. */
+function checkKfuncLicense(program: ProgramSpec, options: VerifyOptions, refuse: RefuseWithHint): void {
+  if (program.type === 'raw' || GPL_LICENSES.has(program.license)) return;
+  const insn = program.insns.findIndex(i => i.kind === 'callKfunc' && options.kfuncs?.has(i.name ?? '') === true);
+  if (insn >= 0)
+    refuse(
+      'helper_not_allowed',
+      'cannot call kernel function from non-GPL compatible program',
+      'EINVAL',
+      insn,
+      `Kernel functions need a GPL-compatible licence; the program's is "${program.license}".`,
+    );
 }
 
 /** What a program starts with: r1 and, for `raw`, r2. */

@@ -1,6 +1,7 @@
 /** The tables in docs/support.md are what the code has. `UPDATE_GOLDEN=1` writes them anew. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
+import { KFUNCS, REFUSED_KFUNCS } from '../../src/helpers/kfuncs.ts';
 import { helperName, LAST_HELPER } from '../../src/helpers/names.ts';
 import { HELPERS } from '../../src/helpers/table.ts';
 import { MapError } from '../../src/maps/errors.ts';
@@ -75,9 +76,18 @@ test('the tables in docs/support.md are true', async () => {
   const helpers: string[] = [];
   const missing: string[] = [];
   for (let id = 1; id <= LAST_HELPER; id++) (HELPERS.has(id) ? helpers : missing).push(helperName(id)!);
+  const kfuncs = [...KFUNCS.keys()].map(name => name.replace(/^bpf_/, '')).sort();
+  const reasons = [...new Set(REFUSED_KFUNCS.values())].map(reason => {
+    const names = [...REFUSED_KFUNCS].filter(([, why]) => why === reason).map(([name]) => name.replace(/^bpf_/, ''));
+    return `${reason[0]!.toUpperCase()}${reason.slice(1)}:\n${wrapped(names.sort())}.\n`;
+  });
   const text = `## Map types\n\n${wrapped(maps)}.\n\nRefused by name: ${wrapped(missingMaps)}.\n
 ## Helpers\n\nWithout the prefix \`bpf_\`; program types and licence rules are Linux 6.18's.\n\n${wrapped(helpers.sort())}.\n
-The kernel's other helpers are refused by name:\n\n${wrapped(missing.sort())}.\n`;
+The kernel's other helpers are refused by name:\n\n${wrapped(missing.sort())}.\n
+## Kernel functions\n
+By name, wherever an object calls them (\`.ksyms\`), in GPL-compatible programs. Without the prefix \`bpf_\`:\n\n${wrapped(kfuncs)}.\n
+Of those that programs of these types may call in Linux 6.18, these are refused by name, and any other.\n
+${reasons.join('\n')}`;
   const page = readFileSync(PAGE, 'utf8');
   const from = page.indexOf(START) + START.length;
   const to = page.indexOf(END);

@@ -166,6 +166,7 @@ const mapName = fc.oneof(
 const namedReference: fc.Arbitrary<Reference> = fc.oneof(
   fc.record({ type: fc.constant('map' as const), map: mapName }),
   fc.record({ type: fc.constant('mapValue' as const), map: mapName, offset: uint32 }),
+  fc.record({ type: fc.constant('kfunc' as const), name: mapName }),
   fc.record({ type: fc.constant('mapAddress' as const), index: fc.nat() }),
   fc.record({ type: fc.constant('mapValueAddress' as const), index: fc.nat(), offset: uint32 }),
 );

@@ -293,8 +293,9 @@ describe('helper calls', () => {
   test('refuses a helper without a routine', () => {
     refuses('unknown_helper', /helper 999/, 'call 999\nexit', { options: { helperRoutine: () => undefined } });
   });
-  test('refuses kernel functions', () => {
-    refuses('unsupported_instruction', /callKfunc/, 'call kfunc[7]\nexit', {});
+  test('refuses a kernel function without a routine', () => {
+    refuses('unknown_kfunc', /kernel function without a name/, 'call kfunc[7]\nexit', {});
+    refuses('unknown_kfunc', /kernel function bpf_foo/, 'call kfunc[0 bpf_foo]\nexit', {});
   });
 });
 

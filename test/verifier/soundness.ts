@@ -12,11 +12,12 @@
  *
  * Lowering keeps registers at the boundaries of instructions, so only slots that begin one are looked at.
  */
+import { KFUNCS } from '../../src/helpers/kfuncs.ts';
 import { HELPERS } from '../../src/helpers/table.ts';
 import type { InstructionEvent } from '../../src/interpreter/interpreter.ts';
 import type { Lowered } from '../../src/lowering/lowered.ts';
 import type { Arena } from '../../src/memory/arena.ts';
-import { HashLayout, MapHeader, RunContext, XdpContext } from '../../src/memory/layout.ts';
+import { DynptrType, HashLayout, MapHeader, RunContext, XdpContext } from '../../src/memory/layout.ts';
 import type { MapSpec, ProgramSpec } from '../../src/object/spec.ts';
 import { createBufferHost, type Host } from '../../src/runtime/host.ts';
 import { InterpreterBackend } from '../../src/runtime/interpreter-backend.ts';
@@ -27,6 +28,7 @@ import { VerifierError } from '../../src/verifier/errors.ts';
 import { formatState } from '../../src/verifier/format.ts';
 import { AT_PACKET_END, BEYOND_PACKET_END, RAW_SIZE_ID, type RegisterState } from '../../src/verifier/registers.ts';
 import { type Scalar, truncate } from '../../src/verifier/scalar.ts';
+import type { StackObject } from '../../src/verifier/stack-objects.ts';
 import { ByteState, type Checkpoint, type StackSlot, type State } from '../../src/verifier/state.ts';
 import { type VerifyOptions, verify } from '../../src/verifier/verify.ts';
 
@@ -83,7 +85,7 @@ export function claimsOf(
     else claims.push(claim);
   };
   try {
-    verify(program, { maps, helpers: HELPERS, ...options, checking: { onState, precision } });
+    verify(program, { maps, helpers: HELPERS, kfuncs: KFUNCS, ...options, checking: { onState, precision } });
   } catch (error) {
     if (error instanceof TooManyStates) return undefined;
     if (error instanceof VerifierError && error.code === 'too_complex') return undefined;
@@ -108,6 +110,13 @@ function isMember(s: Scalar, x: bigint): boolean {
     s.s32min <= signedLow &&
     signedLow <= s.s32max
   );
+}
+
+/** What the routines left in a slot of an iterator or dynptr, by its layout. */
+function objectHolds(object: StackObject, content: bigint): boolean {
+  if (object.kind === 'iterator') return object.active || content === 0n;
+  if (content === 0n) return true;
+  return object.first ? content >= LOWEST_ADDRESS : ((content >> 28n) & 7n) === BigInt(DynptrType[object.type]);
 }
 
 /** A frame of a program that is suspended or running. */
@@ -267,7 +276,8 @@ class Witness {
     const byteState = (byte: number): number => (slot.bytes >> (2 * byte)) & 3;
     for (let byte = 0; byte < 8; byte++)
       if (byteState(byte) === ByteState.zero && ((content >> BigInt(8 * byte)) & 0xffn) !== 0n) return false;
-    const { spilled } = slot;
+    const { spilled, object } = slot;
+    if (object !== undefined) return objectHolds(object, content);
     if (spilled === undefined) return true;
     if (spilled.kind !== 'scalar') return this.#pointsThere(spilled, content, count, concrete);
     if (!precise) return true;

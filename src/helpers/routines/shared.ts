@@ -10,6 +10,7 @@ export const Errno = {
   EFAULT: -14,
   EINVAL: -22,
   ENOSPC: -28,
+  ERANGE: -34,
   EOPNOTSUPP: -95,
   EALREADY: -114,
   /** Not for user space in the kernel either, but helpers return it. */

@@ -149,7 +149,30 @@ const length: Routine = {
 `,
 };
 
+/** kfunc(xdp, length): the first bytes in one piece, as all are. Results of kernel functions are 32 bits wide. */
+const pullData: Routine = {
+  name: 'kfunc_bpf_xdp_pull_data',
+  text: `
+  w2 = w2
+  r3 = *(u64 *)(r1 + ${XdpContext.dataEnd})
+  r4 = *(u64 *)(r1 + ${XdpContext.data})
+  r3 -= r4
+  r0 = 0
+  if r2 <= r3 goto done
+  w0 = ${Errno.EINVAL}
+done:
+  exit
+`,
+};
+
+/** No network card, no metadata. */
+const unsupported = (name: string): Routine => ({ name, text: `\n  w0 = ${Errno.EOPNOTSUPP}\n  exit\n` });
+
 export const XDP_ROUTINES: readonly Routine[] = [
+  pullData,
+  unsupported('kfunc_bpf_xdp_metadata_rx_timestamp'),
+  unsupported('kfunc_bpf_xdp_metadata_rx_hash'),
+  unsupported('kfunc_bpf_xdp_metadata_rx_vlan_tag'),
   adjustHead,
   adjustTail,
   adjustMeta,

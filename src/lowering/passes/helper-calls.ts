@@ -1,10 +1,10 @@
 /**
- * Pass 5: helper calls.
+ * Pass 5: calls of helpers and kernel functions.
  *
- * Reads: facts.helperCalls, map specifications. Writes: calls of helpers -> calls of trusted routines; lookups in a known array
+ * Reads: facts.helperCalls, map specifications. Writes: calls -> calls of trusted routines; lookups in a known array
  * and bpf_get_smp_processor_id -> their few instructions.
  * Assumes: tail calls (helper 12) are another pass's.
- * Throws: LoweringError `unknown_helper`; `unsupported_instruction` for kfuncs.
+ * Throws: LoweringError `unknown_helper`, `unknown_kfunc`.
  *
  * An inlined lookup is the kernel's (array_map_gen_lookup), except that the address of the values is a constant: the
  * map is known. With a constant key in range the whole lookup is one constant.
@@ -29,14 +29,20 @@ export function lowerHelperCalls(draft: Draft, input: LoweringInput): Draft {
     if (insn.kind === 'callHelper' && insn.helper !== TAIL_CALL_HELPER) {
       edits.set(slot, { code: codeOf(insn.helper, facts.get(origin), origin, input) });
     } else if (insn.kind === 'callKfunc') {
-      throw new LoweringError(
-        'unsupported_instruction',
-        `${input.name}: instruction ${origin} is a ${insn.kind}, which the verifier should have refused`,
-        { program: input.name, insn: origin, kind: insn.kind },
-      );
+      edits.set(slot, { code: kfuncCode(insn.name, origin, input) });
     }
   });
   return rewrite(draft, edits);
+}
+
+function kfuncCode(name: string | undefined, origin: number, input: LoweringInput): readonly Instruction[] {
+  const routine = name === undefined ? undefined : input.kfuncRoutine?.(name, input.type);
+  if (routine !== undefined) return routine === '' ? [alu('mov', 0, 0)] : [{ kind: 'callRoutine', routine }];
+  throw new LoweringError(
+    'unknown_kfunc',
+    `${input.name}: instruction ${origin} calls kernel function ${name ?? 'without a name'}, for which no routine exists`,
+    { program: input.name, insn: origin, kfunc: name },
+  );
 }
 
 function codeOf(
