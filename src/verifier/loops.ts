@@ -35,10 +35,6 @@ export interface BackEdge {
   marks: Int32Array;
 }
 
-function marksOf({ readLow, readHigh, preciseRegisters, preciseLow, preciseHigh }: Checkpoint): Int32Array {
-  return Int32Array.from([readLow, readHigh, preciseRegisters, preciseLow, preciseHigh].flatMap(words => [...words]));
-}
-
 const same = (a: Int32Array, b: Int32Array): boolean => a.every((word, i) => word === b[i]);
 
 /** The outermost unfinished loop that the state is known to be in. */
@@ -68,7 +64,7 @@ export function noteBackEdge(a: Analysis, target: Checkpoint): void {
     if (before === undefined || head.depth < before.depth) at.loopHead = head;
   }
   head.isLoopHead = true;
-  a.backEdges.push({ state: state.copy(), target, path: a.history.since(head.position), marks: marksOf(target) });
+  a.backEdges.push({ state: state.copy(), target, path: a.history.since(head.position), marks: target.copyMarks() });
 }
 
 /**
@@ -81,7 +77,7 @@ export function finishLoop(a: Analysis, head: Checkpoint): void {
   for (let changed = true; changed; ) {
     changed = false;
     for (const edge of own) {
-      const marks = marksOf(edge.target);
+      const marks = edge.target.copyMarks();
       if (same(marks, edge.marks)) continue;
       edge.marks = marks;
       changed = true;

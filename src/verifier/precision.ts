@@ -16,21 +16,34 @@
 import type { Register } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
 import type { History } from './history.ts';
-import { type Checkpoint, MAX_FRAMES, REGISTERS, STACK_SLOTS, type State } from './state.ts';
+import { type Checkpoint, MAX_FRAMES, REGISTERS, type State } from './state.ts';
 
 const CALLER_SAVED = 0b111111;
 const ARGUMENTS = 0b111110;
+const ALL_REGISTERS = (1 << REGISTERS) - 1;
 
 /** Sets of registers and slots, by frame, whose values are wanted at some point of the path. */
 class Wanted {
   readonly registers = new Int32Array(MAX_FRAMES + 1);
   readonly low = new Int32Array(MAX_FRAMES + 1);
   readonly high = new Int32Array(MAX_FRAMES + 1);
+  /** No frame above this one has anything wanted. */
+  private top = 0;
+
+  /** @param top index of the innermost frame at the point where the walk starts */
+  clear(top: number): void {
+    for (let f = 0; f <= this.top; f++) this.clearFrame(f);
+    this.top = top;
+  }
 
   get empty(): boolean {
-    for (let f = 0; f <= MAX_FRAMES; f++)
-      if (this.registers[f] !== 0 || this.low[f] !== 0 || this.high[f] !== 0) return false;
+    for (let f = this.top; f >= 0; f--) if ((this.registers[f]! | this.low[f]! | this.high[f]!) !== 0) return false;
     return true;
+  }
+
+  /** Walking back past an exit, the walk gets into frames that are gone. */
+  enter(frame: number): void {
+    if (frame > this.top) this.top = frame;
   }
 
   hasSlot(frame: number, slot: number): boolean {
@@ -38,8 +51,14 @@ class Wanted {
   }
 
   addSlot(frame: number, slot: number): void {
+    this.enter(frame);
     const half = slot < 32 ? this.low : this.high;
     half[frame]! |= 1 << (slot & 31);
+  }
+
+  addRegisters(frame: number, registers: number): void {
+    this.enter(frame);
+    this.registers[frame]! |= registers;
   }
 
   removeSlot(frame: number, slot: number): void {
@@ -53,6 +72,9 @@ class Wanted {
     this.high[frame] = 0;
   }
 }
+
+/** Of the walk in work; there is only one at a time. */
+const wantedNow = new Wanted();
 
 /** Packs a place for `History`: a register, or a slot. */
 export const registerPlace = (frame: number, r: number): number => (frame << 8) | r;
@@ -71,7 +93,7 @@ function wantLinked(wanted: Wanted, linked: readonly number[] | undefined): void
   for (const place of linked) {
     const frame = place >> 8;
     if ((place & 0x80) !== 0) wanted.addSlot(frame, place & 0x7f);
-    else wanted.registers[frame]! |= 1 << (place & 0x7f);
+    else wanted.addRegisters(frame, 1 << (place & 0x7f));
   }
 }
 
@@ -127,6 +149,7 @@ function before(a: Analysis, wanted: Wanted, at: number): void {
     }
     case 'exit':
       if (f > 0) {
+        wanted.enter(f);
         registers[f] = registers[f - 1]! & 1;
         registers[f - 1]! &= ~CALLER_SAVED;
       }
@@ -147,7 +170,7 @@ function store(wanted: Wanted, history: History, at: number, src: Register | und
   const slotFrame = history.slotFrame(at);
   if (slot < 0 || !wanted.hasSlot(slotFrame, slot)) return;
   wanted.removeSlot(slotFrame, slot);
-  if (src !== undefined) wanted.registers[history.frame(at)]! |= 1 << src;
+  if (src !== undefined) wanted.addRegisters(history.frame(at), 1 << src);
 }
 
 /** Memory gets an unknown number; `result` gets what memory held. */
@@ -166,32 +189,35 @@ function mark(checkpoint: Checkpoint, wanted: Wanted): void {
       wanted.clearFrame(f);
       continue;
     }
-    let registers = wanted.registers[f]!;
-    if (registers !== 0) {
-      for (let r = 0; r < REGISTERS; r++)
-        if ((registers & (1 << r)) !== 0 && frame.registers[r]!.kind !== 'scalar') registers &= ~(1 << r);
-      registers &= ~checkpoint.preciseRegisters[f]!;
-      checkpoint.preciseRegisters[f]! |= registers;
-      wanted.registers[f] = registers;
+    let registers = wanted.registers[f]! & ~checkpoint.preciseRegisters(f);
+    for (let left = registers; left !== 0; left &= left - 1) {
+      const bit = left & -left;
+      if (frame.registers[31 - Math.clz32(bit)]!.kind !== 'scalar') registers &= ~bit;
     }
-    if ((wanted.low[f]! | wanted.high[f]!) === 0) continue;
-    for (let slot = 0; slot < STACK_SLOTS; slot++) {
-      if (!wanted.hasSlot(f, slot)) continue;
-      const marks = slot < 32 ? checkpoint.preciseLow : checkpoint.preciseHigh;
-      const bit = 1 << (slot & 31);
-      if (frame.slots[slot]?.spilled?.kind !== 'scalar' || (marks[f]! & bit) !== 0) wanted.removeSlot(f, slot);
-      else marks[f]! |= bit;
-    }
+    if (registers !== 0) checkpoint.markPreciseRegisters(f, registers);
+    wanted.registers[f] = registers;
+    wanted.low[f] = markSlots(checkpoint, f, 0, wanted.low[f]!);
+    wanted.high[f] = markSlots(checkpoint, f, 1, wanted.high[f]!);
   }
+}
+
+/** @returns the slots that were marked now */
+function markSlots(checkpoint: Checkpoint, frame: number, half: number, wanted: number): number {
+  if (wanted === 0) return 0;
+  const { slots } = checkpoint.state.frames[frame]!;
+  let marked = wanted & ~checkpoint.preciseSlots(frame, half);
+  for (let left = marked; left !== 0; left &= left - 1) {
+    const bit = left & -left;
+    if (slots[32 * half + 31 - Math.clz32(bit)]?.spilled?.kind !== 'scalar') marked &= ~bit;
+  }
+  if (marked !== 0) checkpoint.markPreciseSlots(frame, half, marked);
+  return marked;
 }
 
 /** Every scalar of every stored state from `start` to the beginning of the path is precise. */
 export function markEverything(start: Checkpoint | undefined): void {
   for (let at = start; at !== undefined && !at.everythingPrecise; at = at.parent) {
-    at.everythingPrecise = true;
-    at.preciseRegisters.fill(-1);
-    at.preciseLow.fill(-1);
-    at.preciseHigh.fill(-1);
+    at.markAllPrecise();
   }
 }
 
@@ -225,27 +251,34 @@ export function needRegister(a: Analysis, r: number | undefined): void {
   if (r === undefined) return;
   const { state } = a;
   if (state.registers[r]?.kind !== 'scalar') return;
-  const wanted = new Wanted();
-  wanted.registers[state.frames.length - 1] = 1 << r;
+  const wanted = wantedNow;
+  const top = state.frames.length - 1;
+  wanted.clear(top);
+  wanted.registers[top] = 1 << r;
   walk(a, wanted, a.history.length - 1, state.parent);
 }
 
 /** The current instruction relies on the number in a stack slot. */
 export function needSlot(a: Analysis, frame: number, slot: number): void {
-  const wanted = new Wanted();
+  const wanted = wantedNow;
+  wanted.clear(a.state.frames.length - 1);
   wanted.addSlot(frame, slot);
   walk(a, wanted, a.history.length - 1, a.state.parent);
 }
 
 /** The path in work continues as paths from `old` did: what those relied on, it relies on. */
 export function inheritPrecision(a: Analysis, state: State, old: Checkpoint): void {
-  const wanted = new Wanted();
-  old.state.frames.forEach((frame, f) => {
-    for (let r = 0; r < REGISTERS; r++)
-      if ((old.preciseRegisters[f]! & (1 << r)) !== 0 && frame.registers[r]!.kind === 'scalar')
-        wanted.registers[f]! |= 1 << r;
-    wanted.low[f] = old.preciseLow[f]!;
-    wanted.high[f] = old.preciseHigh[f]!;
-  });
+  const wanted = wantedNow;
+  const { frames } = old.state;
+  wanted.clear(frames.length - 1);
+  for (let f = 0; f < frames.length; f++) {
+    const { registers } = frames[f]!;
+    for (let left = old.preciseRegisters(f) & ALL_REGISTERS; left !== 0; left &= left - 1) {
+      const bit = left & -left;
+      if (registers[31 - Math.clz32(bit)]!.kind === 'scalar') wanted.registers[f]! |= bit;
+    }
+    wanted.low[f] = old.preciseSlots(f, 0);
+    wanted.high[f] = old.preciseSlots(f, 1);
+  }
   walk(a, wanted, a.history.length, state.parent);
 }

@@ -52,9 +52,8 @@ function markReadFrom(start: Checkpoint | undefined, frameIndex: number, slot: n
   const bit = 1 << (slot & 31);
   let checkpoint = start;
   while (checkpoint !== undefined && frameIndex < checkpoint.state.frames.length) {
-    const reads = low ? checkpoint.readLow : checkpoint.readHigh;
-    if ((reads[frameIndex]! & bit) !== 0) return;
-    reads[frameIndex]! |= bit;
+    if (checkpoint.reads(frameIndex, slot)) return;
+    checkpoint.markRead(frameIndex, slot);
     const before = checkpoint.state.frames[frameIndex]!;
     if (((low ? before.writtenLow : before.writtenHigh) & bit) !== 0) return;
     checkpoint = checkpoint.parent;
@@ -63,19 +62,22 @@ function markReadFrom(start: Checkpoint | undefined, frameIndex: number, slot: n
 
 /** The path continues as `from` did: what that reads, this path reads. */
 export function inheritReads(state: State, from: Checkpoint): void {
-  for (let frame = 0; frame < from.readLow.length; frame++) {
-    for (let slot = 0; slot < STACK_SLOTS; slot++) {
-      const word = slot < 32 ? from.readLow[frame]! : from.readHigh[frame]!;
-      if ((word & (1 << (slot & 31))) !== 0) markSlotRead(state, frame, slot);
+  for (let frame = 0; frame < from.state.frames.length; frame++) {
+    for (let half = 0; half < 2; half++) {
+      for (let left = from.readSlots(frame, half); left !== 0; left &= left - 1)
+        markSlotRead(state, frame, 32 * half + lowestBit(left));
     }
   }
 }
+
+/** Position of the lowest bit of a 32-bit set that is not empty. */
+const lowestBit = (set: number): number => 31 - Math.clz32(set & -set);
 
 /** Every slot of every frame counts as read, from `state` up to `ancestor`: its reads are not complete yet. */
 export function readEverything(state: State, ancestor: Checkpoint): void {
   // Each stored state marks on its own: a slot written between two of them ends the walk from the lower one.
   for (let at = state.parent; at !== undefined; at = at.parent) {
-    for (let frame = 0; frame < at.readLow.length; frame++)
+    for (let frame = 0; frame < at.state.frames.length; frame++)
       for (let slot = 0; slot < STACK_SLOTS; slot++) markReadFrom(at, frame, slot);
     if (at === ancestor) break;
   }
@@ -85,18 +87,24 @@ export function readEverything(state: State, ancestor: Checkpoint): void {
 class IdMap {
   private readonly old: number[] = [];
   private readonly current: number[] = [];
+  private used = 0;
   private temporary = -2;
+
+  clear(): void {
+    this.used = 0;
+    this.temporary = -2;
+  }
 
   check(old: number, current: number): boolean {
     if ((old === 0) !== (current === 0)) return false;
     if (old === 0) return true;
     if (old === RAW_SIZE_ID || current === RAW_SIZE_ID) return old === current;
-    for (let i = 0; i < this.old.length; i++) {
+    for (let i = 0; i < this.used; i++) {
       if (this.old[i] === old) return this.current[i] === current;
       if (this.current[i] === current) return false;
     }
-    this.old.push(old);
-    this.current.push(current);
+    this.old[this.used] = old;
+    this.current[this.used++] = current;
     return true;
   }
 
@@ -106,6 +114,9 @@ class IdMap {
     return this.check(old, current === 0 ? this.temporary-- : current);
   }
 }
+
+/** Of the comparison in work; there is only one at a time. */
+const comparedIds = new IdMap();
 
 function sameFixed(a: RegisterState, b: RegisterState): boolean {
   return (
@@ -228,38 +239,57 @@ function frameCovered(a: Analysis, old: Checkpoint, current: State, index: numbe
   const is = current.frames[index]!;
   if (was.callbackDepth > is.callbackDepth) return false;
   const live = liveIn(a, current, index, old.insn);
-  const preciseRegisters = old.preciseRegisters[index]!;
+  const preciseRegisters = old.preciseRegisters(index);
   for (let r = 0; r < REGISTERS; r++)
     if (
       (live & (1 << r)) !== 0 &&
       !registerCovered(was.registers[r]!, is.registers[r]!, ids, mode, (preciseRegisters & (1 << r)) !== 0)
     )
       return false;
-  for (let slot = 0; slot < STACK_SLOTS; slot++) {
-    if (mode === 'loose') {
-      const reads = slot < 32 ? old.readLow[index]! : old.readHigh[index]!;
-      if ((reads & (1 << (slot & 31))) === 0) continue;
+  if (mode === 'loose') {
+    for (let half = 0; half < 2; half++) {
+      for (let left = old.readSlots(index, half); left !== 0; left &= left - 1)
+        if (!slotOfFrameCovered(a, old, is, index, 32 * half + lowestBit(left), ids, mode)) return false;
     }
-    const precise = ((slot < 32 ? old.preciseLow[index]! : old.preciseHigh[index]!) & (1 << (slot & 31))) !== 0;
-    if (slotCovered(was.slots[slot], is.slots[slot], ids, mode, false, precise)) continue;
-    if (!a.uninitializedStackAllowed || !slotCovered(was.slots[slot], is.slots[slot], ids, mode, true, precise))
-      return false;
-    // The path that ends here may read what the older one had written and this one had not.
-    a.facts.uninitialized.add(is.subprogram);
+    return true;
   }
+  const slots = Math.max(was.slots.length, is.slots.length);
+  for (let slot = 0; slot < slots; slot++) if (!slotOfFrameCovered(a, old, is, index, slot, ids, mode)) return false;
+  return true;
+}
+
+function slotOfFrameCovered(
+  a: Analysis,
+  old: Checkpoint,
+  is: Frame,
+  index: number,
+  slot: number,
+  ids: IdMap,
+  mode: Mode,
+): boolean {
+  const was = old.state.frames[index]!.slots;
+  const precise = old.isPreciseSlot(index, slot);
+  if (slotCovered(was[slot], is.slots[slot], ids, mode, false, precise)) return true;
+  if (!a.uninitializedStackAllowed || !slotCovered(was[slot], is.slots[slot], ids, mode, true, precise)) return false;
+  // The path that ends here may read what the older one had written and this one had not.
+  a.facts.uninitialized.add(is.subprogram);
   return true;
 }
 
 function sameCalls(old: State, current: State): boolean {
-  if (old.frames.length !== current.frames.length) return false;
-  return old.frames.every((frame, i) => {
+  const frames = old.frames.length;
+  if (frames !== current.frames.length) return false;
+  for (let i = 0; i < frames; i++) {
+    const frame = old.frames[i]!;
     const other = current.frames[i]!;
-    return (
-      frame.callSite === other.callSite &&
-      frame.subprogram === other.subprogram &&
-      frame.isCallback === other.isCallback
-    );
-  });
+    if (
+      frame.callSite !== other.callSite ||
+      frame.subprogram !== other.subprogram ||
+      frame.isCallback !== other.isCallback
+    )
+      return false;
+  }
+  return true;
 }
 
 /** Both must hold the same references, however they are called. */
@@ -274,31 +304,60 @@ function covered(a: Analysis, old: Checkpoint, current: State, mode: Mode): bool
   if (!sameCalls(old.state, current)) return false;
   if (mode === 'exact' ? old.state.rawSize !== current.rawSize : old.state.rawSize > current.rawSize) return false;
   if (old.state.rcuDepth !== current.rcuDepth || old.state.preemptDepth !== current.preemptDepth) return false;
-  const ids = new IdMap();
+  const ids = comparedIds;
+  ids.clear();
   if (!referencesCovered(old.state, current, ids)) return false;
   for (let index = 0; index < current.frames.length; index++)
     if (!frameCovered(a, old, current, index, ids, mode)) return false;
   return true;
 }
 
+/** Ids of linked scalars in the state that is being stored, and how often each occurs; reused. */
+const occurringIds: number[] = [];
+const occurrences: number[] = [];
+let distinctIds = 0;
+
+function countId(r: RegisterState): void {
+  if (r.kind !== 'scalar' || r.id <= 0) return;
+  for (let i = 0; i < distinctIds; i++) {
+    if (occurringIds[i] !== r.id) continue;
+    occurrences[i]!++;
+    return;
+  }
+  occurringIds[distinctIds] = r.id;
+  occurrences[distinctIds++] = 1;
+}
+
+function withoutSingleId(r: RegisterState): RegisterState {
+  if (r.kind !== 'scalar' || r.id <= 0) return r;
+  for (let i = 0; i < distinctIds; i++)
+    if (occurringIds[i] === r.id) return occurrences[i] === 1 ? withFields(r, { id: 0, offset: 0 }) : r;
+  return r;
+}
+
 /** Ids that occur once link nothing; dropping them lets more states compare equal. */
 function dropSingleIds(state: State): void {
-  const count = new Map<number, number>();
-  state.mapRegisters(r => {
-    if (r.kind === 'scalar' && r.id > 0) count.set(r.id, (count.get(r.id) ?? 0) + 1);
-    return r;
-  });
-  if (count.size === 0) return;
-  state.mapRegisters(r =>
-    r.kind === 'scalar' && r.id > 0 && count.get(r.id) === 1 ? withFields(r, { id: 0, offset: 0 }) : r,
-  );
+  distinctIds = 0;
+  for (const frame of state.frames) {
+    for (let r = 0; r < REGISTERS; r++) countId(frame.registers[r]!);
+    for (let i = 0; i < frame.slots.length; i++) {
+      const spilled = frame.slots[i]?.spilled;
+      if (spilled !== undefined) countId(spilled);
+    }
+  }
+  for (let i = 0; i < distinctIds; i++) {
+    if (occurrences[i] !== 1) continue;
+    state.mapRegisters(withoutSingleId);
+    return;
+  }
 }
 
 function dropDeadRegisters(a: Analysis, state: State, insn: number): void {
-  state.frames.forEach((frame, index) => {
+  for (let index = 0; index < state.frames.length; index++) {
+    const { registers } = state.frames[index]!;
     const live = liveIn(a, state, index, insn);
-    for (let r = 0; r < REGISTERS; r++) if ((live & (1 << r)) === 0) frame.registers[r] = UNINITIALIZED;
-  });
+    for (let r = 0; r < REGISTERS; r++) if ((live & (1 << r)) === 0) registers[r] = UNINITIALIZED;
+  }
 }
 
 /** What a path is told at a prune point. */
@@ -436,14 +495,13 @@ export function widenChanged(old: Checkpoint, state: State, keepPrecise: boolean
   state.frames.forEach((frame: Frame, index: number) => {
     const before = old.state.frames[index];
     if (before === undefined) return;
-    const kept = keepPrecise ? old.preciseRegisters[index]! : 0;
+    const kept = keepPrecise ? old.preciseRegisters(index) : 0;
     for (let r = 0; r < REGISTERS; r++)
       if ((kept & (1 << r)) === 0) frame.registers[r] = widen(before.registers[r], frame.registers[r]!);
     for (let i = 0; i < frame.slots.length; i++) {
       const slot = frame.slots[i];
       if (slot?.spilled === undefined) continue;
-      if (keepPrecise && ((i < 32 ? old.preciseLow[index]! : old.preciseHigh[index]!) & (1 << (i & 31))) !== 0)
-        continue;
+      if (keepPrecise && old.isPreciseSlot(index, i)) continue;
       const spilled = widen(before.slots[i]?.spilled, slot.spilled);
       if (spilled !== slot.spilled) frame.slots[i] = { bytes: slot.bytes, spilled };
     }

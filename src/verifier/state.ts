@@ -111,7 +111,9 @@ export class State {
   }
 
   copy(): State {
-    const copy = new State(this.frames.map(frame => frame.copy()));
+    const frames = this.frames.slice();
+    for (let i = 0; i < frames.length; i++) frames[i] = frames[i]!.copy();
+    const copy = new State(frames);
     copy.parent = this.parent;
     copy.rawSize = this.rawSize;
     copy.mayGotoDepth = this.mayGotoDepth;
@@ -140,6 +142,12 @@ export class State {
   }
 }
 
+/** Layout of a stored state's marks, by frame. */
+const SETS = 5;
+const READ = 0;
+const PRECISE_REGISTERS = 2;
+const PRECISE_SLOTS = 3;
+
 /** A stored state at an instruction, to compare later arrivals with. */
 export class Checkpoint {
   readonly insn: number;
@@ -157,15 +165,10 @@ export class Checkpoint {
   pending = 1;
   misses = 0;
   hits = 0;
-  /** By frame: stack slots that some path from here reads before writing, as pairs of 32-bit sets. */
-  readonly readLow: Int32Array;
-  readonly readHigh: Int32Array;
-  /** By frame: registers and slots whose numbers some path from here relied on. */
-  readonly preciseRegisters: Int32Array;
-  readonly preciseLow: Int32Array;
-  readonly preciseHigh: Int32Array;
   /** All of this and of every state before it. */
   everythingPrecise = false;
+  /** Five sets by frame; see the constants. One array, since most states are never marked and all are kept. */
+  private readonly marks: number[];
 
   constructor(insn: number, state: State, position: number) {
     this.insn = insn;
@@ -173,10 +176,52 @@ export class Checkpoint {
     this.state = state;
     this.parent = state.parent;
     this.depth = state.parent === undefined ? 0 : state.parent.depth + 1;
-    this.readLow = new Int32Array(state.frames.length);
-    this.readHigh = new Int32Array(state.frames.length);
-    this.preciseRegisters = new Int32Array(state.frames.length);
-    this.preciseLow = new Int32Array(state.frames.length);
-    this.preciseHigh = new Int32Array(state.frames.length);
+    this.marks = state.frames.length === 1 ? [0, 0, 0, 0, 0] : new Array(SETS * state.frames.length).fill(0);
+  }
+
+  /** Slots of half `half` (0: the first 32) that some path from here reads before writing, as a set. */
+  readSlots(frame: number, half: number): number {
+    return this.marks[SETS * frame + READ + half]!;
+  }
+
+  reads(frame: number, slot: number): boolean {
+    return (this.readSlots(frame, slot >> 5) & (1 << (slot & 31))) !== 0;
+  }
+
+  markRead(frame: number, slot: number): void {
+    this.marks[SETS * frame + READ + (slot >> 5)]! |= 1 << (slot & 31);
+  }
+
+  /** Registers whose numbers some path from here relied on, as a set. */
+  preciseRegisters(frame: number): number {
+    return this.marks[SETS * frame + PRECISE_REGISTERS]!;
+  }
+
+  markPreciseRegisters(frame: number, registers: number): void {
+    this.marks[SETS * frame + PRECISE_REGISTERS]! |= registers;
+  }
+
+  /** Slots of half `half` whose numbers some path from here relied on, as a set. */
+  preciseSlots(frame: number, half: number): number {
+    return this.marks[SETS * frame + PRECISE_SLOTS + half]!;
+  }
+
+  isPreciseSlot(frame: number, slot: number): boolean {
+    return (this.preciseSlots(frame, slot >> 5) & (1 << (slot & 31))) !== 0;
+  }
+
+  markPreciseSlots(frame: number, half: number, slots: number): void {
+    this.marks[SETS * frame + PRECISE_SLOTS + half]! |= slots;
+  }
+
+  /** A copy of all marks, to tell later whether any was added. */
+  copyMarks(): Int32Array {
+    return Int32Array.from(this.marks);
+  }
+
+  markAllPrecise(): void {
+    this.everythingPrecise = true;
+    for (let frame = 0; frame < this.state.frames.length; frame++)
+      this.marks.fill(-1, SETS * frame + PRECISE_REGISTERS, SETS * frame + SETS);
   }
 }

@@ -235,7 +235,7 @@ class Witness {
     const linked = new Map<number, bigint>();
     if (BigInt(state.rawSize) > concrete.rawSize && claims.program.type === 'raw')
       return `raw memory of ${concrete.rawSize} bytes, claimed ${state.rawSize}`;
-    const precise = checkpoint?.preciseRegisters[count - 1] ?? 0;
+    const precise = checkpoint?.preciseRegisters(count - 1) ?? 0;
     for (let r = 0; r <= 10; r++) {
       if ((live & (1 << r)) === 0) continue;
       const claimed = state.registers[r]!;
@@ -261,9 +261,8 @@ class Witness {
       if (framePointer === undefined) return `frame ${f}`;
       for (let i = 0; i < 64; i++) {
         const slot = state.frames[f]!.slots[i];
-        const bit = 1 << (i & 31);
-        if (slot === undefined || ((i < 32 ? checkpoint.readLow : checkpoint.readHigh)[f]! & bit) === 0) continue;
-        const marked = ((i < 32 ? checkpoint.preciseLow : checkpoint.preciseHigh)[f]! & bit) !== 0;
+        if (slot === undefined || !checkpoint.reads(f, i)) continue;
+        const marked = checkpoint.isPreciseSlot(f, i);
         if (!this.#slotHolds(slot, framePointer - BigInt(8 * (i + 1)), all || marked, count, concrete))
           return `fp${f}-${8 * (i + 1)}`;
       }
