@@ -18,10 +18,19 @@ import {
   UNKNOWN_SCALAR,
   withFields,
 } from './registers.ts';
-import { alu, byteswap, constant, constantValue, isConstant, movsx, type Scalar, truncate } from './scalar.ts';
+import {
+  alu,
+  byteswap,
+  constantOfInt,
+  constantValue,
+  fits,
+  isConstant,
+  movsx,
+  type Scalar,
+  truncate,
+} from './scalar.ts';
 
 const MAX_OFFSET = 1n << 29n;
-const U32_MAX = 0xffffffffn;
 
 const SYMBOLS: Readonly<Record<AluOp, string>> = {
   add: '+=',
@@ -41,7 +50,7 @@ const SYMBOLS: Readonly<Record<AluOp, string>> = {
   mov: '=',
 };
 
-const immediate = (imm: number): Scalar => constant(BigInt.asUintN(64, BigInt(imm)));
+const immediate = constantOfInt;
 
 export function executeAlu(a: Analysis, i: Alu): void {
   if (i.op === 'mov') {
@@ -86,13 +95,18 @@ const isShift = (i: Alu): boolean => i.op === 'lsh' || i.op === 'rsh' || i.op ==
 
 /** An amount in a register that may be out of range: the kernel, where machines differ, counts on no result then. */
 function shiftsTooFar(a: Analysis, i: Alu, amount: Scalar): boolean {
-  return a.program.type !== 'raw' && i.src !== undefined && isShift(i) && amount.umax >= BigInt(i.width);
+  return (
+    a.program.type !== 'raw' &&
+    i.src !== undefined &&
+    isShift(i) &&
+    (amount.wide !== undefined || amount.u32max >= i.width)
+  );
 }
 
 /** A raw program's shift amounts are masked (RFC 9669); in other types one out of range was refused by `checkImmediate`. */
 function shiftOperand(a: Analysis, i: Alu, operand: Scalar): Scalar {
   if (i.src !== undefined || a.program.type !== 'raw' || !isShift(i)) return operand;
-  return constant(BigInt(i.imm & (i.width - 1)));
+  return constantOfInt(i.imm & (i.width - 1));
 }
 
 function checkImmediate(a: Analysis, i: Alu): void {
@@ -119,8 +133,7 @@ const unknown = (width: 32 | 64): RegisterState =>
 function executeMov(a: Analysis, i: Alu): void {
   a.checkWritable(i.dst);
   if (i.src === undefined) {
-    const value = i.width === 64 ? BigInt.asUintN(64, BigInt(i.imm)) : BigInt(i.imm >>> 0);
-    a.write(i.dst, scalarRegister(constant(value)));
+    a.write(i.dst, scalarRegister(constantOfInt(i.width === 64 ? i.imm : i.imm >>> 0)));
     return;
   }
   const source = a.read(i.src);
@@ -128,7 +141,7 @@ function executeMov(a: Analysis, i: Alu): void {
     a.write(i.dst, i.width === 64 ? source : unknown(32));
     return;
   }
-  if (i.width === 64 || source.value.umax <= U32_MAX) {
+  if (i.width === 64 || fits(source.value, 4)) {
     a.write(i.dst, linkedCopy(a, i.src, source));
     return;
   }

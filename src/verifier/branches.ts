@@ -23,7 +23,7 @@ import {
   withValue,
   ZERO_SCALAR,
 } from './registers.ts';
-import { alu, compare, constant, constantValue, intersect, isConstant, refine, type Scalar } from './scalar.ts';
+import { alu, compare, constantOfInt, constantValue, intersect, isConstant, refine, type Scalar } from './scalar.ts';
 import type { State } from './state.ts';
 
 const MAX_PACKET_OFFSET = 0xffff;
@@ -68,7 +68,7 @@ function predictPastEnd(op: JumpOp, left: RegisterState, right: RegisterState): 
 export function executeJump(a: Analysis, i: Jump): number {
   const source = i.src === undefined ? undefined : a.read(i.src);
   const left = a.read(i.dst);
-  const right = source ?? scalarRegister(constant(BigInt.asUintN(64, BigInt(i.imm))));
+  const right = source ?? scalarRegister(constantOfInt(i.imm));
   const next = a.insn + 1;
   const target = next + i.offset;
   const known = predict(i, left, right);
@@ -180,7 +180,7 @@ function noteLinked(a: Analysis, state: State, id: number): void {
 }
 
 function shifted(value: Scalar, by: number): Scalar {
-  return by === 0 ? value : alu('add', 64, value, constant(BigInt.asUintN(64, BigInt(by))));
+  return by === 0 ? value : alu('add', 64, value, constantOfInt(by));
 }
 
 /** Every copy of the or-null pointer `unknown` is null, or none is. */

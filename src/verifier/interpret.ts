@@ -15,7 +15,7 @@ import { accessMemory, checkContextPointer } from './memory-access.ts';
 import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
 import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR, ZERO_SCALAR } from './registers.ts';
-import { constant, truncate } from './scalar.ts';
+import { constant, constantOfInt, truncate } from './scalar.ts';
 import type { State } from './state.ts';
 
 /** Offsets into a map value from here on are refused before the map is looked at. */
@@ -246,7 +246,7 @@ function executeLoad(a: Analysis, i: Load): void {
 }
 
 function executeStore(a: Analysis, i: Store): void {
-  const value = i.src === undefined ? scalarRegister(constant(BigInt.asUintN(64, BigInt(i.imm)))) : a.read(i.src);
+  const value = i.src === undefined ? scalarRegister(constantOfInt(i.imm)) : a.read(i.src);
   a.read(i.dst);
   const { source } = accessMemory(a, {
     register: i.dst,

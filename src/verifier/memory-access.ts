@@ -19,7 +19,7 @@ import {
   scalarRegister,
   UNKNOWN_SCALAR,
 } from './registers.ts';
-import { constant, constantValue, isConstant, signExtend, truncate } from './scalar.ts';
+import { constant, constantValue, fits, isConstant, isZero, signExtend, truncate } from './scalar.ts';
 import { readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
 
 /** Largest variable part of an offset that is looked at at all. */
@@ -74,6 +74,7 @@ export function checkAlignment(
   if (access.size === 1 || !strict) return;
   const packet = isPacketPointer(pointer);
   const start = packet ? PACKET_START : 0;
+  if (isZero(pointer.value) && ((start + pointer.offset + access.offset) & (access.size - 1)) === 0) return;
   const low = pointer.value.tnum.value + BigInt(start + pointer.offset + access.offset);
   const unaligned = ((BigInt.asUintN(64, low) | pointer.value.tnum.mask) & BigInt(access.size - 1)) !== 0n;
   if (!unaligned) return;
@@ -383,6 +384,5 @@ export function checkMemoryAccess(
 function convert(loaded: RegisterState, access: Access): RegisterState {
   if (access.type === 'write' || loaded.kind !== 'scalar' || access.size === 8) return loaded;
   if (access.signed === true) return scalarRegister(signExtend(loaded.value, access.size));
-  const unchanged = loaded.value.umax < 1n << BigInt(8 * access.size);
-  return unchanged ? loaded : scalarRegister(truncate(loaded.value, access.size));
+  return fits(loaded.value, access.size) ? loaded : scalarRegister(truncate(loaded.value, access.size));
 }

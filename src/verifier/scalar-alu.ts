@@ -3,13 +3,12 @@
  * the same, everything else to the rules of its width.
  */
 import type { AluOp, Width } from '../isa/instruction.ts';
-import type { Scalar } from './scalar.ts';
 import { alu32 } from './scalar-alu32.ts';
 import { alu64 } from './scalar-alu64.ts';
 import { truncate } from './scalar-convert.ts';
-import { constant, U32_MAX } from './scalar-settle.ts';
+import { constant, constantOfInt, U32_MAX } from './scalar-settle.ts';
+import type { Scalar } from './scalar-value.ts';
 
-const LOW32 = 0xffffffffn;
 const ZERO = constant(0n);
 
 /**
@@ -20,14 +19,22 @@ const ZERO = constant(0n);
 export function alu(op: AluOp, width: Width, a: Scalar, b: Scalar): Scalar {
   if (op === 'mov') return width === 64 ? b : truncate(b, 4);
   if (op === 'neg') return alu('sub', width, ZERO, a);
-  if (a.tnum.mask === 0n && b.tnum.mask === 0n) return constant(compute(op, width, a.tnum.value, b.tnum.value));
+  if (a.mask32 === 0 && b.mask32 === 0) {
+    if (a.wide === undefined && b.wide === undefined) {
+      const result = computeSmall(op, a.value32 >>> 0, b.value32 >>> 0);
+      if (result >= 0) return constantOfInt(width === 64 ? result : result >>> 0);
+    }
+    const x = a.tnum;
+    const y = b.tnum;
+    if (x.mask === 0n && y.mask === 0n) return constant(compute(op, width, x.value, y.value));
+  }
   // There is one object for the constant 0. A quotient or product with it is 0, everything else leaves `a`.
   if (b === ZERO) {
     return op === 'mul' || op === 'and' || op === 'div' || op === 'sdiv' ? ZERO : width === 64 ? a : truncate(a, 4);
   }
   if (width === 32) return alu32(op, a, b);
-  const aLow = a.umax <= LOW32;
-  const bLow = b.umax <= LOW32;
+  const aLow = a.wide === undefined;
+  const bLow = b.wide === undefined;
   if (aLow && bLow) {
     const as = lowEquivalent(op, a, b);
     if (as !== undefined) return alu32(as, a, b);
@@ -64,6 +71,37 @@ function lowEquivalent(op: AluOp, a: Scalar, b: Scalar): AluOp | undefined {
     default:
       return undefined;
   }
+}
+
+/** The commonest operations on u32 values, where the 64-bit result and the 32-bit one are the same u32; else -1. */
+function computeSmall(op: AluOp, x: number, y: number): number {
+  let result: number;
+  switch (op) {
+    case 'add':
+      result = x + y;
+      break;
+    case 'sub':
+      result = x - y;
+      break;
+    case 'mul':
+      result = x * y;
+      break;
+    case 'and':
+      return (x & y) >>> 0;
+    case 'or':
+      return (x | y) >>> 0;
+    case 'xor':
+      return (x ^ y) >>> 0;
+    case 'rsh':
+      return y < 32 ? x >>> y : -1;
+    case 'lsh':
+      if (y >= 32) return -1;
+      result = x * 2 ** y;
+      break;
+    default:
+      return -1;
+  }
+  return result >= 0 && result <= U32_MAX ? result : -1;
 }
 
 /** The concrete operation on u64 values; the result is any bigint congruent to the u64 result (32: zero-extended). */

@@ -5,10 +5,9 @@
  * doubles modulo 2^32, exactly; products are used only up to 2^53.
  */
 import type { AluOp } from '../isa/instruction.ts';
-import type { Scalar } from './scalar.ts';
 import { ones, S32_MAX, S32_MIN, settleLow, U32_MAX } from './scalar-settle.ts';
+import type { Scalar } from './scalar-value.ts';
 
-const LOW32 = 0xffffffffn;
 const ANY_LOW = settleLow(0, U32_MAX, 0, U32_MAX, S32_MIN, S32_MAX)!;
 
 // Results under construction; the functions below narrow them. No function here calls `alu32` again, so they can be shared.
@@ -85,11 +84,11 @@ function narrowLow(first: number, last: number): void {
 }
 
 function lowValue(s: Scalar): number {
-  return Number(s.tnum.value & LOW32);
+  return s.value32 >>> 0;
 }
 
 function lowMaskOf(s: Scalar): number {
-  return Number(s.tnum.mask & LOW32);
+  return s.mask32 >>> 0;
 }
 
 function add32(a: Scalar, b: Scalar): void {
@@ -221,7 +220,7 @@ function shift32(op: 'lsh' | 'rsh' | 'arsh', a: Scalar, b: Scalar): void {
 /** What is known of a shift amount taken modulo `limit + 1` (31 or 63): its range and its bits. */
 export function shiftAmounts(b: Scalar, limit: number): { least: number; most: number; value: number; mask: number } {
   const bits = { value: lowValue(b) & limit, mask: lowMaskOf(b) & limit };
-  const inRange = b.umax <= BigInt(limit);
+  const inRange = b.wide === undefined && b.u32max <= limit;
   return {
     least: inRange ? b.u32min : bits.value,
     most: inRange ? b.u32max : bits.value | bits.mask,

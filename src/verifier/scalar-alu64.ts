@@ -5,7 +5,6 @@
  * (BigInt does not wrap), and, where the low half of the result depends on the low halves only, its bounds likewise.
  */
 import type { AluOp } from '../isa/instruction.ts';
-import type { Scalar } from './scalar.ts';
 import { alu32, shiftAmounts } from './scalar-alu32.ts';
 import {
   bigMax,
@@ -19,6 +18,7 @@ import {
   U64_MAX,
   UNKNOWN,
 } from './scalar-settle.ts';
+import type { Scalar } from './scalar-value.ts';
 import {
   bitLength,
   lowMask,

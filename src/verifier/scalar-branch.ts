@@ -6,8 +6,8 @@
  * the whole where the upper half is known well enough.
  */
 import type { JumpOp, Width } from '../isa/instruction.ts';
-import type { Scalar } from './scalar.ts';
-import { intersect, S32_MAX, S32_MIN, S64_MAX, S64_MIN, settle, U32_MAX, U64_MAX } from './scalar-settle.ts';
+import { intersect, S32_MAX, S32_MIN, S64_MAX, S64_MIN, settle, settleLow, U32_MAX, U64_MAX } from './scalar-settle.ts';
+import type { Scalar } from './scalar-value.ts';
 
 const LOW32 = 0xffffffffn;
 const HIGH32 = 0xffffffff00000000n;
@@ -22,14 +22,16 @@ export function compare(op: JumpOp, width: Width, a: Scalar, b: Scalar): boolean
       return same === undefined ? undefined : !same;
     }
     case 'set': {
+      if ((a.value32 & b.value32) !== 0) return true;
       const bits = width === 64 ? U64_MAX : LOW32;
       if ((a.tnum.value & b.tnum.value & bits) !== 0n) return true;
       if (((a.tnum.value | a.tnum.mask) & (b.tnum.value | b.tnum.mask) & bits) === 0n) return false;
       return undefined;
     }
     case 'lt':
-      return width === 64 ? less(a.umin, a.umax, b.umin, b.umax) : less(a.u32min, a.u32max, b.u32min, b.u32max);
+      return isWide(width, a, b) ? less(a.umin, a.umax, b.umin, b.umax) : less(a.u32min, a.u32max, b.u32min, b.u32max);
     case 'slt':
+      if (width === 64 && a.wide === undefined && b.wide === undefined) return compare('lt', 32, a, b);
       return width === 64 ? less(a.smin, a.smax, b.smin, b.smax) : less(a.s32min, a.s32max, b.s32min, b.s32max);
     case 'gt':
       return compare('lt', width, b, a);
@@ -62,18 +64,28 @@ function less(
 }
 
 function equality(width: Width, a: Scalar, b: Scalar): boolean | undefined {
-  const differing = (a.tnum.value ^ b.tnum.value) & ~(a.tnum.mask | b.tnum.mask);
-  if (width === 64) {
-    if (differing !== 0n) return false;
-    if (a.tnum.mask === 0n && b.tnum.mask === 0n) return true;
-    if (a.umax < b.umin || a.umin > b.umax || a.smax < b.smin || a.smin > b.smax) return false;
-  } else {
-    if ((differing & LOW32) !== 0n) return false;
-    if (a.u32min === a.u32max && b.u32min === b.u32max && a.u32min === b.u32min) return true;
-  }
+  if (!isWide(width, a, b)) return equalityLow(a, b);
+  const s = a.tnum;
+  const t = b.tnum;
+  if (((s.value ^ t.value) & ~(s.mask | t.mask)) !== 0n) return false;
+  if (s.mask === 0n && t.mask === 0n) return true;
+  if (a.umax < b.umin || a.umin > b.umax || a.smax < b.smin || a.smin > b.smax) return false;
   // Different low halves make different numbers.
   if (a.u32max < b.u32min || a.u32min > b.u32max || a.s32max < b.s32min || a.s32min > b.s32max) return false;
   return undefined;
+}
+
+/** `equality` of the low halves. */
+function equalityLow(a: Scalar, b: Scalar): boolean | undefined {
+  if (((a.value32 ^ b.value32) & ~(a.mask32 | b.mask32)) !== 0) return false;
+  if (a.u32min === a.u32max && b.u32min === b.u32max && a.u32min === b.u32min) return true;
+  if (a.u32max < b.u32min || a.u32min > b.u32max || a.s32max < b.s32min || a.s32min > b.s32max) return false;
+  return undefined;
+}
+
+/** Does a comparison need the 64-bit parts? It does not where the upper halves are 0 or are not looked at. */
+function isWide(width: Width, a: Scalar, b: Scalar): boolean {
+  return width === 64 && (a.wide !== undefined || b.wide !== undefined);
 }
 
 const OPPOSITE: Readonly<Record<Exclude<JumpOp, 'set'>, Exclude<JumpOp, 'set'>>> = {
@@ -156,8 +168,8 @@ function refineEqualLow(a: Scalar, b: Scalar): Pair | undefined {
 }
 
 function refineUnequal(width: Width, a: Scalar, b: Scalar): Pair | undefined {
-  return width === 64
-    ? pair(b.tnum.mask === 0n ? without(a, b.tnum.value) : a, a.tnum.mask === 0n ? without(b, a.tnum.value) : b)
+  return isWide(width, a, b)
+    ? pair(b.umin === b.umax ? without(a, b.umin) : a, a.umin === a.umax ? without(b, a.umin) : b)
     : pair(b.u32min === b.u32max ? withoutLow(a, b.u32min) : a, a.u32min === a.u32max ? withoutLow(b, a.u32min) : b);
 }
 
@@ -181,12 +193,8 @@ function without(s: Scalar, excluded: bigint): Scalar | undefined {
 function withoutLow(s: Scalar, excluded: number): Scalar | undefined {
   const signed = excluded | 0;
   if (s.u32min !== excluded && s.u32max !== excluded && s.s32min !== signed && s.s32max !== signed) return s;
-  return settle(
-    s.tnum,
-    s.umin,
-    s.umax,
-    s.smin,
-    s.smax,
+  return boundedLow(
+    s,
     s.u32min === excluded ? s.u32min + 1 : s.u32min,
     s.u32max === excluded ? s.u32max - 1 : s.u32max,
     s.s32min === signed ? s.s32min + 1 : s.s32min,
@@ -196,6 +204,8 @@ function withoutLow(s: Scalar, excluded: number): Scalar | undefined {
 
 /** `a < b` (strict) or `a <= b`. */
 function refineOrder(width: Width, signed: boolean, strict: boolean, a: Scalar, b: Scalar): Pair | undefined {
+  // Below 2^32 both 64-bit orders are the unsigned order of the low halves.
+  if (width === 64 && !isWide(width, a, b)) return refineOrder(32, false, strict, a, b);
   if (width === 64) {
     const gap = strict ? 1n : 0n;
     if (signed) {
@@ -239,6 +249,7 @@ function bounded(s: Scalar, umin: bigint, umax: bigint, smin: bigint, smax: bigi
 }
 
 function boundedLow(s: Scalar, u32min: number, u32max: number, s32min: number, s32max: number): Scalar | undefined {
+  if (s.wide === undefined) return settleLow(s.value32 >>> 0, s.mask32 >>> 0, u32min, u32max, s32min, s32max);
   return settle(s.tnum, s.umin, s.umax, s.smin, s.smax, u32min, u32max, s32min, s32max);
 }
 

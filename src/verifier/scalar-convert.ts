@@ -1,10 +1,8 @@
 /** Narrowing, sign extension and byte swaps of scalars. */
 import type { Size, Width } from '../isa/instruction.ts';
-import type { Scalar } from './scalar.ts';
 import { S32_MAX, S32_MIN, settle, settleLow, U32_MAX, U64_MAX, UNKNOWN } from './scalar-settle.ts';
+import type { Scalar } from './scalar-value.ts';
 import { tnumSignExtend } from './tnum.ts';
-
-const LOW32 = 0xffffffffn;
 
 // What loads of unknown memory give.
 const ANY_BYTE = settleLow(0, 0xff, 0, 0xff, S32_MIN, S32_MAX)!;
@@ -16,9 +14,9 @@ export function truncate(a: Scalar, bytes: Size): Scalar {
   if (bytes === 8) return a;
   if (a === UNKNOWN) return bytes === 1 ? ANY_BYTE : bytes === 2 ? ANY_HALF : ANY_WORD;
   const limit = bytes === 4 ? U32_MAX : 2 ** (8 * bytes) - 1;
-  if (a.umax <= LOW32 && a.u32max <= limit) return a;
-  const value = Number(a.tnum.value & LOW32);
-  const mask = Number(a.tnum.mask & LOW32);
+  if (a.wide === undefined && a.u32max <= limit) return a;
+  const value = a.value32 >>> 0;
+  const mask = a.mask32 >>> 0;
   if (bytes === 4) return settleLow(value, mask, a.u32min, a.u32max, a.s32min, a.s32max) ?? UNKNOWN;
   // The range survives if it does not cross a multiple of the limit; in signed order it may cross zero of u32.
   let low = 0;
@@ -40,7 +38,7 @@ export function signExtend(a: Scalar, bytes: Size): Scalar {
   const bits = 8 * bytes;
   let low = -(2 ** (bits - 1));
   let high = 2 ** (bits - 1) - 1;
-  if (a.smin >= BigInt(low) && a.smax <= BigInt(high)) return a;
+  if (a.wide === undefined ? a.u32max <= high : a.wide.smin >= BigInt(low) && a.wide.smax <= BigInt(high)) return a;
   const unused = 32 - bits;
   for (const [first, last] of [
     [a.u32min, a.u32max],

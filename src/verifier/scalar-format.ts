@@ -1,6 +1,7 @@
 /** Scalars as text, as Linux prints them in its verifier log (kernel/bpf/log.c). */
-import type { Scalar } from './scalar.ts';
+
 import { S32_MAX, S32_MIN, S64_MAX, S64_MIN, U32_MAX, U64_MAX } from './scalar-settle.ts';
+import type { Scalar } from './scalar-value.ts';
 
 const S16_MIN = -0x8000n;
 const S16_MAX = 0x7fffn;

@@ -7,7 +7,7 @@
  * the rule, but rare combinations of known bits and a low range would walk through the upper half one by one, and stopping early
  * costs precision only. There is one object for "nothing known", `UNKNOWN`, so that it can be told by identity.
  */
-import type { Scalar } from './scalar.ts';
+import { Scalar, Wide } from './scalar-value.ts';
 import { bitLength, lowMask, TNUM_UNKNOWN, type Tnum, tnumCeiling, tnumFloor, tnumUnion } from './tnum.ts';
 
 export const U64_MAX = 0xffffffffffffffffn;
@@ -25,22 +25,45 @@ const MAX_ROUNDS = 8;
 /** Any number at all. */
 export const UNKNOWN: Scalar = make(TNUM_UNKNOWN, 0n, U64_MAX, S64_MIN, S64_MAX, 0, U32_MAX, S32_MIN, S32_MAX);
 
-// Small immediates, shift amounts and sizes make up most of the constants of real programs.
-const SMALL_CONSTANTS: readonly Scalar[] = Array.from({ length: 1025 }, (_, value) => newConstant(BigInt(value)));
+// Small immediates, shift amounts, offsets and sizes make up most of the constants of real programs.
+const LEAST_KEPT = -1024;
+const MOST_KEPT = 1024;
+const KEPT_CONSTANTS: readonly Scalar[] = Array.from({ length: MOST_KEPT - LEAST_KEPT + 1 }, (_, index) =>
+  newConstant(LEAST_KEPT + index),
+);
 
 /** Exactly `value`, wrapped to u64. */
 export function constant(value: bigint): Scalar {
-  return value >= 0n && value <= 1024n ? SMALL_CONSTANTS[Number(value)]! : newConstant(value);
-}
-
-function newConstant(value: bigint): Scalar {
-  const unsigned = BigInt.asUintN(64, value);
   const signed = BigInt.asIntN(64, value);
-  const low = Number(BigInt.asUintN(32, value));
-  return make({ value: unsigned, mask: 0n }, unsigned, unsigned, signed, signed, low, low, low | 0, low | 0);
+  if (signed >= -0x80000000n && signed <= LOW32) return constantOfInt(Number(signed));
+  const unsigned = BigInt.asUintN(64, value);
+  const low = Number(unsigned & LOW32);
+  return new Scalar(
+    low,
+    0,
+    low,
+    low,
+    low,
+    low,
+    new Wide({ value: unsigned, mask: 0n }, unsigned, unsigned, signed, signed),
+  );
 }
 
-/** The one place that creates the object, so that all scalars share one shape. */
+/** Exactly `value`, a whole number from -2^31 to 2^32-1; a negative one is sign-extended to 64 bits. */
+export function constantOfInt(value: number): Scalar {
+  return value >= LEAST_KEPT && value <= MOST_KEPT ? KEPT_CONSTANTS[value - LEAST_KEPT]! : newConstant(value);
+}
+
+function newConstant(value: number): Scalar {
+  let wide: Wide | undefined;
+  if (value < 0) {
+    const signed = BigInt(value);
+    const unsigned = BigInt.asUintN(64, signed);
+    wide = new Wide({ value: unsigned, mask: 0n }, unsigned, unsigned, signed, signed);
+  }
+  return new Scalar(value, 0, value, value, value, value, wide);
+}
+
 function make(
   tnum: Tnum,
   umin: bigint,
@@ -52,13 +75,27 @@ function make(
   s32min: number,
   s32max: number,
 ): Scalar {
-  return { tnum, umin, umax, smin, smax, u32min, u32max, s32min, s32max };
+  const wide = umax <= LOW32 ? undefined : new Wide(tnum, umin, umax, smin, smax);
+  const value = Number(tnum.value & LOW32);
+  const mask = Number(tnum.mask & LOW32);
+  return new Scalar(value, mask, u32min, u32max, s32min, s32max, wide);
 }
 
 /** The values that both have; undefined if it is clear that there are none. */
 export function intersect(a: Scalar, b: Scalar): Scalar | undefined {
   if (a === b || b === UNKNOWN) return a;
   if (a === UNKNOWN) return b;
+  if (a.wide === undefined && b.wide === undefined) {
+    if (((a.value32 ^ b.value32) & ~(a.mask32 | b.mask32)) !== 0) return undefined;
+    return settleLow(
+      (a.value32 | b.value32) >>> 0,
+      (a.mask32 & b.mask32) >>> 0,
+      Math.max(a.u32min, b.u32min),
+      Math.min(a.u32max, b.u32max),
+      Math.max(a.s32min, b.s32min),
+      Math.min(a.s32max, b.s32max),
+    );
+  }
   if (((a.tnum.value ^ b.tnum.value) & ~(a.tnum.mask | b.tnum.mask)) !== 0n) return undefined;
   return settle(
     { value: a.tnum.value | b.tnum.value, mask: a.tnum.mask & b.tnum.mask },
@@ -338,11 +375,8 @@ export function settleLow(
     if (low > high) return undefined;
     changed = mask !== mask0 || low !== low0 || high !== high0 || s32min !== s32min0 || s32max !== s32max0;
   }
-  if (mask === 0) return constant(BigInt(value));
-  const umin = BigInt(low);
-  const umax = BigInt(high);
-  const tnum = { value: value === low ? umin : BigInt(value), mask: mask === high ? umax : BigInt(mask) };
-  return make(tnum, umin, umax, umin, umax, low, high, s32min, s32max);
+  if (mask === 0) return constantOfInt(value >>> 0);
+  return new Scalar(value, mask, low, high, s32min, s32max, undefined);
 }
 
 /** The smallest number at or above `floor` with the known bits, which may be 2^32 or more if there is none below. */

@@ -12,27 +12,17 @@
  * The kernel's counterpart is `reg_bounds_sync` with `adjust_scalar_min_max_vals` (kernel/bpf/verifier.c). Here a
  * contradiction between the parts is reported as "no such value" instead of being widened.
  */
+import type { Size } from '../isa/instruction.ts';
 import { hull, settle, UNKNOWN } from './scalar-settle.ts';
-import { type Tnum, tnumContains } from './tnum.ts';
+import type { Scalar } from './scalar-value.ts';
+import { tnumContains } from './tnum.ts';
 
 export { alu } from './scalar-alu.ts';
 export { compare, refine } from './scalar-branch.ts';
 export { byteswap, movsx, signExtend, truncate } from './scalar-convert.ts';
 export { formatScalar } from './scalar-format.ts';
-export { constant, UNKNOWN } from './scalar-settle.ts';
-
-/** Bounds are inclusive. 64-bit bounds are BigInt (u64, int64), 32-bit bounds numbers (u32, int32). */
-export interface Scalar {
-  readonly tnum: Tnum;
-  readonly umin: bigint;
-  readonly umax: bigint;
-  readonly smin: bigint;
-  readonly smax: bigint;
-  readonly u32min: number;
-  readonly u32max: number;
-  readonly s32min: number;
-  readonly s32max: number;
-}
+export { constant, constantOfInt, UNKNOWN } from './scalar-settle.ts';
+export type { Scalar } from './scalar-value.ts';
 
 /** All u64 from `umin` to `umax`, inclusive; both are u64 and umin <= umax, else the result is `UNKNOWN`. */
 export function range(umin: bigint, umax: bigint): Scalar {
@@ -50,12 +40,22 @@ export function signedRange(smin: bigint, smax: bigint): Scalar {
 
 /** Exactly one value is possible. */
 export function isConstant(s: Scalar): boolean {
-  return s.tnum.mask === 0n;
+  return s.mask32 === 0 && (s.wide === undefined || s.wide.tnum.mask === 0n);
 }
 
 /** The only value as u64. Call it only where `isConstant` holds; otherwise it gives the known bits. */
 export function constantValue(s: Scalar): bigint {
-  return s.tnum.value;
+  return s.wide === undefined ? BigInt(s.value32 >>> 0) : s.wide.tnum.value;
+}
+
+/** Is it the constant 0? */
+export function isZero(s: Scalar): boolean {
+  return s.mask32 === 0 && s.value32 === 0 && s.wide === undefined;
+}
+
+/** Does every value fit in `bytes` bytes, unsigned? */
+export function fits(s: Scalar, bytes: Size): boolean {
+  return bytes === 8 || (s.wide === undefined && (bytes === 4 || s.u32max < 1 << (8 * bytes)));
 }
 
 /** Nothing is known. */
@@ -65,35 +65,50 @@ export function isUnknown(s: Scalar): boolean {
 
 /** The same knowledge in every part. */
 export function equal(a: Scalar, b: Scalar): boolean {
+  if (a === b) return true;
+  if (
+    a.value32 !== b.value32 ||
+    a.mask32 !== b.mask32 ||
+    a.u32min !== b.u32min ||
+    a.u32max !== b.u32max ||
+    a.s32min !== b.s32min ||
+    a.s32max !== b.s32max
+  )
+    return false;
+  const v = a.wide;
+  const w = b.wide;
+  if (v === w) return true;
   return (
-    a === b ||
-    (a.u32min === b.u32min &&
-      a.u32max === b.u32max &&
-      a.s32min === b.s32min &&
-      a.s32max === b.s32max &&
-      a.umin === b.umin &&
-      a.umax === b.umax &&
-      a.smin === b.smin &&
-      a.smax === b.smax &&
-      a.tnum.value === b.tnum.value &&
-      a.tnum.mask === b.tnum.mask)
+    v !== undefined &&
+    w !== undefined &&
+    v.umin === w.umin &&
+    v.umax === w.umax &&
+    v.smin === w.smin &&
+    v.smax === w.smax &&
+    v.tnum.value === w.tnum.value &&
+    v.tnum.mask === w.tnum.mask
   );
 }
 
 /** Every value of `inner` is one of `outer` (false also where the parts alone can't show it). */
 export function contains(outer: Scalar, inner: Scalar): boolean {
+  if (outer === inner || outer === UNKNOWN) return true;
+  if (
+    outer.u32min > inner.u32min ||
+    outer.u32max < inner.u32max ||
+    outer.s32min > inner.s32min ||
+    outer.s32max < inner.s32max ||
+    ((inner.mask32 | (inner.value32 ^ outer.value32)) & ~outer.mask32) !== 0
+  )
+    return false;
+  const { wide } = outer;
+  if (wide === undefined) return inner.wide === undefined;
   return (
-    outer === inner ||
-    outer === UNKNOWN ||
-    (outer.u32min <= inner.u32min &&
-      outer.u32max >= inner.u32max &&
-      outer.s32min <= inner.s32min &&
-      outer.s32max >= inner.s32max &&
-      outer.umin <= inner.umin &&
-      outer.umax >= inner.umax &&
-      outer.smin <= inner.smin &&
-      outer.smax >= inner.smax &&
-      tnumContains(outer.tnum, inner.tnum))
+    wide.umin <= inner.umin &&
+    wide.umax >= inner.umax &&
+    wide.smin <= inner.smin &&
+    wide.smax >= inner.smax &&
+    tnumContains(wide.tnum, inner.tnum)
   );
 }
 

@@ -16,7 +16,7 @@ import { formatTnum } from './format.ts';
 import { needRegister, needSlot } from './precision.ts';
 import { markSlotRead } from './prune.ts';
 import { isPointer, type RegisterState, scalarRegister, UNKNOWN_SCALAR, withFields, ZERO_SCALAR } from './registers.ts';
-import { constantValue, isConstant, type Scalar, truncate } from './scalar.ts';
+import { constantValue, fits, isConstant, isZero, truncate } from './scalar.ts';
 import { ByteState, type ByteStateValue, type Frame, STACK_BYTES, type StackSlot } from './state.ts';
 
 /** Bytes that a spill covers, from byte 0 on. */
@@ -48,13 +48,7 @@ function setByte(bytes: number, byte: number, state: ByteStateValue): number {
   return (bytes & ~(3 << (2 * byte))) | (state << (2 * byte));
 }
 
-/** Does every value of `s` fit in `size` bytes, unsigned? */
-function fits(s: Scalar, size: Size): boolean {
-  return size === 8 || s.umax < 1n << BigInt(8 * size);
-}
-
-const isZero = (r: RegisterState): boolean =>
-  r.kind === 'scalar' && isConstant(r.value) && constantValue(r.value) === 0n;
+const isZeroScalar = (r: RegisterState): boolean => r.kind === 'scalar' && isZero(r.value);
 
 /**
  * Store at a known offset. `value` is what is stored; a constant for the immediate form.
@@ -99,7 +93,7 @@ export function writeStack(
     return source;
   }
   let bytes = scrub(slot);
-  const state = isZero(value) ? ByteState.zero : ByteState.misc;
+  const state = isZeroScalar(value) ? ByteState.zero : ByteState.misc;
   if (state === ByteState.zero) needRegister(a, valueRegister);
   for (let byte = first; byte < first + size; byte++) bytes = setByte(bytes, byte, state);
   frame.slots[index] = { bytes, spilled: undefined };
@@ -141,7 +135,7 @@ export function writeStackRange(
   valueRegister: number | undefined,
 ): void {
   const frame = a.state.frames[frameIndex]!;
-  const zero = isZero(value);
+  const zero = isZeroScalar(value);
   if (zero) needRegister(a, valueRegister);
   a.facts.useStack(frame.subprogram, -low);
   for (let at = low; at < high + size; at++) {
@@ -150,7 +144,7 @@ export function writeStackRange(
     destroyDynptr(a, frame, index);
     const slot = frame.slots[index];
     const before = byteState(slot, byte);
-    if (zero && before === ByteState.spill && slot?.spilled !== undefined && isZero(slot.spilled)) {
+    if (zero && before === ByteState.spill && slot?.spilled !== undefined && isZeroScalar(slot.spilled)) {
       // Zero over a spilled zero leaves a zero, whichever byte is hit.
       needSlot(a, frameIndex, index);
       continue;
@@ -205,7 +199,7 @@ export function readStack(a: Analysis, frameIndex: number, offset: number, size:
   for (let byte = first; byte < first + size; byte++) {
     const state = byteState(slot, byte);
     checkReadable(a, frame, state, offset, byte - first, size);
-    if (state === ByteState.spill) zero &&= isZero(slot!.spilled!);
+    if (state === ByteState.spill) zero &&= isZeroScalar(slot!.spilled!);
     else if (state !== ByteState.zero) zero = false;
   }
   if (zero && slot?.spilled !== undefined) needSlot(a, frameIndex, index);
@@ -274,8 +268,10 @@ export function stackBounds(
 ): [low: number, high: number] {
   const how = purpose === 'read' ? ' read from' : ' write to';
   const fixed = isConstant(pointer.value);
-  const low = Number(pointer.value.smin) + pointer.offset + offset;
-  const high = Number(pointer.value.smax) + pointer.offset + offset;
+  const base = pointer.offset + offset;
+  const exact = isZero(pointer.value);
+  const low = exact ? base : Number(pointer.value.smin) + base;
+  const high = exact ? base : Number(pointer.value.smax) + base;
   if (!fixed && (pointer.value.smax >= 1n << 29n || pointer.value.smin <= -(1n << 29n)))
     a.fail('stack_out_of_bounds', `invalid unbounded variable-offset${how} stack R${register}`);
   if (low < -STACK_BYTES || high + size > 0) {
