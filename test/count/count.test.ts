@@ -1,5 +1,7 @@
 /** The counts that the documentation shows are what is counted. */
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { emulatorAvailable } from '../unicorn.ts';
 import { countHops } from './hops.ts';
@@ -17,6 +19,16 @@ describe.skipIf(!emulatorAvailable)('one hop', () => {
     expect(after.instructions).toBeLessThan(before.instructions);
     for (const site of ['direct', 'dynamic']) {
       expect({ ...of(arch, site, 'cached'), mode: '' }).toEqual({ ...of(arch, site, 'baseline'), mode: '' });
+    }
+  });
+
+  test('npm run count -- --json prints them for machines', () => {
+    const main = fileURLToPath(new URL('main.ts', import.meta.url));
+    const printed = execFileSync(process.execPath, ['--import', 'tsx', main, '--json'], { encoding: 'utf8' });
+    const rows: object[] = JSON.parse(printed);
+    expect(rows).toEqual(counts);
+    for (const row of rows) {
+      expect(Object.keys(row)).toEqual(['arch', 'site', 'mode', 'instructions', 'loads', 'stores']);
     }
   });
 
