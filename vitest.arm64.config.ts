@@ -15,6 +15,8 @@ export default defineConfig({
     include: [...ROOMS.map(room => `${room}/**/*.test.ts`), ...FILES].map(path => `test/${path}`),
     exclude: LEFT_OUT.map(({ what }) => `test/${what}`),
     pool: 'forks',
+    // Loading the modules anew for each file takes longer than most files' tests.
+    isolate: false,
     maxWorkers: availableParallelism(),
     // Emulated JavaScript takes about twelve times as long: it gets more time, and tests that scale get less to do.
     testTimeout: 1_200_000,
