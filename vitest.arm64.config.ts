@@ -13,7 +13,7 @@ const whole = process.env.SWITCHYARD_ARM64_WHOLE === '1';
 export default defineConfig({
   test: {
     include: [...ROOMS.map(room => `${room}/**/*.test.ts`), ...FILES].map(path => `test/${path}`),
-    exclude: LEFT_OUT.map(({ what }) => `test/${what}`),
+    exclude: LEFT_OUT.map(({ file }) => `test/${file}`),
     pool: 'forks',
     // Loading the modules anew for each file takes longer than most files' tests.
     isolate: false,
