@@ -1,9 +1,10 @@
 /**
- * The formats of bpf_trace_printk, with the kernel's limits: at most three conversions, out of
+ * The formats of bpf_trace_printk, bpf_trace_vprintk and bpf_snprintf, with the kernel's limits: no more conversions than values, out of
  * %d %i %u %x %X (with l or ll), %c, %s, %p, %px, %pK, %pks, %pus, %pB, %ps, %pS, %pI4, %pi4, %pI6, %pi6; flags and
  * width before them, no precision. Anything else is refused, as is a format without its NUL.
  *
- * Two differences: %p prints the address (the kernel prints a hash of it), and symbols print as addresses.
+ * Three differences: %p prints the address (the kernel prints a hash of it), symbols print as addresses, and
+ * what no longer fits into the buffer of bpf_snprintf counts towards its result whatever the conversion.
  */
 
 /** Reads memory on behalf of %s and %pI4: undefined where the address is not readable. */
@@ -175,4 +176,10 @@ class Formatter {
  */
 export function formatTrace(format: string, values: readonly bigint[], memory: FormatMemory): string | undefined {
   return new Formatter(format, values, memory).run();
+}
+
+/** Whether the kernel takes a format for that many values; what they are does not matter. */
+export function isFormat(format: string, values: number): boolean {
+  const nothing = { readString: () => '', readBytes: () => undefined };
+  return formatTrace(format, new Array<bigint>(values).fill(0n), nothing) !== undefined;
 }

@@ -74,19 +74,65 @@ function decodeUtf8(text: string): string {
   return new TextDecoder().decode(Uint8Array.from(text, c => c.charCodeAt(0)));
 }
 
-function tracePrintk(memory: Memory, onTrace: (line: string) => void): Service {
-  return (address, size, ...values) => {
-    const text = memory.readText(address, size);
-    if (text === undefined) return EFAULT;
-    const end = text.indexOf('\0');
-    const line = end < 0 ? undefined : formatTrace(text.slice(0, end), values, memory);
-    if (line === undefined) return EINVAL;
-    // A NUL that %c printed ends the line, but counts.
-    const [shown] = line.slice(0, TRACE_BYTES - 1).split('\0', 1);
-    onTrace(decodeUtf8(shown!).replace(/\n$/, ''));
-    return BigInt(line.length);
+type Trace = (line: string) => void;
+
+function trace(memory: Memory, onTrace: Trace, format: bigint, size: bigint, values: readonly bigint[]): bigint {
+  const text = memory.readText(format, size);
+  if (text === undefined) return EFAULT;
+  const end = text.indexOf('\0');
+  const line = end < 0 ? undefined : formatTrace(text.slice(0, end), values, memory);
+  if (line === undefined) return EINVAL;
+  // A NUL that %c printed ends the line, but counts.
+  const [shown] = line.slice(0, TRACE_BYTES - 1).split('\0', 1);
+  onTrace(decodeUtf8(shown!).replace(/\n$/, ''));
+  return BigInt(line.length);
+}
+
+/** (format, its size, three values) */
+function tracePrintk(memory: Memory, onTrace: Trace): Service {
+  return (format, size, ...values) => trace(memory, onTrace, format, size, values);
+}
+
+/** (format, its size, values, their size) */
+function traceVprintk(memory: Memory, onTrace: Trace): Service {
+  return (format, size, values, valuesSize) => {
+    const list = valuesAt(memory, values, valuesSize);
+    return list ? trace(memory, onTrace, format, size, list) : EINVAL;
   };
 }
+
+/** Most values of one format, as the kernel's. */
+const MOST_VALUES = 12;
+
+/** The values of 8 bytes each that a format takes; undefined where the kernel answers EINVAL or the address is bad. */
+function valuesAt(memory: Memory, address: bigint, size: bigint): bigint[] | undefined {
+  const bytes = Number(BigInt.asUintN(32, size));
+  if (bytes % LONG !== 0 || bytes > LONG * MOST_VALUES) return undefined;
+  const content = bytes === 0 ? new Uint8Array(0) : memory.readBytes(address, bytes)?.slice();
+  return content && [...new BigUint64Array(content.buffer)];
+}
+
+/** (buffer, its size, format, values, their size): the length of the text with its NUL, cut off to fit. */
+function snprintf(memory: Memory): Service {
+  return (buffer, size, format, values, valuesSize) => {
+    const list = valuesAt(memory, values, valuesSize);
+    const text = memory.readString(format, LONGEST_FORMAT);
+    const result = list && text !== undefined ? formatTrace(text, list, memory) : undefined;
+    if (result === undefined) return EINVAL;
+    const room = Number(BigInt.asUintN(32, size));
+    if (room > 0) {
+      const target = memory.readBytes(buffer, room);
+      if (target === undefined) return EFAULT;
+      const kept = Math.min(result.length, room - 1);
+      for (let i = 0; i < kept; i++) target[i] = result.charCodeAt(i);
+      target[kept] = 0;
+    }
+    return BigInt(result.length + 1);
+  };
+}
+
+/** Beyond any map that a format could be in. */
+const LONGEST_FORMAT = 1 << 20;
 
 function parse(memory: Memory, signed: boolean): Service {
   return (address, size, flags, result) => {
@@ -104,6 +150,8 @@ type ServiceName =
   | 'get_current_uid_gid'
   | 'get_current_comm'
   | 'trace_printk'
+  | 'trace_vprintk'
+  | 'snprintf'
   | 'strtol'
   | 'strtoul';
 
@@ -129,8 +177,9 @@ export function createServices(env: ServiceEnvironment): Services {
       }
       return 0n;
     },
-    /** (format, size, three values) */
     trace_printk: tracePrintk(memory, env.onTrace),
+    trace_vprintk: traceVprintk(memory, env.onTrace),
+    snprintf: snprintf(memory),
     /** (text, size, flags, int64 *) */
     strtol: parse(memory, true),
     strtoul: parse(memory, false),

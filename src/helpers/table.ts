@@ -5,6 +5,7 @@
  */
 import type { MapType, ProgramType } from '../object/spec.ts';
 import type { ArgumentType, HelperSignature, HelperTable, ReturnType } from '../verifier/signature.ts';
+import { isFormat } from './printk.ts';
 
 const TC: readonly ProgramType[] = ['sched_cls', 'sched_act'];
 const XDP: readonly ProgramType[] = ['xdp'];
@@ -23,6 +24,7 @@ const sizeOrZero: ArgumentType = { type: 'size', zeroAllowed: true };
 const read: ArgumentType = { type: 'memory', access: 'read' };
 const readOrNull: ArgumentType = { type: 'memory', access: 'read', nullable: true };
 const write: ArgumentType = { type: 'memory', access: 'write' };
+const writeOrNull: ArgumentType = { type: 'memory', access: 'write', nullable: true };
 const constString: ArgumentType = { type: 'constString' };
 const long: ArgumentType = { type: 'fixedMemory', access: 'write', size: 8 };
 const map = (maps: readonly MapType[]): ArgumentType => ({ type: 'map', maps });
@@ -52,7 +54,7 @@ const LOOKED_UP: readonly MapType[] = [
   'sockhash',
 ];
 
-type Traits = Pick<HelperSignature, 'gplOnly' | 'changesPacket'>;
+type Traits = Pick<HelperSignature, 'gplOnly' | 'changesPacket' | 'checkFormat'>;
 
 const helper = (
   id: number,
@@ -92,6 +94,11 @@ const GENERAL_HELPERS = [
   helper(118, 'jiffies64', ALL, []),
   helper(125, 'ktime_get_boot_ns', ALL, []),
   helper(160, 'ktime_get_coarse_ns', NET, []),
+  helper(165, 'snprintf', ALL, [writeOrNull, sizeOrZero, constString, readOrNull, sizeOrZero], number, {
+    gplOnly: true,
+    checkFormat: isFormat,
+  }),
+  helper(177, 'trace_vprintk', ALL, [read, size, readOrNull, sizeOrZero], number, { gplOnly: true }),
   helper(181, 'loop', ALL, [scalar, { type: 'callback' }, { type: 'callbackContext' }, scalar]),
   helper(182, 'strncmp', ALL, [read, size, constString]),
   helper(208, 'ktime_get_tai_ns', ALL, []),

@@ -83,6 +83,8 @@ interface Call {
   dynptr: DynptrUse | undefined;
   /** The call gives back what is behind `dynptr`. */
   endsDynptr: boolean;
+  /** The constant string, one char per byte. */
+  text: string;
   /** Stack memory that the helper writes. */
   readonly writes: { readonly frame: number; readonly offset: number; readonly size: number }[];
 }
@@ -135,11 +137,13 @@ export function executeHelperCall(a: Analysis, i: CallHelper): void {
     allocation: 0,
     dynptr: undefined,
     endsDynptr: false,
+    text: '',
     writes: [],
   };
   signature.args.forEach((argument, index) => {
     checkArgument(a, call, argument, (index + 1) as Register, signature.args[index - 1]);
   });
+  if (signature.checkFormat) checkFormat(a, call, signature.checkFormat);
   for (const write of call.writes) clobberStack(a, write.frame, write.offset, write.size);
   checkDynptrHelper(a, signature.name, call.dynptr);
   if (call.endsDynptr) releaseDynptr(a, call.dynptr!);
@@ -351,7 +355,7 @@ function checkArgumentKind(
       checkSize(a, call, number, r, before, argument.zeroAllowed);
       return;
     case 'constString':
-      checkConstantString(a, number, r);
+      call.text = checkConstantString(a, number, r);
       return;
     case 'spinLock':
       if (r.kind !== 'mapValue' || r.nullable) mismatch(a, number, r, 'map_value, ptr_');
@@ -516,7 +520,7 @@ function checkHelperMemory(
   }
 }
 
-function checkConstantString(a: Analysis, number: number, r: RegisterState): void {
+function checkConstantString(a: Analysis, number: number, r: RegisterState): string {
   if (r.kind !== 'mapValue' || r.nullable) mismatch(a, number, r, 'map_value');
   if (!isFrozenData(r)) a.fail('invalid_argument', `R${number} does not point to a readonly map'`);
   if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} is not a constant address'`);
@@ -525,5 +529,15 @@ function checkConstantString(a: Analysis, number: number, r: RegisterState): voi
   const entry = map.contents.find(content => content.key === 0);
   const start = r.offset + Number(constantValue(r.value));
   const bytes = entry !== undefined && 'value' in entry ? entry.value : new Uint8Array(map.valueSize);
-  if (bytes.indexOf(0, start) < 0) a.fail('invalid_argument', 'string is not zero-terminated', 'EINVAL');
+  const end = bytes.indexOf(0, start);
+  if (end < 0) a.fail('invalid_argument', 'string is not zero-terminated', 'EINVAL');
+  return Array.from(bytes.subarray(start, end), byte => String.fromCharCode(byte)).join('');
+}
+
+/** The format of bpf_snprintf against the number of its values, as known from the size's fixed bits. */
+function checkFormat(a: Analysis, call: Call, check: (format: string, values: number) => boolean): void {
+  const size = a.state.registers[5]!;
+  const bytes = size.kind === 'scalar' ? size.value.tnum.value : 0n;
+  if (bytes % 8n !== 0n) a.fail('invalid_argument', `R5 is not a multiple of 8: ${bytes}`, 'EINVAL');
+  if (!check(call.text, Number(bytes / 8n))) a.fail('invalid_argument', 'Invalid format string', 'EINVAL');
 }

@@ -77,6 +77,8 @@ export interface HelperSignature {
   /** Program types that may call it. */
   readonly programTypes: readonly ProgramType[];
   readonly gplOnly?: boolean;
+  /** Says whether the constant string is a format for that many values of 8 bytes, the size of which is the fifth argument. */
+  readonly checkFormat?: (format: string, values: number) => boolean;
   /** The call may move packet memory: all packet pointers become invalid. */
   readonly changesPacket?: boolean;
 }

@@ -178,6 +178,8 @@ export const GENERAL_ROUTINES: readonly Routine[] = [
   numaNode,
   pidTgid,
   serviceRoutine('trace_printk'),
+  serviceRoutine('trace_vprintk'),
+  serviceRoutine('snprintf'),
   serviceRoutine('get_current_uid_gid'),
   serviceRoutine('get_current_comm'),
   serviceRoutine('strtol'),
