@@ -65,6 +65,7 @@ export type { Program } from './runtime/program.ts';
 export type { AsyncReplayOptions, ReplayOptions, ReplayResult, RunResult } from './runtime/replay.ts';
 export { type LoadOptions, Runtime, type RuntimeOptions } from './runtime/runtime.ts';
 export type { Preflight } from './runtime/slot-graph.ts';
+export type { Socket, SocketAddress, SocketOptions, SocketTable, TcpMembers } from './runtime/sockets.ts';
 export {
   type CompileProgramOptions,
   compileProgram,

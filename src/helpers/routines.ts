@@ -11,6 +11,7 @@ import { PERF_EVENT_ROUTINES } from './routines/perf-event.ts';
 import { REDIRECT_ROUTINES } from './routines/redirect.ts';
 import { SKB_ROUTINES } from './routines/skb.ts';
 import { TEXT_ROUTINES } from './routines/text.ts';
+import { SOCKET_ROUTINES } from './routines/socket.ts';
 import { VLAN_ROUTINES } from './routines/vlan.ts';
 import { XDP_ROUTINES } from './routines/xdp.ts';
 
@@ -28,4 +29,5 @@ export const HELPER_ROUTINES: readonly Routine[] = [
   ...ITERATOR_ROUTINES,
   ...DYNPTR_ROUTINES,
   ...TEXT_ROUTINES,
+  ...SOCKET_ROUTINES,
 ];

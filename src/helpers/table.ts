@@ -54,7 +54,7 @@ const LOOKED_UP: readonly MapType[] = [
   'sockhash',
 ];
 
-type Traits = Pick<HelperSignature, 'gplOnly' | 'changesPacket' | 'checkFormat'>;
+type Traits = Pick<HelperSignature, 'gplOnly' | 'changesPacket' | 'checkFormat' | 'variant'>;
 
 const helper = (
   id: number,
@@ -172,6 +172,28 @@ const LOCK_HELPERS = [
   helper(94, 'spin_unlock', ALL, [{ type: 'spinLock', lock: false }], { type: 'void' }),
 ];
 
+const socket: ArgumentType = { type: 'socket' };
+/** ctx, tuple, its size, network namespace, flags */
+const TUPLE: readonly ArgumentType[] = [context, read, sizeOrZero, scalar, scalar];
+const SOCKETS: readonly ProgramType[] = [...TC, 'cgroup_skb'];
+const found = (of: 'socket' | 'sockCommon'): ReturnType => ({ type: 'socketOrNull', of, acquire: true });
+const cast = (of: 'socket' | 'tcpSocket'): ReturnType => ({ type: 'socketOrNull', of, cast: true });
+
+const SOCKET_HELPERS = [
+  helper(17, 'get_cgroup_classid', ALL, [context], number, {
+    variant: { programTypes: ALL.filter(type => !TC.includes(type)), args: [] },
+  }),
+  helper(46, 'get_socket_cookie', SKB, [context]),
+  helper(47, 'get_socket_uid', SKB, [context]),
+  helper(84, 'sk_lookup_tcp', [...SOCKETS, 'xdp'], TUPLE, found('socket')),
+  helper(85, 'sk_lookup_udp', [...SOCKETS, 'xdp'], TUPLE, found('socket')),
+  helper(86, 'sk_release', [...SOCKETS, 'xdp'], [{ type: 'socket', release: true }]),
+  helper(95, 'sk_fullsock', SOCKETS, [socket], cast('socket')),
+  helper(96, 'tcp_sock', SOCKETS, [socket], cast('tcpSocket')),
+  helper(98, 'get_listener_sock', SOCKETS, [socket], { type: 'socketOrNull', of: 'socket' }),
+  helper(99, 'skc_lookup_tcp', [...SOCKETS, 'xdp'], TUPLE, found('sockCommon')),
+];
+
 /** Every helper that Switchyard has, by its number. */
 export const HELPERS: HelperTable = new Map(
   [
@@ -185,6 +207,7 @@ export const HELPERS: HelperTable = new Map(
     ...DYNPTR_HELPERS,
     ...REDIRECT_HELPERS,
     ...LOCK_HELPERS,
+    ...SOCKET_HELPERS,
   ].map(signature => [signature.id, signature]),
 );
 
@@ -201,8 +224,10 @@ const MAP_OPERATIONS: ReadonlyMap<number, string> = new Map([
   [89, 'peek'],
 ]);
 const TAIL_CALL = 12;
+/** Of the packet's socket in programs of traffic control, of the thread in others. */
+const CGROUP_CLASSID = 17;
 /** Helpers whose routine for xdp differs from that for skbs. */
-const BY_CONTEXT: ReadonlySet<number> = new Set([23, 25]);
+const BY_CONTEXT: ReadonlySet<number> = new Set([23, 25, 84, 85, 99]);
 
 /**
  * Name of the trusted routine that a call of helper `helperId` becomes. bpf_redirect and bpf_perf_event_output have one for
@@ -219,6 +244,7 @@ export function helperRoutine(
   const signature = HELPERS.get(helperId);
   if (signature === undefined || helperId === TAIL_CALL) return undefined;
   if (BY_CONTEXT.has(helperId) && programType === 'xdp') return `bpf_xdp_${signature.name}`;
+  if (helperId === CGROUP_CLASSID && !TC.includes(programType)) return `bpf_${signature.name}_curr`;
   const operation = MAP_OPERATIONS.get(helperId);
   if (operation !== undefined && mapType !== undefined && SPECIALISED.has(mapType)) return `${mapType}_${operation}`;
   return `bpf_${signature.name}`;

@@ -16,6 +16,8 @@ export const RuntimeState = {
   /** u64 each: lowest address of the arena, and the one past its last byte. Text functions read nothing outside. */
   arenaStart: 24,
   arenaEnd: 32,
+  /** u64: address of the hash map of sockets by SocketKey; 0 where there are none. */
+  sockets: 40,
   size: 64,
 } as const;
 
@@ -159,6 +161,100 @@ export const SkBuff = {
   tstampType: 180,
   hwtstamp: 184,
   size: 192,
+} as const;
+
+/** uapi `struct bpf_sock`: what programs see of a socket. Addresses and dstPort in network byte order. */
+export const BpfSock = {
+  boundDevIf: 0,
+  family: 4,
+  type: 8,
+  protocol: 12,
+  mark: 16,
+  priority: 20,
+  srcIp4: 24,
+  srcIp6: 28,
+  /** u32, host byte order. */
+  srcPort: 44,
+  /** u16; two zero bytes follow. */
+  dstPort: 48,
+  dstIp4: 52,
+  dstIp6: 56,
+  state: 72,
+  /** i32: -1 where there is none. */
+  rxQueueMapping: 76,
+  size: 80,
+} as const;
+
+/** uapi `struct bpf_tcp_sock`. u32 but for bytesReceived and bytesAcked. */
+export const BpfTcpSock = {
+  sndCwnd: 0,
+  srttUs: 4,
+  rttMin: 8,
+  sndSsthresh: 12,
+  rcvNxt: 16,
+  sndNxt: 20,
+  sndUna: 24,
+  mssCache: 28,
+  ecnFlags: 32,
+  rateDelivered: 36,
+  rateIntervalUs: 40,
+  packetsOut: 44,
+  retransOut: 48,
+  totalRetrans: 52,
+  segsIn: 56,
+  dataSegsIn: 60,
+  segsOut: 64,
+  dataSegsOut: 68,
+  lostOut: 72,
+  sackedOut: 76,
+  /** u64 */
+  bytesReceived: 80,
+  /** u64 */
+  bytesAcked: 88,
+  dsackDups: 96,
+  delivered: 100,
+  deliveredCe: 104,
+  icskRetransmits: 108,
+  size: 112,
+} as const;
+
+/**
+ * A socket that the caller of the runtime supplied. In front of each structure that programs get pointers to lies the
+ * address of the whole, so that helpers find it from either.
+ */
+export const Socket = {
+  /** u64: address of this. */
+  base: 0,
+  sock: 8,
+  /** u64: the same. */
+  tcpBase: 88,
+  tcp: 96,
+  /** u64 */
+  cookie: 208,
+  /** u64: request sockets: address of the listening Socket. */
+  listener: 216,
+  uid: 224,
+  classId: 228,
+  /** u32: 1 if it is a full socket, no request and not in TIME_WAIT. */
+  full: 232,
+  /** What __sk_buff.family to .local_port of a packet of the socket hold. */
+  skb: 240,
+  size: 296,
+} as const;
+
+/** Key of the table of sockets (a hash map whose values are addresses): what looks for one knows of its packets. */
+export const SocketKey = {
+  /** u32: IPPROTO_TCP or IPPROTO_UDP */
+  protocol: 0,
+  /** u32: AF_INET or AF_INET6 */
+  family: 4,
+  /** 16 bytes each, network byte order; remote ones are zero for sockets that take packets from anyone. */
+  remoteAddress: 8,
+  localAddress: 24,
+  /** u16 each, network byte order */
+  remotePort: 40,
+  localPort: 42,
+  size: 48,
 } as const;
 
 /** Head of every map object; what a `mapAddress` points to. Type-specific fields follow at `size`. */

@@ -12,7 +12,7 @@
  * control thread must not take that side for one that nobody is on (generations.ts).
  */
 import type { Routine } from '../isa/routine.ts';
-import { ProgramObject, RunContext, RuntimeState, SkBuff, SkbContext, XdpContext } from '../memory/layout.ts';
+import { ProgramObject, RunContext, RuntimeState, SkBuff, SkbContext, Socket, XdpContext } from '../memory/layout.ts';
 
 /** One per packet, in the arena. All fields little-endian. */
 export const Descriptor = {
@@ -48,7 +48,9 @@ export const Descriptor = {
   cloneCount: 84,
   /** u32 in and out: skb mark. */
   mark: 88,
-  size: 96,
+  /** u64: address of the packet's Socket, 0 for none. */
+  socket: 96,
+  size: 104,
 } as const;
 
 /** How a packet is presented to the program. */
@@ -105,6 +107,14 @@ copy_loop:
   goto copy_loop
 copied:
 `;
+
+/** Members of __sk_buff that tell of the packet's socket, in r1, to the context in r8. Uses r2. */
+const SOCKET_MEMBERS = Array.from(
+  { length: (SkBuff.localPort + 4 - SkBuff.family) / 4 },
+  (_, word) => `
+  w2 = *(u32 *)(r1 + ${Socket.skb + 4 * word})
+  *(u32 *)(r8 + ${SkbContext.uapi + SkBuff.family + 4 * word}) = r2`,
+).join('');
 
 /** packet_begin(descriptor, kind, context): the context address the program gets in r1. */
 const packetBegin: Routine = {
@@ -203,11 +213,19 @@ no_header:
   *(u32 *)(r8 + ${SkbContext.uapi + SkBuff.queueMapping}) = r5
   r5 = *(u32 *)(r6 + ${Descriptor.mark})
   *(u32 *)(r8 + ${SkbContext.uapi + SkBuff.mark}) = r5
+  r1 = *(u64 *)(r6 + ${Descriptor.socket})
+  if r1 != 0 goto socket
 ready:
   ax = run_context
   *(u64 *)(ax + ${RunContext.context}) = r8
   r0 = r8
   exit
+socket:
+  r2 = r1
+  r2 += ${Socket.sock}
+  *(u64 *)(r8 + ${SkbContext.uapi + SkBuff.sk}) = r2
+${SOCKET_MEMBERS}
+  goto ready
 `,
 };
 

@@ -8,6 +8,7 @@
 import type { Arena } from '../memory/arena.ts';
 import { Descriptor } from './batch.ts';
 import { RuntimeError } from './errors.ts';
+import type { Socket } from './sockets.ts';
 
 /** A packet as a program receives it. */
 export interface Packet {
@@ -19,6 +20,8 @@ export interface Packet {
   readonly rxQueue?: number;
   /** skb mark, u32; default 0. */
   readonly mark?: number;
+  /** Programs with a `struct __sk_buff`: the socket it belongs to, one of `Runtime.sockets` that was not deleted; default none. */
+  readonly socket?: Socket;
 }
 
 /** Where a packet was sent by bpf_redirect() or bpf_redirect_map(). */
@@ -62,7 +65,7 @@ function frameBytes(length: number): number {
   return needed <= PAGE ? PAGE : Math.ceil(needed / 64) * 64;
 }
 
-function checked(packet: Packet, index: number, raw: boolean): Packet {
+function checked(packet: Packet, index: number, raw: boolean, arena: Arena): Packet {
   const limit = raw ? MAX_RAW : MAX_PACKET;
   if (!(packet.data instanceof Uint8Array) || packet.data.length > limit) {
     const came = packet.data instanceof Uint8Array ? `${packet.data.length} bytes` : typeof packet.data;
@@ -87,6 +90,11 @@ function checked(packet: Packet, index: number, raw: boolean): Packet {
         },
       );
     }
+  }
+  if (packet.socket !== undefined && !packet.socket.isIn(arena)) {
+    throw new RuntimeError('bad_argument', `packet ${index}: its socket was deleted, or belongs to another runtime`, {
+      packet: index,
+    });
   }
   return packet;
 }
@@ -124,6 +132,7 @@ export class PacketMemory {
   readonly #descriptors: GrowingBlock;
   readonly #frames: GrowingBlock;
   readonly #inputs: GrowingBlock;
+  readonly #sockets: Socket[] = [];
 
   /** @param raw packets are plain memory, which may be longer than a frame */
   constructor(arena: Arena, raw: boolean) {
@@ -136,10 +145,11 @@ export class PacketMemory {
 
   /** Copies each packet into a frame of its own. */
   loadFrames(packets: readonly Packet[]): LoadedPackets {
+    this.#letGo();
     let total = 0;
     let bytes = 0;
     for (const [index, packet] of packets.entries()) {
-      total += frameBytes(checked(packet, index, this.#raw).data.length);
+      total += frameBytes(checked(packet, index, this.#raw, this.#arena).data.length);
       bytes += packet.data.length;
     }
     const descriptors = this.#descriptors.room(packets.length * Descriptor.size);
@@ -155,11 +165,12 @@ export class PacketMemory {
 
   /** Copies the packets side by side; all run in one frame. */
   loadInputs(packets: readonly Packet[]): LoadedPackets {
+    this.#letGo();
     let total = SPILL;
     let bytes = 0;
     let longest = 0;
     for (const [index, packet] of packets.entries()) {
-      const { length } = checked(packet, index, this.#raw).data;
+      const { length } = checked(packet, index, this.#raw, this.#arena).data;
       total += Math.ceil(length / 8) * 8;
       bytes += length;
       longest = Math.max(longest, length);
@@ -206,9 +217,22 @@ export class PacketMemory {
   }
 
   free(): void {
+    this.#letGo();
     this.#descriptors.free();
     this.#frames.free();
     this.#inputs.free();
+  }
+
+  /** A socket stays in memory for as long as a descriptor names it. */
+  #hold(socket: Socket): bigint {
+    socket.retain();
+    this.#sockets.push(socket);
+    return socket.address;
+  }
+
+  /** The descriptors are about to be written anew, or given back: no run uses them. */
+  #letGo(): void {
+    for (const socket of this.#sockets.splice(0)) socket.release();
   }
 
   #describe(at: number, packet: Packet, input: bigint, frame: number, frameSize: number): void {
@@ -221,5 +245,6 @@ export class PacketMemory {
     view.setUint32(at + Descriptor.ifindex, packet.ifindex ?? 1, true);
     view.setUint32(at + Descriptor.rxQueue, packet.rxQueue ?? 0, true);
     view.setUint32(at + Descriptor.mark, packet.mark ?? 0, true);
+    view.setBigUint64(at + Descriptor.socket, packet.socket === undefined ? 0n : this.#hold(packet.socket), true);
   }
 }

@@ -35,6 +35,7 @@ import { Program } from './program.ts';
 import { ROUTINES } from './routines.ts';
 import type { RuntimeServices } from './run-services.ts';
 import { type Preflight, plainScene, preflight } from './slot-graph.ts';
+import { SocketTable } from './sockets.ts';
 import { lowerProgram, type VerifyProgramOptions, verifyProgram } from './stages.ts';
 import { MissCounts } from './tail-call-misses.ts';
 
@@ -79,6 +80,8 @@ interface SharedMap {
 }
 
 export class Runtime {
+  /** The sockets that programs find; empty at first. */
+  readonly sockets: SocketTable;
   readonly #host: Host;
   readonly #contexts: Contexts;
   readonly #backends: readonly Backend[];
@@ -139,6 +142,11 @@ export class Runtime {
         return preflight(scene, edits.slots, edits.entries, entries);
       },
     );
+    this.sockets = new SocketTable(arena, {
+      gracePeriods,
+      state: this.#contexts.state,
+      mapEnv: () => ({ arena, cpus, routines: this.#backends[0]!, id: this.#nextId++ }),
+    });
     this.#services = {
       arena,
       gracePeriods,

@@ -206,6 +206,9 @@ function checkMovable(a: Analysis, i: Alu, pointer: RegisterState, amount: Scala
       if (i.op === 'add' && isConstant(amount) && constantValue(amount) === 0n) return;
       break;
     case 'packetEnd':
+    case 'socket':
+    case 'sockCommon':
+    case 'tcpSocket':
       break;
     case 'rawEnd':
       if (isConstant(amount) && (i.op === 'add' || i.op === 'sub')) return;

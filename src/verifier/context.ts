@@ -7,13 +7,10 @@ import { SkBuff, XdpMd } from '../memory/layout.ts';
 import type { ProgramType } from '../object/spec.ts';
 import type { RegisterKind } from './registers.ts';
 
-/** What a load gives: a number, or one of the packet pointers. */
-type ContextValue = Extract<RegisterKind, 'scalar' | 'packet' | 'packetMeta' | 'packetEnd'>;
+/** What a load gives: a number, one of the packet pointers, or a socket that may be missing. */
+type ContextValue = Extract<RegisterKind, 'scalar' | 'packet' | 'packetMeta' | 'packetEnd' | 'sockCommon'>;
 
-type ContextAccess =
-  | { readonly allowed: true; readonly value: ContextValue }
-  /** `unsupported`: the kernel allows it, Switchyard does not. */
-  | { readonly allowed: false; readonly unsupported?: string };
+type ContextAccess = { readonly allowed: true; readonly value: ContextValue } | { readonly allowed: false };
 
 const REFUSED: ContextAccess = { allowed: false };
 const SCALAR: ContextAccess = { allowed: true, value: 'scalar' };
@@ -104,7 +101,7 @@ function skbAccess(rules: SkbRules, offset: number, size: number, write: boolean
   if (within(offset, [HWTSTAMP])) return !write && size === 8 ? SCALAR : REFUSED;
   if (within(offset, [TSTAMP])) return size === 8 ? SCALAR : REFUSED;
   if (within(offset, [[SkBuff.sk, SkBuff.sk + 8]]))
-    return !write && size === 8 ? { allowed: false, unsupported: 'socket pointers (__sk_buff.sk)' } : REFUSED;
+    return !write && size === 8 ? { allowed: true, value: 'sockCommon' } : REFUSED;
   if (offset > SkBuff.tstampType && offset < SkBuff.hwtstamp) return REFUSED;
   if (write) return size === 4 ? SCALAR : REFUSED;
   return size <= 4 ? SCALAR : REFUSED;

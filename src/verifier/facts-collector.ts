@@ -26,6 +26,9 @@ const KINDS: readonly (MemoryKind | undefined)[] = [
   'raw',
   'memory',
   'arena',
+  'socket',
+  'sockCommon',
+  'tcpSocket',
 ];
 const CODES: Readonly<Record<MemoryKind, number>> = {
   context: 1,
@@ -36,10 +39,13 @@ const CODES: Readonly<Record<MemoryKind, number>> = {
   raw: 6,
   memory: 7,
   arena: 8,
+  socket: 9,
+  sockCommon: 10,
+  tcpSocket: 11,
 };
 
-/** Kinds that need code of their own. */
-const APART: ReadonlySet<MemoryKind> = new Set(['context', 'arena']);
+/** Kinds that need code of their own (sockets: in the kernel). */
+const APART: ReadonlySet<MemoryKind> = new Set(['context', 'arena', 'socket', 'sockCommon', 'tcpSocket']);
 
 /** A map from slots to kinds of memory in one byte per slot. */
 class MemoryKinds {
@@ -97,7 +103,7 @@ export class FactsCollector {
     if (bytes > this.stackDepth[subprogram]!) this.stackDepth[subprogram] = bytes;
   }
 
-  /** @returns false where context or an arena and other memory meet at the same instruction: they need different code. */
+  /** @returns false where kinds of memory meet at the same instruction that need different code (in the kernel at least). */
   noteMemory(insn: number, kind: MemoryKind): boolean {
     return this.memoryKind.note(insn, kind);
   }

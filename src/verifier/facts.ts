@@ -38,7 +38,19 @@ export interface HelperCallFact {
   readonly constantKey: number | undefined;
 }
 
-export type MemoryKind = 'context' | 'stack' | 'mapValue' | 'packet' | 'packetMeta' | 'raw' | 'memory' | 'arena';
+/** What a base register points to. Different kinds of ordinary memory at one instruction are `memory`. */
+export type MemoryKind =
+  | 'socket'
+  | 'sockCommon'
+  | 'tcpSocket'
+  | 'context'
+  | 'stack'
+  | 'mapValue'
+  | 'packet'
+  | 'packetMeta'
+  | 'raw'
+  | 'memory'
+  | 'arena';
 
 export interface Facts {
   /** By slot: 1 where some path reaches the instruction. Others are dead. */

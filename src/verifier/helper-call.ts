@@ -23,6 +23,7 @@ import { needRegister } from './precision.ts';
 import { acquireReference, checkNothingHeld, checkReleased, releaseReference } from './references.ts';
 import {
   isPacketPointer,
+  isSocket,
   kindName,
   type RegisterState,
   register,
@@ -67,6 +68,9 @@ const SPIN_UNLOCK = 94;
 /** Largest size argument. */
 const MAX_SIZE = 1n << 29n;
 const MEMORY_TYPES = 'fp, pkt, pkt_meta, map_key, map_value, mem, ringbuf_mem, buf, trusted_ptr_';
+
+const SOCKETS = 'sock_common, sock, tcp_sock, xdp_sock';
+const RELEASABLE_SOCKETS = `${SOCKETS}, ptr_, trusted_ptr_`;
 
 /** What the arguments told, for the result and the facts. */
 interface Call {
@@ -116,6 +120,12 @@ function signatureOf(a: Analysis, helper: number): HelperSignature {
   return signature;
 }
 
+/** The signature as the program's type has it. */
+function formOf(signature: HelperSignature, a: Analysis): HelperSignature {
+  const { variant } = signature;
+  return variant?.programTypes.includes(a.program.type) === true ? { ...signature, args: variant.args } : signature;
+}
+
 export function runsCallback(signature: HelperSignature | undefined): boolean {
   return signature?.args.some(argument => argument.type === 'callback') === true;
 }
@@ -123,7 +133,7 @@ export function runsCallback(signature: HelperSignature | undefined): boolean {
 /** Checks the call at the current instruction and applies its effects. */
 export function executeHelperCall(a: Analysis, i: CallHelper): void {
   if (i.helper !== SPIN_UNLOCK) checkNoLockAtCall(a, 'helper');
-  const signature = signatureOf(a, i.helper);
+  const signature = formOf(signatureOf(a, i.helper), a);
   if (signature.args.length > 5)
     a.fail('bad_option', `helper ${signature.name} has more than five arguments`, 'EINVAL');
   const call: Call = {
@@ -198,6 +208,12 @@ function returnValue(a: Analysis, call: Call): void {
     case 'mapValueOrNull':
       result = lookupResult(a, call);
       break;
+    case 'socketOrNull': {
+      const id = returns.acquire === true ? acquireReference(a) : a.newId();
+      const reference = returns.acquire === true ? id : returns.cast === true ? call.reference : 0;
+      result = register(returns.of, { nullable: true, id, reference });
+      break;
+    }
     case 'allocatedMemoryOrNull': {
       const id = acquireReference(a);
       result = register('ringbufMemory', { size: call.allocation, nullable: true, id, reference: id });
@@ -366,6 +382,12 @@ function checkArgumentKind(
       if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} is not a known constant'`);
       needRegister(a, number);
       call.allocation = Number(BigInt.asUintN(32, constantValue(r.value)));
+      return;
+    case 'socket':
+      if (!isSocket(r) || r.nullable) mismatch(a, number, r, argument.release === true ? RELEASABLE_SOCKETS : SOCKETS);
+      if (argument.release !== true) return;
+      checkReleased(a, number, r);
+      call.released = true;
       return;
     case 'ringbufRecord':
       if (r.kind !== 'ringbufMemory' || r.nullable) mismatch(a, number, r, 'ringbuf_mem');

@@ -14,7 +14,7 @@ import { executeKfuncCall } from './kfunc-call.ts';
 import { accessMemory, checkContextPointer } from './memory-access.ts';
 import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
-import { kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR, ZERO_SCALAR } from './registers.ts';
+import { isSocket, kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR, ZERO_SCALAR } from './registers.ts';
 import { constant, constantOfInt, truncate } from './scalar.ts';
 import type { State } from './state.ts';
 
@@ -266,7 +266,7 @@ function executeAtomic(a: Analysis, i: Atomic): void {
   if (i.op === 'cmpxchg') a.read(0);
   const narrow = i.op === 'loadAcquire' || i.op === 'storeRelease';
   if (!narrow && i.size < 4) a.fail('invalid_instruction', `invalid atomic operand size ${i.size}`, 'EINVAL');
-  if (pointer.kind === 'context' || pointer.kind === 'packet' || pointer.kind === 'packetMeta')
+  if (pointer.kind === 'context' || isSocket(pointer) || pointer.kind === 'packet' || pointer.kind === 'packetMeta')
     a.fail(
       'invalid_memory_access',
       `BPF_ATOMIC ${i.op === 'loadAcquire' ? 'loads from' : 'stores into'} R${base} ${kindName(pointer)} is not allowed`,

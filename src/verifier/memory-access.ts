@@ -20,6 +20,7 @@ import {
   UNKNOWN_SCALAR,
 } from './registers.ts';
 import { constant, constantValue, fits, isConstant, isZero, signExtend, truncate } from './scalar.ts';
+import { checkSocketAccess } from './sockets.ts';
 import { readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
 
 /** Largest variable part of an offset that is looked at at all. */
@@ -59,6 +60,9 @@ const MEMORY_NAMES: Readonly<Partial<Record<RegisterState['kind'], string>>> = {
   stack: 'stack ',
   mapValue: 'value ',
   context: 'context ',
+  socket: 'sock ',
+  sockCommon: 'sock_common ',
+  tcpSocket: 'tcp_sock ',
 };
 
 /**
@@ -271,14 +275,14 @@ function accessContext(a: Analysis, pointer: RegisterState, access: Access): Reg
     access.signed === true,
   );
   if (!result.allowed) {
-    if (result.unsupported !== undefined)
-      a.fail('unsupported', `${result.unsupported} are not supported`, 'EOPNOTSUPP');
     a.fail('invalid_context_access', `invalid bpf_context access off=${access.offset} size=${access.size}`);
   }
   note(a, access, 'context');
   if (!a.facts.noteContextOffset(a.insn, access.offset))
     a.fail('conflicting_access', 'same insn cannot be used with different pointers', 'EINVAL');
-  return result.value === 'scalar' ? UNKNOWN_SCALAR : register(result.value);
+  if (result.value === 'scalar') return UNKNOWN_SCALAR;
+  const nullable = result.value === 'sockCommon';
+  return register(result.value, { nullable, id: nullable ? a.newId() : 0 });
 }
 
 function accessStack(a: Analysis, pointer: RegisterState, access: Access): AccessResult {
@@ -305,7 +309,8 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
   const { register: number, offset, size, type } = access;
   checkAlignment(a, pointer, access);
   let loaded = UNKNOWN_SCALAR;
-  switch (pointer.nullable ? 'none' : pointer.kind) {
+  const kind = pointer.nullable ? 'none' : pointer.kind;
+  switch (kind) {
     case 'context':
       loaded = accessContext(a, pointer, access);
       break;
@@ -335,6 +340,12 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
     case 'raw':
       checkRawAccess(a, number, pointer, offset, size);
       note(a, access, 'raw');
+      break;
+    case 'socket':
+    case 'sockCommon':
+    case 'tcpSocket':
+      checkSocketAccess(a, number, pointer, offset, size, type);
+      note(a, access, kind);
       break;
     case 'memory':
     case 'ringbufMemory':

@@ -33,6 +33,10 @@ export type RegisterKind =
   | 'memory'
   /** A record of `size` bytes reserved in a ring buffer, neither submitted nor discarded yet. */
   | 'ringbufMemory'
+  /** A socket: see `sockets.ts`. */
+  | 'socket'
+  | 'sockCommon'
+  | 'tcpSocket'
   /** Somewhere in the program's arena: the lower half tells where, and any value of it is safe. */
   | 'arena'
   | 'callback';
@@ -153,11 +157,15 @@ export function isPacketPointer(r: RegisterState): boolean {
   return r.kind === 'packet' || r.kind === 'packetMeta';
 }
 
+const NEVER_NULL: ReadonlySet<RegisterKind> = new Set(['mapValue', 'map', 'memory', 'ringbufMemory']);
+
 /** A pointer whose comparison with null is decided. Only what the kernel decides: it does not for context, stack and packet. */
 export function isNonNullPointer(r: RegisterState): boolean {
-  return (
-    !r.nullable && (r.kind === 'mapValue' || r.kind === 'map' || r.kind === 'memory' || r.kind === 'ringbufMemory')
-  );
+  return !r.nullable && (NEVER_NULL.has(r.kind) || isSocket(r));
+}
+
+export function isSocket(r: RegisterState): boolean {
+  return r.kind === 'socket' || r.kind === 'sockCommon' || r.kind === 'tcpSocket';
 }
 
 /** The kernel's name of the type, as in its log. */
@@ -190,6 +198,12 @@ export function kindName(r: RegisterState): string {
       return `${r.readOnly ? 'rdonly_' : ''}${r.nullable ? 'mem_or_null' : 'mem'}`;
     case 'ringbufMemory':
       return r.nullable ? 'ringbuf_mem_or_null' : 'ringbuf_mem';
+    case 'socket':
+      return r.nullable ? 'sock_or_null' : 'sock';
+    case 'sockCommon':
+      return r.nullable ? 'sock_common_or_null' : 'sock_common';
+    case 'tcpSocket':
+      return r.nullable ? 'tcp_sock_or_null' : 'tcp_sock';
     case 'arena':
       return 'arena';
     case 'callback':

@@ -31,8 +31,8 @@ export type ArgumentType =
   | { readonly type: 'allocationSize' }
   /** The struct bpf_spin_lock of a map value. `lock`: take it, else give it back. */
   | { readonly type: 'spinLock'; readonly lock: boolean }
-  /** A socket. `release`: the call ends the reference. `common`: also a struct sock_common. */
-  | { readonly type: 'socket'; readonly common?: boolean; readonly release?: boolean }
+  /** A socket of whatever kind. `release`: the call ends the reference. */
+  | { readonly type: 'socket'; readonly release?: boolean }
   /**
    * Two stack slots that hold a dynptr. `construct` names the kind that the call makes in unused stack; else an existing
    * one is used, of kind `only` where given. `release`: the call ends it. `writable`: it must not be read-only.
@@ -56,11 +56,15 @@ export type ReturnType =
   | { readonly type: 'mapValueOrNull' }
   /** Memory of the constant size in the `allocationSize` argument; a reference that must be submitted or discarded. */
   | { readonly type: 'allocatedMemoryOrNull' }
-  /** A socket; `acquire`: a reference that must be released. */
+  /**
+   * A socket. `acquire`: a reference that must be released. `cast`: the socket argument seen in another way, good for as
+   * long as that.
+   */
   | {
       readonly type: 'socketOrNull';
       readonly of: 'socket' | 'sockCommon' | 'tcpSocket';
       readonly acquire?: boolean;
+      readonly cast?: boolean;
     }
   /** A slice of the dynptr argument, as long as the constant size argument says. */
   | { readonly type: 'dynptrSliceOrNull' }
@@ -76,6 +80,8 @@ export interface HelperSignature {
   readonly returns: ReturnType;
   /** Program types that may call it. */
   readonly programTypes: readonly ProgramType[];
+  /** In these of the program types the helper takes other arguments. */
+  readonly variant?: { readonly programTypes: readonly ProgramType[]; readonly args: readonly ArgumentType[] };
   readonly gplOnly?: boolean;
   /** Says whether the constant string is a format for that many values of 8 bytes, the size of which is the fifth argument. */
   readonly checkFormat?: (format: string, values: number) => boolean;

@@ -4,8 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 
-const FILES = ['cases.txt', 'references.txt', 'locks.txt'];
+const FILES = ['cases.txt', 'references.txt', 'locks.txt', 'sockets.txt'];
 
+const TUPLE = '*(u64 *)(r10 - 8) = 0\n*(u64 *)(r10 - 16) = 0\nr2 = r10\nr2 += -16\nr3 = 12\nr4 = -1\nr5 = 0\n';
 const MACROS: Readonly<Record<string, string>> = {
   KEY8: '*(u64 *)(r10 - 8) = 0\nr2 = r10\nr2 += -8',
   KEY4: '*(u32 *)(r10 - 12) = 0\nr2 = r10\nr2 += -12',
@@ -14,9 +15,14 @@ const MACROS: Readonly<Record<string, string>> = {
     '*(u64 *)(r10 - 8) = 0\nr2 = r10\nr2 += -8\nr1 = map[locked] ll\ncall bpf_map_lookup_elem\nif r0 == 0 goto out\nr6 = r0',
   LOCK: 'r1 = r6\nr1 += 4\ncall bpf_spin_lock',
   UNLOCK: 'r1 = r6\nr1 += 4\ncall bpf_spin_unlock',
+  LOOKUP: TUPLE + 'call bpf_sk_lookup_tcp',
+  COMMON: TUPLE + 'call bpf_skc_lookup_tcp',
+  SK: 'r0 = *(u64 *)(r1 + 168)\nif r0 == 0 goto out',
   RESERVE: 'r1 = map[ring] ll\nr2 = 16\nr3 = 0\ncall bpf_ringbuf_reserve',
   SKB: 'r2 = *(u32 *)(r1 + 76)\nr3 = *(u32 *)(r1 + 80)\nr4 = r2\nr4 += 14',
 };
+
+const MACRO = new RegExp(`\\b(${Object.keys(MACROS).join('|')})\\b`, 'g');
 
 export interface Case {
   readonly name: string;
@@ -37,9 +43,7 @@ export const CASES: readonly Case[] = FILES.flatMap(file =>
   const words = context.split(' ').filter(word => word !== '');
   const license = words.find(word => word.startsWith('license='))?.slice('license='.length) ?? 'GPL';
   const [type = 'socket_filter', attachType] = words.filter(word => !word.includes('='));
-  const text = lines
-    .join('\n')
-    .replace(/\b(LOCKED|LOCK|UNLOCK|KEY8|KEY4|PACKET|SKB|RESERVE)\b/g, macro => MACROS[macro]!);
+  const text = lines.join('\n').replace(MACRO, macro => MACROS[macro]!);
   return {
     name: context === '' ? name.trim() : `${name.trim()} (${type})`,
     type: type as Case['type'],

@@ -112,6 +112,7 @@ function placeInSkb(field: number, insn: Load | Store): Place | undefined {
       if (field < 0 || end > SkBuff.size) return undefined;
       const touches = (from: number, size: number) => field < from + size && end > from;
       // Kernel pointers, and parts of the packet pointers, which a narrow or wide access would reach.
+      if (field === SkBuff.sk && insn.kind === 'load' && insn.size === 8) return { offset: SkbContext.uapi + field };
       if (touches(SkBuff.flowKeys, 8) || touches(SkBuff.sk, 8)) return undefined;
       if (touches(SkBuff.data, 8) || touches(SkBuff.dataMeta, 4)) return undefined;
       return { offset: SkbContext.uapi + field };
