@@ -51,7 +51,7 @@ function kernelVerdict(judge: KernelJudge, c: Case): Verdict {
 
 if (process.env.UPDATE_GOLDEN) {
   const verdicts = CASES.map(c => [c.name, kernelVerdict(judgeFor(c.type)!, c)]);
-  writeFileSync(FILE, `${JSON.stringify(Object.fromEntries(verdicts), undefined, 1)}\n`);
+  writeFileSync(FILE, `${JSON.stringify(Object.fromEntries(verdicts), undefined, 2)}\n`);
 }
 const VERDICTS = JSON.parse(readFileSync(FILE, 'utf8')) as Record<string, Verdict>;
 

@@ -6,7 +6,6 @@ import { type Btf, parseBtf } from '../../src/object/btf.ts';
 import type { MapSpec, MapType, ProgramSpec, ProgramType } from '../../src/object/spec.ts';
 import { VerifierError } from '../../src/verifier/errors.ts';
 import type { Verified } from '../../src/verifier/facts.ts';
-import type { HelperSignature } from '../../src/verifier/signature.ts';
 import { type VerifyOptions, verify } from '../../src/verifier/verify.ts';
 import { BtfBuilder } from '../object/btf-builder.ts';
 
@@ -69,47 +68,8 @@ export const MAPS: ReadonlyMap<string, MapSpec> = new Map(
   ].map(spec => [spec.name, spec]),
 );
 
-const RINGBUF_HELPERS: readonly HelperSignature[] = [
-  {
-    id: 130,
-    name: 'ringbuf_output',
-    args: [
-      { type: 'map', maps: ['ringbuf'] },
-      { type: 'memory', access: 'read' },
-      { type: 'size', zeroAllowed: true },
-      { type: 'scalar' },
-    ],
-    returns: { type: 'scalar' },
-    programTypes: ['socket_filter', 'sched_cls', 'sched_act', 'cgroup_skb', 'xdp', 'raw'],
-  },
-  {
-    id: 131,
-    name: 'ringbuf_reserve',
-    args: [{ type: 'map', maps: ['ringbuf'] }, { type: 'allocationSize' }, { type: 'scalar' }],
-    returns: { type: 'allocatedMemoryOrNull' },
-    programTypes: ['socket_filter', 'sched_cls', 'sched_act', 'cgroup_skb', 'xdp', 'raw'],
-  },
-  ...[132, 133].map(
-    (id): HelperSignature => ({
-      id,
-      name: id === 132 ? 'ringbuf_submit' : 'ringbuf_discard',
-      args: [{ type: 'ringbufRecord' }, { type: 'scalar' }],
-      returns: { type: 'void' },
-      programTypes: ['socket_filter', 'sched_cls', 'sched_act', 'cgroup_skb', 'xdp', 'raw'],
-    }),
-  ),
-  {
-    id: 134,
-    name: 'ringbuf_query',
-    args: [{ type: 'map', maps: ['ringbuf'] }, { type: 'scalar' }],
-    returns: { type: 'scalar' },
-    programTypes: ['socket_filter', 'sched_cls', 'sched_act', 'cgroup_skb', 'xdp', 'raw'],
-  },
-];
-const TABLE = new Map([...RINGBUF_HELPERS.map(signature => [signature.id, signature] as const), ...HELPERS]);
-
 const NAMES: Readonly<Record<string, number>> = Object.fromEntries(
-  [...TABLE.values()].map(signature => [`bpf_${signature.name}`, signature.id]),
+  [...HELPERS.values()].map(signature => [`bpf_${signature.name}`, signature.id]),
 );
 
 export function program(type: ProgramType, text: string, more: Partial<ProgramSpec> = {}): ProgramSpec {
@@ -128,7 +88,7 @@ export function program(type: ProgramType, text: string, more: Partial<ProgramSp
   };
 }
 
-export const OPTIONS: VerifyOptions = { maps: MAPS, helpers: TABLE, kfuncs: KFUNCS };
+export const OPTIONS: VerifyOptions = { maps: MAPS, helpers: HELPERS, kfuncs: KFUNCS };
 
 /** The facts of an accepted program, or the refusal; anything else that is thrown is a bug. */
 export function attempt(spec: ProgramSpec, options: Partial<VerifyOptions> = {}): Verified | VerifierError {
