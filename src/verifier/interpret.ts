@@ -14,7 +14,15 @@ import { executeKfuncCall } from './kfunc-call.ts';
 import { accessMemory, checkContextPointer } from './memory-access.ts';
 import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
-import { isSocket, kindName, type RegisterState, register, scalarRegister, UNKNOWN_SCALAR, ZERO_SCALAR } from './registers.ts';
+import {
+  isSocket,
+  kindName,
+  type RegisterState,
+  register,
+  scalarRegister,
+  UNKNOWN_SCALAR,
+  ZERO_SCALAR,
+} from './registers.ts';
 import { constant, constantOfInt, truncate } from './scalar.ts';
 import type { State } from './state.ts';
 
