@@ -106,7 +106,9 @@ function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
   const perCpu = isPerCpu(spec.type);
   const { arena, cpus } = env;
   const valueStride = roundUp(spec.valueSize, 8);
-  const valueOffset = HashElement.key + roundUp(spec.keySize, 8);
+  // LPM tries keep the data as they were given behind the key.
+  const given = spec.type === 'lpm_trie' ? roundUp(spec.keySize - 4, 8) : 0;
+  const valueOffset = HashElement.key + roundUp(spec.keySize, 8) + given;
   const elementBytes = valueOffset + (perCpu ? 8 : valueStride);
   // A plain hash keeps a spare element per CPU beside its max_entries: an update fills it before it replaces the old one.
   const spares = perCpu ? 0 : cpus;

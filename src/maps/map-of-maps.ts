@@ -24,7 +24,6 @@ export class MapOfMaps implements BpfMap {
   readonly id: number;
   readonly address: bigint;
   readonly valuesAddress = 0n;
-  readonly memoryUsage: number;
   readonly #env: MapEnv;
   readonly #storage: RoutineMap;
 
@@ -35,9 +34,12 @@ export class MapOfMaps implements BpfMap {
     this.#env = env;
     this.#storage = storage;
     this.address = storage.address;
-    this.memoryUsage = storage.memoryUsage;
     const offset = env.arena.offset(storage.address, MapHeader.size);
     env.arena.view.setUint32(offset + MapHeader.type, MAP_TYPE[spec.type], true);
+  }
+
+  get memoryUsage(): number {
+    return this.#storage.memoryUsage;
   }
 
   /**

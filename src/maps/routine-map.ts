@@ -2,14 +2,14 @@
  * A map whose operations are trusted routines: array, hash and their per-CPU forms. JS stages key and value in a block of the
  * arena and calls the same code that programs call, so each operation has one body.
  */
-import { MapHeader } from '../memory/layout.ts';
+import { HashLayout, MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { Access, checkFlags, checkKey, checkLookupFlags, lockOffset, type MapEnv, roundUp } from './env.ts';
 import { ERRNO, type Errno, errnoName, MapError, type MapErrorCode } from './errors.ts';
 import { familyOf, isLru, isPerCpu } from './families.ts';
 import { type BpfMap, UpdateFlag } from './map.ts';
 import { checkDevice } from './target-array.ts';
-import { UPDATE_LOCK } from './uapi.ts';
+import { MapFlag, UPDATE_LOCK } from './uapi.ts';
 
 /** A map object in the arena, as the functions that lay out each type return it. */
 export interface MapObject {
@@ -28,7 +28,6 @@ export class RoutineMap implements BpfMap {
   readonly id: number;
   readonly address: bigint;
   readonly valuesAddress: bigint;
-  readonly memoryUsage: number;
   readonly #env: MapEnv;
   readonly #object: MapObject;
   readonly #access: Access;
@@ -50,13 +49,29 @@ export class RoutineMap implements BpfMap {
     this.#access = new Access(spec);
     this.address = env.arena.address(object.offset);
     this.valuesAddress = object.valuesAddress;
-    this.memoryUsage = object.bytes;
     this.#family = familyOf(spec.type);
     this.#perCpu = isPerCpu(spec.type);
     // What user space reads does not count as used.
     this.#readFamily = isLru(spec.type) ? this.#family.slice('lru_'.length) : this.#family;
     this.#fixed = spec.type.endsWith('array');
     this.#valueBytes = this.#perCpu ? env.cpus * roundUp(spec.valueSize, 8) : spec.valueSize;
+  }
+
+  /**
+   * With BPF_F_NO_PREALLOC elements take memory only once they were first used. (They keep it, and where another map lay there
+   * before the memory was held already.)
+   */
+  get memoryUsage(): number {
+    const { bytes, offset } = this.#object;
+    if (this.#fixed || (this.spec.flags & MapFlag.noPrealloc) === 0) return bytes;
+    const { view } = this.#env.arena;
+    const values = this.#perCpu ? this.#valueBytes : 0;
+    const used = Math.min(
+      view.getUint32(offset + HashLayout.used, true),
+      view.getUint32(offset + HashLayout.pool, true),
+    );
+    const unused = view.getUint32(offset + HashLayout.pool, true) - used;
+    return bytes - unused * (view.getUint32(offset + MapHeader.stride, true) + values);
   }
 
   get frozen(): boolean {

@@ -75,6 +75,30 @@ describe('creating maps', () => {
     );
   });
 
+  test('without preallocation a map holds what was used of it, with it all from the start', () => {
+    const platform = createPlatform(1 << 20, 2);
+    for (const [type, keySize, element] of [
+      ['hash', 8, 24 + 8 + 16],
+      ['percpu_hash', 8, 24 + 8 + 8 + 2 * 16],
+      ['lpm_trie', 8, 24 + 8 + 8 + 16],
+    ] as const) {
+      const map = createMap(spec({ type, keySize, valueSize: 16, maxEntries: 1000, flags: 1 }), { ...platform, id: 1 });
+      const empty = map.memoryUsage;
+      expect(platform.arena.allocated - platform.idle - empty).toBeGreaterThan(900 * element);
+      const value = new Uint8Array(type === 'percpu_hash' ? 32 : 16);
+      for (let n = 1; n <= 100; n++) map.update(Uint8Array.of(32, 0, 0, 0, n, 0, 0, 0), value);
+      expect(map.memoryUsage).toBe(empty + 100 * element);
+      // Elements that come back are used again before others are touched.
+      for (let n = 1; n <= 100; n++) map.delete(Uint8Array.of(32, 0, 0, 0, n, 0, 0, 0));
+      for (let n = 1; n <= 100; n++) map.update(Uint8Array.of(32, 0, 0, 0, n, 1, 0, 0), value);
+      expect(map.memoryUsage).toBe(empty + 100 * element);
+      map.dispose();
+    }
+    const whole = createMap(spec({ type: 'hash', maxEntries: 1000 }), { ...platform, id: 1 });
+    expect(whole.memoryUsage).toBe(platform.arena.allocated - platform.idle);
+    whole.dispose();
+  });
+
   test('a map larger than the arena is out of memory, with the sizes', () => {
     for (const given of [
       spec({ type: 'array', valueSize: 1 << 20, maxEntries: 100 }),

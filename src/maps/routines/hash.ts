@@ -49,7 +49,8 @@ const DONE = `
   r0 = 0
   exit`;
 
-const HASH_UPDATE = `
+/** @param fillKey text that completes element r3 from the key at r2; as FILL_KEY, it may change r0, r2, r4, r5, ax */
+export const hashUpdate = (fillKey: string): string => `
   if r4 > ${UpdateFlag.exist} goto locked
   ${UPDATE_HEAD}
   *(u64 *)(r10 - 16) = r3
@@ -61,7 +62,7 @@ absent:
   ${take(false, 'full')}
   r8 = 0
 fill:
-  ${FILL_KEY}
+  ${fillKey}
   ${COPY_VALUE}
   if r8 == 0 goto insert
   ${REPLACE}
@@ -93,7 +94,7 @@ done:
 
 export const HASH_ROUTINES: readonly Routine[] = [
   { name: 'hash_lookup', text: `${LOOKUP}\n  exit\n${MISS}` },
-  { name: 'hash_update', text: HASH_UPDATE },
+  { name: 'hash_update', text: hashUpdate(FILL_KEY) },
   { name: 'hash_delete', text: DELETE },
   { name: 'hash_next_key', text: NEXT_KEY },
   {

@@ -15,18 +15,23 @@
  * element that it counts, or after it is gone: the hash answers for itself then (a lookup that misses goes on to the next
  * length), as it would have a moment earlier or later.
  *
- * Unlike the kernel's, iteration is in no particular order and gives keys with the bits behind the prefix cleared.
+ * Behind the hash's key an element has the data as they were given, which iteration shows, as the kernel's does. Unlike the
+ * kernel's, it is in no particular order.
  */
 import type { Routine } from '../../isa/routine.ts';
-import { HashLayout, MapHeader } from '../../memory/layout.ts';
+import { HashElement, HashLayout, MapHeader } from '../../memory/layout.ts';
 import { ERRNO } from '../errors.ts';
 import { UpdateFlag } from '../map.ts';
+import { hashUpdate } from './hash.ts';
+import { FILL_KEY, LOOKUP_ELEMENT, MISS } from './hash-parts.ts';
 import { copyBytes, fail } from './text.ts';
 
-/** The prefix as the hash's key: 4 bytes of length, up to 256 of data, below r10. */
-const BUFFER = 264;
+/** Below r10: the prefix as the hash's key, 4 bytes of length and up to 256 of data; the data as given; an update's flags. */
+const BUFFER = 528;
 const DATA = BUFFER - 4;
-const FLAGS = 272;
+/** From the key's start. */
+const GIVEN = 264;
+const FLAGS = 536;
 
 /** The length of the prefix at r2 to `length`, or to `refused` where it is longer than a key. r9 = bytes of data. Changes r3. */
 const prefixLength = (length: string, refused: string): string => `
@@ -43,6 +48,33 @@ const COPY_KEY = `
   r3 += -${BUFFER}
   r4 = *(u32 *)(r1 + ${MapHeader.keySize})
   ${copyBytes('key', 'r3', 'r2', 'r4', 'r5')}`;
+
+/** Keeps the data of the key in the buffer as they are, before they are cut. Changes r2-r5. */
+const KEEP_DATA = `
+  r2 = r10
+  r2 += -${DATA}
+  r3 = r10
+  r3 += -${BUFFER - GIVEN}
+  r4 = r9
+  ${copyBytes('given', 'r3', 'r2', 'r4', 'r5')}`;
+
+/** r0 = where element r3 of map r1 keeps the data as given. r4 = how many bytes. */
+const GIVEN_DATA = `
+  r4 = *(u32 *)(r1 + ${MapHeader.keySize})
+  r0 = r4
+  r0 += ${7 + HashElement.key}
+  r0 &= -8
+  r0 += r3
+  r4 -= 4`;
+
+/** The element's key, and the data as given, which the caller has put behind it. */
+const FILL = `
+  *(u64 *)(r10 - 24) = r2
+  ${FILL_KEY}
+  ${GIVEN_DATA}
+  r2 = *(u64 *)(r10 - 24)
+  r2 += ${GIVEN}
+  ${copyBytes('given', 'r0', 'r2', 'r4', 'r5')}`;
 
 /** Makes the prefix in the buffer r8 bits long. r9 = number of its bytes that may not be 0 so far, and after. Changes r1-r5. */
 const CUT = `
@@ -82,12 +114,12 @@ const entryOf = (entry: string, number: string): string => `
   r1 = *(u64 *)(r6 + ${HashLayout.prefixes})
   ${entry} += r1`;
 
-/** Calls a routine of the hash with the buffer as key. */
-const callHash = (operation: string): string => `
+/** Calls a routine with the buffer as key. */
+const callWithKey = (routine: string): string => `
   r1 = r6
   r2 = r10
   r2 += -${BUFFER}
-  call routine hash_${operation}`;
+  call routine ${routine}`;
 
 const LOCK = `
 lock:
@@ -141,7 +173,7 @@ shorter:
   if w3 == 0 goto next
   r8 -= 1
   ${CUT}
-  ${callHash('lookup')}
+  ${callWithKey('hash_lookup')}
   r8 += 1
   if r0 == 0 goto next
   exit
@@ -163,13 +195,14 @@ miss:
   *(u64 *)(r10 - ${FLAGS}) = r4
   ${prefixLength('r8', 'invalid')}
   ${COPY_KEY}
+  ${KEEP_DATA}
   ${CUT}
   ${LOCK}
-  ${callHash('lookup')}
+  ${callWithKey('hash_lookup')}
   r9 = r0
   r3 = r7
   r4 = *(u64 *)(r10 - ${FLAGS})
-  ${callHash('update')}
+  ${callWithKey('lpm_trie_store')}
   if r0 != 0 goto failed
   if r9 != 0 goto counted
   ${COUNT}
@@ -192,7 +225,7 @@ leave:
   ${COPY_KEY}
   ${CUT}
   ${LOCK}
-  ${callHash('delete')}
+  ${callWithKey('hash_delete')}
   if r0 != 0 goto leave
   r8 += 1
   ${entryOf('r5', 'r8')}
@@ -214,13 +247,36 @@ leave:
   ${COPY_KEY}
   ${CUT}
   r3 = r7
-  ${callHash('next_key')}
-  exit
+  ${callWithKey('hash_next_key')}
+  goto given
 first:
   r1 = r6
   r2 = 0
   r3 = r7
   call routine hash_next_key
+given:
+  if r0 != 0 goto leave
+  r1 = r6
+  r2 = r7
+  call routine lpm_trie_element
+  if r0 == 0 goto leave                           ; deleted meanwhile: the key stays as it is
+  r1 = r6
+  r3 = r0
+  ${GIVEN_DATA}
+  r7 += 4
+  ${copyBytes('given_data', 'r7', 'r0', 'r4', 'r5')}
+  r0 = 0
+leave:
   exit`,
+  },
+  { name: 'lpm_trie_store', text: hashUpdate(FILL) },
+  {
+    // The element of a prefix whose other bits are cleared, 0 where there is none.
+    name: 'lpm_trie_element',
+    text: `
+  ${LOOKUP_ELEMENT}
+  r0 = r3
+  exit
+  ${MISS}`,
   },
 ];
