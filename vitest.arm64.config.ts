@@ -20,7 +20,7 @@ export default defineConfig({
     maxWorkers: availableParallelism(),
     // Emulated JavaScript takes about twelve times as long: it gets more time, and tests that scale get less to do.
     testTimeout: 1_200_000,
-    env: { SOAK_SECONDS: '10', PROGRAMS: '200', SWITCHYARD_RINGBUF_RECORDS: '200000' },
+    env: { SOAK_SECONDS: '10', SOAK_TRANSACTIONS: '450', PROGRAMS: '200', SWITCHYARD_RINGBUF_RECORDS: '200000' },
     hookTimeout: 600_000,
     teardownTimeout: 60_000,
     reporters: [

@@ -6,6 +6,7 @@
  * of one run, not absolutes of two.
  */
 
+import { choices } from './choices.ts';
 import type { BenchOptions } from './measure.ts';
 import { router } from './router.ts';
 import { startup } from './startup.ts';
@@ -18,6 +19,7 @@ const BENCHMARKS: Record<string, (options: BenchOptions) => Promise<void>> = {
   router,
   tailcall,
   transaction,
+  choices,
   verifier,
 };
 

@@ -24,7 +24,8 @@ import { Computer, nativePlatform } from '../test/jit/computer.ts';
 import { TestProgArray } from '../test/jit/prog-array.ts';
 
 export const HOPS = 33;
-const CELL_BYTES = 4;
+/** Bytes of an index in the stream. */
+export const CELL_BYTES = 4;
 
 export type Site = 'static' | 'proved' | 'direct';
 export type Maker = TailCallMode | 'floor';
@@ -57,14 +58,31 @@ const FLUSH = Uint8Array.of(
   ...[0x0f, 0xae, 0xf0, 0xc3],
 );
 
-export class Bench {
-  readonly #computer = new Computer(nativePlatform, { dataBytes: 64 << 20, codeBytes: 128 << 20 });
-  readonly #driver: bigint;
-  readonly #flusher: bigint;
+/** Each hops to the next, the last to the first. */
+export function circle(programs: number): Pattern {
+  return { slots: 64, programs, runs: 1, slot: program => program, next: hop => (hop + 1) % programs };
+}
 
-  constructor() {
-    // drive(entry, stream, end of stream, runs)
-    const text = `r6 = r1
+/** The next is drawn for each hop. */
+export function random(slots: number, programs: number, runs: number): Pattern {
+  let state = 2463534242;
+  const draw = (below: number): number => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % below;
+  };
+  const order = Array.from({ length: slots }, (_, slot) => slot);
+  for (let i = slots - 1; i > 0; i--) {
+    const j = draw(i + 1);
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return { slots, programs, runs, slot: program => order[program]!, next: () => draw(programs) };
+}
+
+/** drive(entry, stream, end of stream, runs): each run goes on in the stream where the one before it ended. */
+export function driver(computer: Computer): bigint {
+  const text = `r6 = r1
 r7 = r2
 r8 = r4
 r9 = r3
@@ -78,8 +96,16 @@ counted:
 r8 -= 1
 if r8 != 0 goto next
 exit`;
-    const lowered = byHand('drive', text, 0);
-    this.#driver = this.#computer.install(x64Machine.compile(lowered, { kind: 'routine', tailCallMode: 'cached' }));
+  return computer.install(x64Machine.compile(byHand('drive', text, 0), { kind: 'routine', tailCallMode: 'cached' }));
+}
+
+export class Bench {
+  readonly #computer = new Computer(nativePlatform, { dataBytes: 64 << 20, codeBytes: 128 << 20 });
+  readonly #driver: bigint;
+  readonly #flusher: bigint;
+
+  constructor() {
+    this.#driver = driver(this.#computer);
     this.#flusher = this.#computer.place(FLUSH);
   }
 

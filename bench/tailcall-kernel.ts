@@ -1,6 +1,7 @@
 /**
  * The same chains in the running kernel: sched_cls programs, run by BPF_PROG_TEST_RUN with a repeat count. The index of an
- * indirect site comes from the mark of the skb, which the kernel's verifier can't know.
+ * indirect site comes from the mark of the skb, which the kernel's verifier can't know; for random chains it is a linear
+ * congruential generator's state, which each program steps on (about 2 ns of what is measured).
  */
 import koffi from 'koffi';
 import { assemble, encode, type Instruction } from '../src/index.ts';
@@ -19,6 +20,11 @@ export interface KernelChains {
    * @param circle the last hops to the first, until the limit of 33 ends the run; else to a leaf
    */
   chain(site: 'indirect' | 'direct', programs: number, circle: boolean): Chain;
+  /**
+   * Each program hops to a random slot until the limit of 33 ends the run; with one slot, to a leaf.
+   * @param slots a power of two; all are filled
+   */
+  random(slots: number, programs: number): Chain;
   close(): void;
 }
 
@@ -66,20 +72,64 @@ export function openKernel(): KernelChains | undefined {
     return result;
   };
 
-  return {
-    chain(site, programs, circle) {
-      const map = must('making a prog array', createArray(64));
-      fds.push(map);
-      const put = (index: number, program: number): void => {
-        const key = Buffer.from(Uint32Array.of(index).buffer);
-        const value = Buffer.from(Uint32Array.of(program).buffer);
-        const { result } = bpf(Command.update, attr => {
-          attr.writeUInt32LE(map, 0);
-          attr.writeBigUInt64LE(address(key), 8);
-          attr.writeBigUInt64LE(address(value), 16);
+  const arrayOf = (entries: number) => {
+    const map = must('making a prog array', createArray(entries));
+    fds.push(map);
+    const put = (index: number, program: number): void => {
+      const key = Buffer.from(Uint32Array.of(index).buffer);
+      const value = Buffer.from(Uint32Array.of(program).buffer);
+      const { result } = bpf(Command.update, attr => {
+        attr.writeUInt32LE(map, 0);
+        attr.writeBigUInt64LE(address(key), 8);
+        attr.writeBigUInt64LE(address(value), 16);
+      });
+      must('filling a slot', result);
+    };
+    return { map, put };
+  };
+
+  const runsOf = (entry: number): Chain => {
+    const packet = Buffer.alloc(PACKET_BYTES);
+    return {
+      time(runs) {
+        const { result, attr } = bpf(Command.testRun, request => {
+          request.writeUInt32LE(entry, 0);
+          request.writeUInt32LE(packet.length, 8);
+          request.writeBigUInt64LE(address(packet), 16);
+          request.writeUInt32LE(runs, 32);
         });
-        must('filling a slot', result);
-      };
+        must('a test run', result);
+        return attr.readUInt32LE(36);
+      },
+    };
+  };
+
+  return {
+    random(slots, programs) {
+      const { map, put } = arrayOf(slots);
+      const step = `r6 = r1
+        r3 = *(u32 *)(r1 + 8)
+        w3 *= 1664525
+        w3 += 1013904223
+        *(u32 *)(r1 + 8) = r3
+        w3 >>= 11
+        w3 &= ${slots - 1}
+        r2 = map[chain] ll
+        call 12
+        r0 = 0
+        exit`;
+      const entry = load(step, map);
+      for (let i = 0; i < programs; i++) {
+        const program = slots === 1 ? load('r0 = 0\nexit', map) : load(step, map);
+        for (let slot = i; slot < slots; slot += programs) put(slot, program);
+        // The array holds it.
+        fds.pop();
+        closeFd(program);
+      }
+      return runsOf(entry);
+    },
+    chain(site, programs, circle) {
+      const { map, put } = arrayOf(64);
       if (!circle) put(programs, load('r0 = 0\nexit', map));
       let entry = 0;
       for (let i = programs - 1; i >= 0; i--) {
@@ -88,19 +138,7 @@ export function openKernel(): KernelChains | undefined {
         entry = load(`r6 = r1\n${index}\nr2 = map[chain] ll\ncall 12\nr0 = *(u32 *)(r6 + 0)\nexit`, map);
         put(i, entry);
       }
-      const packet = Buffer.alloc(PACKET_BYTES);
-      return {
-        time(runs) {
-          const { result, attr } = bpf(Command.testRun, request => {
-            request.writeUInt32LE(entry, 0);
-            request.writeUInt32LE(packet.length, 8);
-            request.writeBigUInt64LE(address(packet), 16);
-            request.writeUInt32LE(runs, 32);
-          });
-          must('a test run', result);
-          return attr.readUInt32LE(36);
-        },
-      };
+      return runsOf(entry);
     },
     close() {
       for (const fd of fds) closeFd(fd);
