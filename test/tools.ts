@@ -17,3 +17,8 @@ export function requireTool(...names: string[]): string | undefined {
   if (process.env.CI) throw new Error(`none of these tools is installed: ${names.join(', ')}`);
   return undefined;
 }
+
+/** The time, ms, that a test may take which takes `ms` at most on a machine of its own: more in an emulated Node (test/qemu). */
+export function timeLimit(ms: number): number {
+  return process.env.SWITCHYARD_ARM64_NODE ? 20 * ms : ms;
+}

@@ -15,6 +15,7 @@ import {
   readCapture,
 } from '../../src/index.ts';
 import { PLATFORMS } from '../runtime/build.ts';
+import { timeLimit } from '../tools.ts';
 import { type CorpusObject, corpusObjects } from './compile.ts';
 import { openKernel } from './kernel.ts';
 import { contents, type MapContents } from './observe.ts';
@@ -32,7 +33,7 @@ let runtime: Runtime;
 beforeAll(async () => {
   await compile();
   runtime = createRuntime({ arenaSize: 64 << 20, codeSize: 16 << 20 });
-}, 120_000);
+}, timeLimit(120_000));
 
 afterAll(async () => {
   await runtime.dispose();

@@ -5,6 +5,7 @@ import { createMap } from '../../src/maps/create.ts';
 import { MapError } from '../../src/maps/errors.ts';
 import { RingBuffer } from '../../src/maps/ring-buffer.ts';
 import { nativeSupported } from '../../src/runtime/native/host.ts';
+import { timeLimit } from '../tools.ts';
 import { createNativePlatform, PLATFORMS, type Platform } from './platform.ts';
 import { failure, spec, stageBytes } from './tools.ts';
 
@@ -337,6 +338,6 @@ describe.skipIf(!nativeSupported())('two native threads at full speed', () => {
       expect(ring.available).toBe(0);
       ring.dispose();
     },
-    60_000 + RECORDS / 10,
+    timeLimit(60_000 + RECORDS / 10),
   );
 });

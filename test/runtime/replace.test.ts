@@ -1,6 +1,7 @@
 /** `replace` in transactions: the program that runs start in changes together with the slots, under a replay that goes on. */
 import { describe, expect, test } from 'vitest';
 import { createRuntime, type LoadedObject, type LoadOptions, type Program, type Runtime } from '../../src/index.ts';
+import { timeLimit } from '../tools.ts';
 import { collection, PLATFORMS, withRuntime } from './build.ts';
 
 const JMP = { name: 'jmp', type: 'prog_array', maxEntries: 4 } as const;
@@ -131,7 +132,7 @@ for (const [name, options] of Object.entries(PLATFORMS)) {
 }
 
 describe.skipIf(!native)('under replays', () => {
-  test.each(['direct', 'no pokes'])('no run mixes two builds (%s)', { timeout: 120_000 }, kind =>
+  test.each(['direct', 'no pokes'])('no run mixes two builds (%s)', { timeout: timeLimit(120_000) }, kind =>
     withRuntime(async runtime => {
       const options: LoadOptions = { pokes: kind === 'direct' };
       const first = build(runtime, 1, options);

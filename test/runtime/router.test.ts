@@ -5,6 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { type LoadedObject, type RunResult, readCapture } from '../../src/index.ts';
+import { timeLimit } from '../tools.ts';
 import { PLATFORMS, withRuntime } from './build.ts';
 
 const read = (path: string) => new Uint8Array(readFileSync(new URL(path, import.meta.url)));
@@ -32,7 +33,7 @@ describe('the router example', () => {
     ['its own capture', '../../examples/router/capture.pcap', 50],
     ['real frames', MIXED, 3413],
   ] as const) {
-    test.skipIf(file === MIXED && !mixed)(`${name}: all backends agree`, { timeout: 120_000 }, () =>
+    test.skipIf(file === MIXED && !mixed)(`${name}: all backends agree`, { timeout: timeLimit(120_000) }, () =>
       withRuntime(runtime => {
         const packets = readCapture(read(file)).packets.map(({ data }) => data);
         expect(packets.length).toBeGreaterThanOrEqual(least);

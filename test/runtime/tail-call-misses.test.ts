@@ -1,6 +1,7 @@
 /** Tail calls that fall through are counted by site, array, index and cause, alike on every backend. */
 import { describe, expect, test } from 'vitest';
 import type { LoadedObject, Program, Runtime, TailCallMiss } from '../../src/index.ts';
+import { timeLimit } from '../tools.ts';
 import { collection, PLATFORMS, withRuntime } from './build.ts';
 
 const SLOTS = 8;
@@ -268,7 +269,7 @@ sub:
       expect(on.readCode()).toEqual(off.readCode());
     }));
 
-  test('totals are exact when threads count at once', { timeout: 20_000 }, () =>
+  test('totals are exact when threads count at once', { timeout: timeLimit(20_000) }, () =>
     withRuntime(async runtime => {
       const object = load(runtime, platform, { main: program(SITES.direct, SITES.static) });
       const main = object.program('main');

@@ -16,6 +16,7 @@ import { PACKET_BYTES, randomProgram, VALUE_BYTES } from '../corpus/random-progr
 import { prepare, collection as tableCollection } from '../kernel-tables/compare.ts';
 import { extractTables } from '../kernel-tables/extract.ts';
 import { mapSpec } from '../runtime/build.ts';
+import { timeLimit } from '../tools.ts';
 import { CASES } from './cases.ts';
 import { type Court, claimsOf, openCourt, type Precision, Unsound } from './soundness.ts';
 import { MAPS, program } from './support.ts';
@@ -160,7 +161,7 @@ const labels = [...new Set(objects.map(({ variant }) => variant.label))];
 const corpus = objects.filter(({ variant }) => variant.label === labels.at(-1));
 
 describe.skipIf(corpus.length === 0)('programs of the corpus', () => {
-  beforeAll(() => compile(corpus), 120_000);
+  beforeAll(() => compile(corpus), timeLimit(120_000));
   afterAll(remove);
   let watched = 0;
   const name = ({ source, variant }: CorpusObject): string => `${source}, ${variant.label}`;
