@@ -103,6 +103,11 @@ commonOptions(
     .argument('<object...>', 'BPF ELF objects')
     .option('--program <name>', 'only this program')
     .option('--log', "print the verifier's log")
+    .addOption(
+      new Option('--log-level <level>', '1: the path that was refused; 2 (default): everything')
+        .choices(['1', '2'])
+        .implies({ log: true }),
+    )
     .addOption(new Option('--against <judge>', 'compare with the verifier of the running kernel').choices(['kernel'])),
 ).action((paths, options) => guarded(options.json, async () => (await import('./verify.ts')).verify(paths, options)));
 

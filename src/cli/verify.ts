@@ -9,6 +9,7 @@ import { bold, green, red } from './terminal.ts';
 export interface VerifyOptions {
   readonly program?: string;
   readonly log?: boolean;
+  readonly logLevel?: '1' | '2';
   readonly against?: 'kernel';
   readonly btf?: string;
   readonly json?: boolean;
@@ -46,7 +47,7 @@ export async function verify(paths: readonly string[], options: VerifyOptions): 
     for (const spec of collection.programs.values()) {
       if (!wanted(spec.name)) continue;
       verdicts.push(judge => {
-        const ours = verdict(path, spec, collection, options.log === true);
+        const ours = verdict(path, spec, collection, options.log === true ? (options.logLevel === '1' ? 1 : 2) : 0);
         // The kernel has no raw programs.
         if (!judge || spec.type === 'raw') return ours;
         return { ...ours, kernel: compare(judge, spec, collection, ours.accepted) };
@@ -82,9 +83,9 @@ async function openJudge(collection: Collection): Promise<KernelJudge> {
   return new KernelJudge(collection);
 }
 
-function verdict(path: string, spec: ProgramSpec, collection: Collection, log: boolean): Verdict {
+function verdict(path: string, spec: ProgramSpec, collection: Collection, logLevel: 0 | 1 | 2): Verdict {
   try {
-    const verified = verifyProgram(spec, collection.maps, { logLevel: log ? 1 : 0 });
+    const verified = verifyProgram(spec, collection.maps, { logLevel });
     const { insnsProcessed } = verified;
     return {
       object: path,
@@ -93,13 +94,13 @@ function verdict(path: string, spec: ProgramSpec, collection: Collection, log: b
       accepted: true,
       insnsProcessed,
       error: null,
-      ...(log && { log: verified.log }),
+      ...(logLevel > 0 && { log: verified.log }),
     };
   } catch (error) {
     if (!(error instanceof SwitchyardError)) throw error;
     const result = rejected(path, spec.name, spec.type, error);
     if (!(error instanceof VerifierError)) return result;
-    return { ...result, insnsProcessed: error.insnsProcessed, ...(log && { log: error.log }) };
+    return { ...result, insnsProcessed: error.insnsProcessed, ...(logLevel > 0 && { log: error.log }) };
   }
 }
 

@@ -70,6 +70,21 @@ interface Pending {
   readonly opaque: boolean;
 }
 
+const MAX_INSNS = 1_000_000;
+
+/** The last line of a log. */
+export function statistics(of: {
+  readonly limit?: number | undefined;
+  readonly insns?: number;
+  readonly perInsn?: number;
+  readonly total?: number;
+  readonly peak?: number;
+}): string {
+  const { limit = MAX_INSNS, insns = 0, perInsn = 0, total = 0, peak = 0 } = of;
+  // The kernel counted reads in its earlier days; the field has stayed.
+  return `processed ${insns} insns (limit ${limit}) max_states_per_insn ${perInsn} total_states ${total} peak_states ${peak} mark_read 0`;
+}
+
 export class Analysis {
   readonly program: ProgramSpec;
   readonly options: VerifyOptions;
@@ -85,6 +100,12 @@ export class Analysis {
   state!: State;
   insn = 0;
   previousInsn = -1;
+  /** Where the walk began: slot 0, or a global function. */
+  start = 0;
+
+  /** At log level 2: by slot, the loop it is in, 0 for none. And the loops that are being walked, by loop and call sites. */
+  loops: Int32Array | undefined = undefined;
+  readonly enteredLoops = new Map<string, Checkpoint>();
 
   /** Last in, first out. */
   readonly pending: Pending[] = [];
@@ -133,7 +154,7 @@ export class Analysis {
     this.live = live;
     this.log = log;
     this.facts = new FactsCollector(program, options.maps, cfg);
-    this.maxInsns = options.maxInsns ?? 1_000_000;
+    this.maxInsns = options.maxInsns ?? MAX_INSNS;
     this.uninitializedStackAllowed = options.uninitializedStack !== 'refuse';
   }
 
@@ -141,10 +162,14 @@ export class Analysis {
     return ++this.lastId;
   }
 
-  /** Refuses the program at the current instruction. */
-  fail(code: VerifierErrorCode, words: string, errno: Errno = 'EACCES', hint: string = HINTS[code]): never {
+  /**
+   * Refuses the program at the current instruction.
+   * @param more what the log says after the text
+   */
+  fail(code: VerifierErrorCode, words: string, errno: Errno = 'EACCES', hint?: string, more?: string): never {
     const text = this.trailer === '' ? words : `${words}\n${this.trailer}`;
     this.log.write(text);
+    if (more !== undefined) this.log.write(more);
     this.log.write(this.statistics());
     throw new VerifierError(code, {
       program: this.program.name,
@@ -155,15 +180,18 @@ export class Analysis {
       log: this.log.toString(),
       insnsProcessed: this.insnsProcessed,
       text,
-      hint,
+      hint: hint ?? HINTS[code],
     });
   }
 
   statistics(): string {
-    return (
-      `processed ${this.insnsProcessed} insns (limit ${this.maxInsns}) max_states_per_insn ${this.maxStatesPerInsn} ` +
-      `total_states ${this.totalStates} peak_states ${this.peakStates} mark_read 0`
-    );
+    return statistics({
+      limit: this.maxInsns,
+      insns: this.insnsProcessed,
+      perInsn: this.maxStatesPerInsn,
+      total: this.totalStates,
+      peak: this.peakStates,
+    });
   }
 
   /** A register as operand: it must be initialised. */

@@ -66,6 +66,12 @@ function predictPastEnd(op: JumpOp, left: RegisterState, right: RegisterState): 
 
 /** @returns the slot to go on at; -1 where neither way is possible. */
 export function executeJump(a: Analysis, i: Jump): number {
+  const next = decide(a, i);
+  if (next >= 0) a.log.jumped(a.insn, a.state);
+  return next;
+}
+
+function decide(a: Analysis, i: Jump): number {
   const source = i.src === undefined ? undefined : a.read(i.src);
   const left = a.read(i.dst);
   const right = source ?? scalarRegister(constantOfInt(i.imm));

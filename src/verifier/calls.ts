@@ -45,6 +45,7 @@ export function executeSubprogramCall(a: Analysis, i: CallSubprogram): number {
   a.log.frames('caller:', a.state);
   a.state.frames.push(frame);
   a.log.frames('callee:', a.state);
+  a.log.touchAll();
   return subprogram.start;
 }
 

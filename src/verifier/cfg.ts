@@ -60,7 +60,7 @@ function calledSlot(instruction: Instruction, insn: number): number {
 }
 
 /** Cuts the program into functions: what the object declares and what calls lead to. */
-function findSubprograms(
+export function findSubprograms(
   insns: readonly Instruction[],
   declared: readonly SubprogramSpec[],
   refuse: Refuse,
@@ -138,12 +138,11 @@ function reach(insns: readonly Instruction[]): Uint8Array {
  */
 export function checkControlFlow(
   insns: readonly Instruction[],
-  declared: readonly SubprogramSpec[],
+  subprograms: readonly Subprogram[],
   callsCallback: (helper: number) => boolean,
   turnsLoop: (name: string | undefined) => boolean,
   refuse: Refuse,
 ): Cfg {
-  const subprograms = findSubprograms(insns, declared, refuse);
   for (const subprogram of subprograms) {
     if (insns[subprogram.start]!.kind === 'wide')
       refuse(
@@ -185,10 +184,10 @@ export function checkControlFlow(
         prunePoint[insn + 1 + instruction.offset] = 1;
         break;
       case 'callHelper':
+        prunePoint[insn + 1] = 1;
         if (callsCallback(instruction.helper)) {
           prunePoint[insn] = 1;
           forcedCheckpoint[insn] = 1;
-          prunePoint[insn + 1] = 1;
         }
         break;
       case 'callKfunc':

@@ -19,10 +19,11 @@ export function formatTnum({ value, mask }: Tnum): string {
 }
 
 /** @param frame index of the frame the register belongs to: pointers into other frames are marked. */
-function formatRegister(r: RegisterState, frame: number): string {
+function formatRegister(r: RegisterState, frame: number, precise: boolean): string {
   if (r.kind === 'uninitialized') return '?';
-  if (r.kind === 'scalar' && isConstant(r.value)) return formatSigned(constantValue(r.value));
-  let text = kindName(r);
+  const mark = precise && r.kind === 'scalar' ? 'P' : '';
+  if (r.kind === 'scalar' && isConstant(r.value)) return mark + formatSigned(constantValue(r.value));
+  let text = mark + kindName(r);
   if (r.kind === 'stack') {
     if (r.frame !== frame) text += `[${r.frame}]`;
     if (isConstant(r.value)) return text + formatSigned(constantValue(r.value) + BigInt(r.offset));
@@ -33,7 +34,11 @@ function formatRegister(r: RegisterState, frame: number): string {
       r.kind === 'scalar' && r.offset !== 0 ? `id=${r.id}${r.offset < 0 ? '' : '+'}${r.offset}` : `id=${r.id}`,
     );
   if (r.reference !== 0) parts.push(`ref_obj_id=${r.reference}`);
-  if (r.map !== undefined) parts.push(`map=${r.map.name}`, `ks=${r.map.keySize}`, `vs=${r.map.valueSize}`);
+  if (r.map !== undefined) {
+    // What was found in a map of maps has no name.
+    if (r.mapUid === 0) parts.push(`map=${r.map.name}`);
+    parts.push(`ks=${r.map.keySize}`, `vs=${r.map.valueSize}`);
+  }
   if (r.kind !== 'scalar' && r.offset !== 0) parts.push(`off=${formatSigned(BigInt(r.offset))}`);
   if (r.kind === 'packet' || r.kind === 'packetMeta' || (r.kind === 'raw' && r.range > 0))
     parts.push(`r=${r.range < 0 ? `0x${BigInt.asUintN(64, BigInt(r.range)).toString(16)}` : r.range}`);
@@ -60,13 +65,14 @@ function formatObject(object: StackObject): string {
 const BYTE_LETTERS = ['?', 'm', '0', 'r'] as const;
 
 /** e.g. `mmmm????`: highest address first; a spilled register stands for its bytes. Empty where nothing was written. */
-function formatSlot(slot: StackSlot | undefined, frame: number): string {
+function formatSlot(slot: StackSlot | undefined, frame: number, precise: boolean): string {
   if (slot === undefined || slot.bytes === 0) return '';
   if (slot.object !== undefined) return formatObject(slot.object);
   let text = '';
   for (let byte = 7; byte >= 0; byte--) {
     const state = (slot.bytes >> (2 * byte)) & 3;
-    if (state === ByteState.spill && slot.spilled !== undefined) return text + formatRegister(slot.spilled, frame);
+    if (state === ByteState.spill && slot.spilled !== undefined)
+      return text + formatRegister(slot.spilled, frame, precise);
     text += BYTE_LETTERS[state];
   }
   return text;
@@ -78,16 +84,22 @@ export interface Selection {
   readonly slots: ReadonlySet<number>;
 }
 
-export function formatFrame(frame: Frame, index: number, selection?: Selection): string {
+/** Of one frame: numbers that something relied on, marked with a P. */
+export interface PreciseMarks {
+  readonly registers: number;
+  slot(index: number): boolean;
+}
+
+export function formatFrame(frame: Frame, index: number, selection?: Selection, precise?: PreciseMarks): string {
   let text = index > 0 ? ` frame${index}:` : '';
   for (let r = 0; r < REGISTERS; r++) {
     const state = frame.registers[r]!;
     if (state.kind === 'uninitialized' || (selection !== undefined && (selection.registers & (1 << r)) === 0)) continue;
-    text += ` R${r}=${formatRegister(state, index)}`;
+    text += ` R${r}=${formatRegister(state, index, precise !== undefined && (precise.registers & (1 << r)) !== 0)}`;
   }
   for (let i = 0; i < STACK_SLOTS; i++) {
     if (selection !== undefined && !selection.slots.has(i)) continue;
-    const slot = formatSlot(frame.slots[i], index);
+    const slot = formatSlot(frame.slots[i], index, precise?.slot(i) === true);
     if (slot !== '') text += ` fp-${8 * (i + 1)}=${slot}`;
   }
   return text;

@@ -237,7 +237,8 @@ function lookupResult(a: Analysis, call: Call): RegisterState {
         'EINVAL',
         'Declare the inner map of a map-in-map.',
       );
-    return register('map', { map: map.inner, mapUid: a.newId(), nullable: true, id: a.newId() });
+    const id = a.newId();
+    return register('map', { map: map.inner, mapUid: id, nullable: true, id });
   }
   // A struct bpf_xdp_sock in the kernel; all that programs may read of it is its queue number.
   if (map.type === 'xskmap')

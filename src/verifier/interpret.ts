@@ -38,6 +38,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
   a.peakStates = 0;
   a.state = state;
   a.insn = start;
+  a.start = start;
   a.previousInsn = -1;
   a.insnsAtCheckpoint = a.insnsProcessed;
   a.jumpsAtCheckpoint = a.jumpsProcessed;
@@ -48,7 +49,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
       a.fail('too_complex', `BPF program is too large. Processed ${a.insnsProcessed} insn`, 'E2BIG');
     let next: number;
     if (a.cfg.prunePoint[a.insn] === 1 && arrive(a) === 'covered') {
-      a.log.safe(fresh ? a.previousInsn : undefined, a.insn);
+      a.log.safe(fresh, a.previousInsn, a.insn);
       next = -1;
     } else {
       if (fresh) a.log.branch(a.previousInsn, a.insn, a.state);
@@ -57,7 +58,10 @@ export function interpret(a: Analysis, start: number, state: State): void {
       if (a.options.checking !== undefined) check(a, a.options.checking);
       a.facts.reachable[a.insn] = 1;
       a.history.push(a.insn, a.state.frames.length - 1);
+      const depth = a.state.frames.length;
       next = step(a);
+      // Back in the caller, or at a callback's helper.
+      if (next >= 0 && a.state.frames.length < depth) fresh = true;
     }
     if (next >= 0) {
       a.previousInsn = a.insn;
@@ -66,7 +70,10 @@ export function interpret(a: Analysis, start: number, state: State): void {
     }
     finishPath(a);
     const pending = a.pending.pop();
-    if (pending === undefined) return;
+    if (pending === undefined) {
+      a.log.walked();
+      return;
+    }
     a.state = pending.state;
     a.insn = pending.insn;
     a.previousInsn = pending.from;
@@ -297,7 +304,7 @@ function executeAtomic(a: Analysis, i: Atomic): void {
   const { loaded } = accessMemory(a, { ...access, type: 'read' });
   // Where the old value replaces the base, the kernel looks for the memory that is written at the old value, and refuses.
   if (i.fetch && result === base) a.write(result, numberOf(i.size));
-  accessMemory(a, { ...access, type: 'write', value: numberOf(i.size) });
+  accessMemory(a, { ...access, type: 'write', unknown: true, value: numberOf(i.size) });
   if (i.fetch) a.write(result, loaded);
 }
 

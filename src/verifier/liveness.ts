@@ -13,6 +13,7 @@ type ArgumentCount = (call: CallHelper | CallKfunc) => number;
 
 const ARGUMENTS = 0b111110;
 const CALLER_SAVED = 0b111111;
+const ALL = 0x3ff;
 
 const bit = (r: number | undefined): number => (r === undefined ? 0 : 1 << r);
 
@@ -34,7 +35,8 @@ function uses(i: Instruction, argumentCount: ArgumentCount): number {
       if (i.op === 'loadAcquire') return 1 << i.src;
       return bit(i.src) | (1 << i.dst) | (i.op === 'cmpxchg' ? 1 : 0);
     case 'packetLoad':
-      return bit(i.src) | (1 << 6);
+      // The kernel takes it to read everything.
+      return ALL;
     case 'callHelper':
     case 'callKfunc':
       return ((1 << argumentCount(i)) - 1) << 1;
@@ -61,7 +63,6 @@ function definitions(i: Instruction): number {
       if (i.op === 'loadAcquire') return 1 << i.dst;
       if (i.op === 'cmpxchg') return 1;
       return i.fetch ? bit(i.src) : 0;
-    case 'packetLoad':
     case 'callHelper':
     case 'callSubprogram':
     case 'callKfunc':

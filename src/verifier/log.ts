@@ -1,22 +1,30 @@
 /**
- * The verifier's log in the shape of the kernel's, so that people's eyes and log tools carry over.
+ * The verifier's log, line for line in the shape of Linux 6.18's, so that people's eyes and log tools carry over.
  *
  * At level 1 the log holds the path in work only: what a finished path wrote is cut off when the next one starts, so
- * that a refusal shows how it was reached and a success shows little. Level 2 keeps everything.
+ * that a refusal shows how it was reached and a success shows little. Level 2 keeps everything, and adds what the program looks
+ * like before it is walked (functions, live registers, loops) and how precision was traced back (`precision.ts`).
+ *
+ * Left out at level 2 are the kernel's lines about its own analysis of live stack slots, of which there is no like here.
  */
 
 import type { Instruction } from '../isa/instruction.ts';
 import { formatKernel } from '../isa/kernel-format.ts';
 import type { LineInfo } from '../object/spec.ts';
 import { formatFrame, formatReferences, type Selection } from './format.ts';
-import type { State } from './state.ts';
+import { STACK_SLOTS, type State } from './state.ts';
 
 export type LogLevel = 0 | 1 | 2;
 
 const COLUMN = 40;
 const COLUMN_STEP = 8;
+const ALL_REGISTERS = 0x7ff;
+/** The state behind an instruction. */
+const RESULT = / +;(?: frame\d+:)? (?:R\d+|fp-\d+)=.*$/;
+/** Of a longer log, the end is kept, as in the kernel. */
+const MAX_LINES = 1 << 18;
 
-/** Length to which an instruction's line is filled before the state after it, less the last character. */
+/** Length to which an instruction's line of `length` with its end is filled before the state after it, less two characters. */
 function alignment(length: number): number {
   return Math.ceil(Math.max(length + COLUMN_STEP / 2, COLUMN) / COLUMN_STEP) * COLUMN_STEP;
 }
@@ -34,6 +42,10 @@ export class VerifierLog {
   private previousSource: LineInfo | undefined = undefined;
   /** The last line is an instruction that still waits for the state it led to. */
   private open = false;
+  /** Lines that the log has lost at its start. */
+  private dropped = 0;
+  /** A path that branched off was followed. */
+  private branched = false;
   private touchedRegisters = 0;
   private readonly touchedSlots = new Set<number>();
 
@@ -52,6 +64,9 @@ export class VerifierLog {
   write(line: string): void {
     this.lines.push(line);
     this.open = false;
+    if (this.lines.length < MAX_LINES) return;
+    this.dropped += MAX_LINES / 2;
+    this.lines.splice(0, MAX_LINES / 2);
   }
 
   touchRegister(r: number): void {
@@ -64,15 +79,20 @@ export class VerifierLog {
 
   /** Where the log stands, for `finishPath`. */
   get position(): number {
-    return this.lines.length;
+    return this.dropped + this.lines.length;
   }
 
   /** Another path begins; at level 1 its log starts where the branch was taken. */
   finishPath(position: number): void {
-    if (this.level < 2 && position < this.lines.length) this.lines.length = position;
+    if (this.level < 2 && position < this.position) {
+      this.lines.length = Math.max(0, position - this.dropped);
+      // What the instruction led to on the other path.
+      const last = this.lines.pop();
+      if (last !== undefined) this.lines.push(last.replace(RESULT, ''));
+    }
     this.open = false;
     this.previousSource = undefined;
-    this.clearTouched();
+    this.touchAll();
   }
 
   private clearTouched(): void {
@@ -91,21 +111,71 @@ export class VerifierLog {
     return this.source[low - 1];
   }
 
-  /** The path ends at `to`, which was proved before. `from`: where the path branched off, if it has just begun. */
-  safe(from: number | undefined, to: number): void {
+  /**
+   * The path ends at `to`, which was proved before.
+   * @param branched it has just begun, at a branch at `from`
+   */
+  safe(branched: boolean, from: number, to: number): void {
     if (this.level === 0) return;
-    if (this.level === 2 && from !== undefined) this.write('');
-    this.write(from === undefined ? `${to}: safe` : `from ${from} to ${to}: safe`);
+    // At level 1 the kernel, once it has followed one branch, says so of all.
+    if (branched) this.branched = true;
+    if (!(this.level === 2 ? branched : this.branched)) this.write(`${to}: safe`);
+    else {
+      this.write('');
+      this.write(`from ${from} to ${to}: safe`);
+    }
   }
 
-  /** `from 3 to 5: ...` */
+  /** `from 3 to 5: ...`, where a branch or a function's caller goes on. */
   branch(from: number, to: number, state: State): void {
     if (this.level === 0) return;
-    const text = innermost(state);
-    if (this.level === 2) this.write('');
-    this.write(`from ${from} to ${to}:${text}`);
-    this.write(`${to}:${text}`);
-    this.clearTouched();
+    this.branched = true;
+    if (this.level < 2) return;
+    this.write('');
+    this.write(`from ${from} to ${to}:${innermost(state)}`);
+  }
+
+  /** What comes next is shown with all that is known. */
+  touchAll(): void {
+    this.touchedRegisters = ALL_REGISTERS;
+    if (this.level > 0) for (let slot = 0; slot < STACK_SLOTS; slot++) this.touchedSlots.add(slot);
+  }
+
+  /** What a jump has told, on the path that goes on. */
+  jumped(insn: number, state: State): void {
+    if (this.level > 0) this.result(insn, state);
+  }
+
+  /** A walk is over, and all is well. */
+  walked(): void {
+    if (this.level < 2) this.lines.length = 0;
+    this.open = false;
+  }
+
+  /** At level 2: where the functions start. */
+  functions(starts: readonly number[]): void {
+    if (this.level < 2) return;
+    starts.forEach((start, index) => {
+      this.write(`func#${index} @${start}`);
+    });
+  }
+
+  /** At level 2: each instruction with the loop it belongs to and the registers that are live before it. */
+  program(live: Uint16Array, loops: Int32Array): void {
+    if (this.level < 2) return;
+    this.write('Live regs before insn:');
+    for (const [insn, instruction] of this.insns.entries()) {
+      if (instruction.kind === 'wide') continue;
+      const loop = loops[insn]! === 0 ? '' : `${loops[insn]}`;
+      let registers = '';
+      for (let r = 0; r < 10; r++) registers += (live[insn]! & (1 << r)) === 0 ? '.' : r;
+      this.write(`${loop.padStart(3)} ${`${insn}`.padStart(3)}: ${registers} ${this.text(insn)}`);
+    }
+  }
+
+  /** An instruction as the kernel prints it. */
+  text(insn: number): string {
+    return formatKernel(this.insns[insn]!, this.helperName);
   }
 
   /** The state that the previous instruction led to, then the instruction itself. */
@@ -113,7 +183,7 @@ export class VerifierLog {
     if (this.level === 0) return;
     if (this.touchedRegisters !== 0 || this.touchedSlots.size > 0) this.result(insn, state);
     this.sourceLine(insn);
-    this.write(`${insn}: ${formatKernel(this.insns[insn]!, this.helperName)}`);
+    this.write(`${insn}: ${this.text(insn)}`);
     this.open = true;
   }
 
@@ -138,7 +208,8 @@ export class VerifierLog {
     if (this.open) {
       const last = this.lines.length - 1;
       const line = this.lines[last]!;
-      this.lines[last] = `${line.padEnd(alignment(line.length) - 2)};${text}`;
+      this.lines[last] = `${line.padEnd(alignment(line.length + 1) - 2)};${text}`;
+      this.open = false;
     } else {
       this.write(`${insn}:${text}`);
     }

@@ -21,7 +21,7 @@ import {
 } from './registers.ts';
 import { constant, constantValue, fits, isConstant, isZero, signExtend, truncate } from './scalar.ts';
 import { checkSocketAccess } from './sockets.ts';
-import { readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
+import { clobberStack, readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
 
 /** Largest variable part of an offset that is looked at at all. */
 const MAX_VARIABLE_OFFSET = 1n << 29n;
@@ -41,6 +41,8 @@ export interface Access {
   /** What is written, and the register it comes from, if any. */
   readonly value?: RegisterState;
   readonly valueRegister?: Register | undefined;
+  /** A number that nothing is known of is written. */
+  readonly unknown?: boolean;
   /** Atomics need natural alignment whatever the memory. */
   readonly strict?: boolean;
   /** Made on behalf of a helper: facts about the instruction's own memory operand are not touched. */
@@ -291,6 +293,10 @@ function accessStack(a: Analysis, pointer: RegisterState, access: Access): Acces
   note(a, access, 'stack');
   if (access.type === 'write') {
     const value = access.value ?? UNKNOWN_SCALAR;
+    if (low === high && access.unknown === true) {
+      clobberStack(a, pointer.frame, low, size);
+      return { loaded: UNKNOWN_SCALAR, source: undefined };
+    }
     if (low === high)
       return { loaded: UNKNOWN_SCALAR, source: writeStack(a, pointer.frame, low, size, value, access.valueRegister) };
     writeStackRange(a, pointer.frame, low, high, size, value, access.valueRegister);

@@ -16,6 +16,7 @@
 import type { Register } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
 import type { History } from './history.ts';
+import { logInherited, Trace } from './precision-trace.ts';
 import { type Checkpoint, MAX_FRAMES, REGISTERS, type State } from './state.ts';
 
 const CALLER_SAVED = 0b111111;
@@ -221,18 +222,22 @@ export function markEverything(start: Checkpoint | undefined): void {
   }
 }
 
-/** Walks back from position `end` of the history, exclusive, through the stored states from `checkpoint` up. */
-function walk(a: Analysis, wanted: Wanted, end: number, checkpoint: Checkpoint | undefined): void {
+/** Walks back from position `end` of the history, exclusive, through the stored states that `state` came through. */
+function walk(a: Analysis, wanted: Wanted, end: number, state: State): void {
   const { history } = a;
   let position = end;
-  let stored = checkpoint;
+  let stored = state.parent;
+  if (wanted.empty) return;
+  const trace = a.log.level === 2 ? new Trace(a, wanted, state) : undefined;
   while (!wanted.empty) {
     const start = stored === undefined ? 0 : stored.position;
     while (--position >= start) {
       if (history.opaque(position)) {
+        trace?.fallBack();
         markEverything(stored);
         return;
       }
+      trace?.step(history.insn(position), history.frame(position));
       const linked = history.linked(position);
       wantLinked(wanted, linked);
       before(a, wanted, position);
@@ -241,6 +246,7 @@ function walk(a: Analysis, wanted: Wanted, end: number, checkpoint: Checkpoint |
     }
     if (stored === undefined || stored.everythingPrecise) return;
     mark(stored, wanted);
+    trace?.parent(stored, start > 0 ? history.insn(start - 1) : -1);
     position = start;
     stored = stored.parent;
   }
@@ -255,7 +261,7 @@ export function needRegister(a: Analysis, r: number | undefined): void {
   const top = state.frames.length - 1;
   wanted.clear(top);
   wanted.registers[top] = 1 << r;
-  walk(a, wanted, a.history.length - 1, state.parent);
+  walk(a, wanted, a.history.length - 1, state);
 }
 
 /** The current instruction relies on the number in a stack slot. */
@@ -263,7 +269,7 @@ export function needSlot(a: Analysis, frame: number, slot: number): void {
   const wanted = wantedNow;
   wanted.clear(a.state.frames.length - 1);
   wanted.addSlot(frame, slot);
-  walk(a, wanted, a.history.length - 1, a.state.parent);
+  walk(a, wanted, a.history.length - 1, a.state);
 }
 
 /** The path in work continues as paths from `old` did: what those relied on, it relies on. */
@@ -280,5 +286,6 @@ export function inheritPrecision(a: Analysis, state: State, old: Checkpoint): vo
     wanted.low[f] = old.preciseSlots(f, 0);
     wanted.high[f] = old.preciseSlots(f, 1);
   }
-  walk(a, wanted, a.history.length, state.parent);
+  if (a.log.level === 2) logInherited(a, wanted, frames.length);
+  walk(a, wanted, a.history.length, state);
 }

@@ -18,10 +18,11 @@
  * - Ids are compared by a one-to-one mapping: two registers linked in the stored state must be linked in the new one.
  */
 import type { Analysis } from './analysis.ts';
-import { formatState } from './format.ts';
+import { formatFrame } from './format.ts';
 import { depthsDiffer, isActive } from './iterators.ts';
 import { finishLoop, isIncomplete, noteBackEdge } from './loops.ts';
 import { inheritPrecision, markEverything } from './precision.ts';
+import { formatStored } from './precision-trace.ts';
 import {
   isPacketPointer,
   RAW_SIZE_ID,
@@ -369,14 +370,17 @@ export function arrive(a: Analysis): Arrival {
   const state = a.state;
   const forced = a.cfg.forcedCheckpoint[insn] === 1;
   const list = (a.explored[insn] ??= []);
+  let compared = 0;
   const { checking } = a.options;
   let store =
     forced ||
     checking !== undefined ||
     (a.jumpsProcessed - a.jumpsAtCheckpoint >= 2 && a.insnsProcessed - a.insnsAtCheckpoint >= 8);
   const instruction = a.insns[insn]!;
-  for (let i = 0; i < list.length; i++) {
+  // The newest first.
+  for (let i = list.length - 1; i >= 0; i--) {
     const old = list[i]!;
+    compared++;
     if (old.pending > 0) {
       if (instruction.kind === 'mayGoto') {
         if (old.state.mayGotoDepth !== state.mayGotoDepth && covered(a, old, state, 'contained')) {
@@ -405,11 +409,9 @@ export function arrive(a: Analysis): Arrival {
           !depthsDiffer(old.state, state) &&
           covered(a, old, state, 'exact')
         ) {
-          if (a.log.level > 0) {
-            a.log.write(`cur state: ${formatState(state)}`);
-            a.log.write(`old state: ${formatState(old.state)}`);
-          }
-          a.fail('infinite_loop', `infinite loop detected at insn ${insn}`, 'EINVAL');
+          const index = state.frames.length - 1;
+          const states = `cur state:${formatFrame(state.frame, index)}\nold state:${formatStored(old, index)}`;
+          a.fail('infinite_loop', `infinite loop detected at insn ${insn}`, 'EINVAL', undefined, states);
         }
         if (
           !forced &&
@@ -435,30 +437,59 @@ export function arrive(a: Analysis): Arrival {
     const patience = forced && old.pending > 0 ? 64 : 3;
     if (old.misses > old.hits * patience + patience) {
       list.splice(i, 1);
-      i--;
     }
   }
+  if (compared > a.maxStatesPerInsn) a.maxStatesPerInsn = compared;
   if (store) storeState(a, list);
   return 'go on';
 }
 
 function storeState(a: Analysis, list: Checkpoint[]): void {
+  dropSingleIds(a.state);
   const copy = a.state.copy();
-  dropDeadRegisters(a, copy, a.insn);
-  dropSingleIds(copy);
+  // Comparisons ignore them anyway; the log shows them, as the kernel's does.
+  if (a.log.level < 2) dropDeadRegisters(a, copy, a.insn);
   const checkpoint = new Checkpoint(a.insn, copy, a.history.length);
   list.push(checkpoint);
   a.totalStates++;
   a.peakStates++;
-  if (list.length > a.maxStatesPerInsn) a.maxStatesPerInsn = list.length;
   a.jumpsAtCheckpoint = a.jumpsProcessed;
   a.insnsAtCheckpoint = a.insnsProcessed;
+  enterLoop(a, checkpoint);
   if (a.options.checking?.precision === 'all') markEverything(checkpoint);
   a.state.parent = checkpoint;
   for (const frame of a.state.frames) {
     frame.writtenLow = 0;
     frame.writtenHigh = 0;
   }
+}
+
+/** Call sites and the outermost loop that a stored state is in, e.g. `(4,2)`; undefined: in none. */
+function loopOf(a: Analysis, { insn, state }: Checkpoint): string | undefined {
+  const sites: number[] = [];
+  for (const [index] of state.frames.entries()) {
+    const at = state.frames[index + 1]?.callSite ?? insn;
+    const loop = a.loops![at]!;
+    if (loop !== 0) return `(${[...sites, loop].join(',')})`;
+    sites.push(at);
+  }
+  return undefined;
+}
+
+function enterLoop(a: Analysis, checkpoint: Checkpoint): void {
+  if (a.loops === undefined) return;
+  const loop = loopOf(a, checkpoint);
+  if (loop === undefined || a.enteredLoops.has(loop)) return;
+  a.enteredLoops.set(loop, checkpoint);
+  a.log.write(`SCC enter ${loop}`);
+}
+
+function leaveLoop(a: Analysis, checkpoint: Checkpoint): void {
+  if (a.loops === undefined) return;
+  const loop = loopOf(a, checkpoint);
+  if (loop === undefined || a.enteredLoops.get(loop) !== checkpoint) return;
+  a.enteredLoops.delete(loop);
+  a.log.write(`SCC exit ${loop}`);
 }
 
 /** A path has ended: its ancestors have one path less to wait for. */
@@ -468,6 +499,7 @@ export function finishPath(a: Analysis): void {
     checkpoint.pending--;
     if (checkpoint.pending > 0) return;
     if (checkpoint.isLoopHead) finishLoop(a, checkpoint);
+    leaveLoop(a, checkpoint);
     checkpoint = checkpoint.parent;
   }
 }

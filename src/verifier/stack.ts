@@ -243,6 +243,7 @@ export function readStackRange(
     markSlotRead(a.state, frameIndex, index);
     if (frame.slots[index]?.object !== undefined)
       refuseObject(a, `R${register} ${placeInRange(low, high, at)} size ${size}`);
+    if (!indirect) a.log.touchSlot(index);
     if (state === ByteState.invalid && a.uninitializedStackAllowed) a.facts.uninitialized.add(frame.subprogram);
     else if (state === ByteState.invalid) {
       a.fail(

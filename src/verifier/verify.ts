@@ -18,8 +18,9 @@
 import type { CallHelper, CallKfunc, Instruction } from '../isa/instruction.ts';
 import { specialFields } from '../maps/special-fields.ts';
 import type { ProgramSpec } from '../object/spec.ts';
-import { Analysis, type VerifyOptions } from './analysis.ts';
-import { checkControlFlow } from './cfg.ts';
+import { Analysis, statistics, type VerifyOptions } from './analysis.ts';
+import { checkControlFlow, findSubprograms } from './cfg.ts';
+import { findLoops } from './control-loops.ts';
 import { type Errno, HINTS, VerifierError, type VerifierErrorCode } from './errors.ts';
 import type { Facts, Verified } from './facts.ts';
 import { initialArguments } from './global-functions.ts';
@@ -59,6 +60,7 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
     hint: string = HINTS[code],
   ): never => {
     log.write(text);
+    log.write(statistics({ limit: options.maxInsns }));
     throw new VerifierError(code, {
       program: program.name,
       insn,
@@ -82,9 +84,11 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
   const usedMaps = findMaps(insns, options, refuse);
   checkMaps(program, usedMaps, options, refuse);
   checkKfuncLicense(program, options, refuse);
+  const subprograms = findSubprograms(insns, program.subprograms, refuse);
+  log.functions(subprograms.map(({ start }) => start));
   const cfg = checkControlFlow(
     insns,
-    program.subprograms,
+    subprograms,
     helper => runsCallback(options.helpers.get(helper)),
     name => name !== undefined && isIteratorNext(options.kfuncs?.get(name)),
     refuse,
@@ -110,6 +114,13 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
 
   const arena = usedMaps.find(name => options.maps.get(name)?.type === 'arena');
   const analysis = new Analysis(program, options, cfg, live, log, packetChangers, arena);
+  if (log.level === 2) {
+    analysis.loops = findLoops(insns, insn => {
+      const i = insns[insn]!;
+      return i.kind === 'callHelper' && runsCallback(options.helpers.get(i.helper));
+    });
+    log.program(live, analysis.loops);
+  }
   interpret(analysis, 0, initialState(analysis));
   verifyGlobals(analysis);
   const stackDepth = checkStackDepth(analysis, graph);
