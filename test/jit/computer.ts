@@ -45,7 +45,7 @@ export const nativePlatform: Platform = {
   name: `${process.arch}, native`,
   machine: machine ?? x64Machine,
   available: machine !== undefined,
-  slowdown: 1,
+  slowdown: process.env.SWITCHYARD_ARM64_NODE ? 20 : 1,
   create: () => new HostProcessor(),
 };
 
