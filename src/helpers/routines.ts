@@ -10,8 +10,8 @@ import { MEMORY_ROUTINES } from './routines/memory.ts';
 import { PERF_EVENT_ROUTINES } from './routines/perf-event.ts';
 import { REDIRECT_ROUTINES } from './routines/redirect.ts';
 import { SKB_ROUTINES } from './routines/skb.ts';
-import { TEXT_ROUTINES } from './routines/text.ts';
 import { SOCKET_ROUTINES } from './routines/socket.ts';
+import { TEXT_ROUTINES } from './routines/text.ts';
 import { VLAN_ROUTINES } from './routines/vlan.ts';
 import { XDP_ROUTINES } from './routines/xdp.ts';
 

@@ -42,6 +42,7 @@ const STORES: readonly MapType[] = [
   'lpm_trie',
 ];
 const PER_CPU: readonly MapType[] = ['percpu_array', 'percpu_hash', 'lru_percpu_hash'];
+const ITERATED: readonly MapType[] = STORES.filter(type => type !== 'lpm_trie');
 const REDIRECT_MAPS: readonly MapType[] = ['devmap', 'devmap_hash', 'cpumap', 'xskmap'];
 const LOOKED_UP: readonly MapType[] = [
   ...STORES,
@@ -99,6 +100,7 @@ const GENERAL_HELPERS = [
     checkFormat: isFormat,
   }),
   helper(177, 'trace_vprintk', ALL, [read, size, readOrNull, sizeOrZero], number, { gplOnly: true }),
+  helper(164, 'for_each_map_elem', ALL, [map(ITERATED), { type: 'callback' }, { type: 'callbackContext' }, scalar]),
   helper(181, 'loop', ALL, [scalar, { type: 'callback' }, { type: 'callbackContext' }, scalar]),
   helper(182, 'strncmp', ALL, [read, size, constString]),
   helper(208, 'ktime_get_tai_ns', ALL, []),

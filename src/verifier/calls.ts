@@ -13,7 +13,7 @@ import { forgetCallerSaved } from './helper-call.ts';
 import { needRegister } from './precision.ts';
 import { previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
-import { kindName, type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
+import { kindName, type RegisterState, register, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import { range } from './scalar.ts';
 import { Frame, MAX_FRAMES, type State } from './state.ts';
 
@@ -53,16 +53,18 @@ export function executeSubprogramCall(a: Analysis, i: CallSubprogram): number {
 function callbackArguments(name: string, caller: Frame): (RegisterState | undefined)[] {
   // bpf_loop(iterations, callback, context, flags) calls callback(index, context).
   if (name === 'loop') return [UNKNOWN_SCALAR, caller.registers[3]!];
-  return [];
+  // bpf_for_each_map_elem(map, callback, context, flags) calls callback(map, key, value, context).
+  const map = caller.registers[1]!;
+  const element = { map: map.map!, mapUid: map.mapUid };
+  return [map, register('mapKey', element), register('mapValue', element), caller.registers[3]!];
 }
 
 /** Queues a path that runs the callback once and comes back to this call. */
 export function enterCallback(a: Analysis, name: string, subprogram: number): void {
-  if (name !== 'loop') a.fail('unsupported', `callbacks of bpf_${name} are not supported`, 'EOPNOTSUPP');
   a.facts.callbacks.add(subprogram);
   const caller = a.state.frame;
   const iterations = caller.registers[1]!;
-  needRegister(a, 1);
+  if (name === 'loop') needRegister(a, 1);
   if (iterations.kind === 'scalar' && BigInt(caller.callbackDepth) >= iterations.value.umax) {
     caller.callbackDepth = 0;
     if (a.log.level > 0) a.log.write(`frame${a.state.frames.length - 1} bpf_loop iteration limit reached`);

@@ -105,10 +105,10 @@ export function formatFrame(frame: Frame, index: number, selection?: Selection, 
   return text;
 }
 
-/** What follows the innermost frame: the references that are held. */
-export function formatReferences({ references }: State): string {
+/** What follows the innermost frame: the references that are held, and whether it is a callback's. */
+export function formatReferences({ references, frame }: State): string {
   const ids = references.map(({ id }) => id).filter(id => id !== 0);
-  return ids.length === 0 ? '' : ` refs=${ids.join(',')}`;
+  return (ids.length === 0 ? '' : ` refs=${ids.join(',')}`) + (frame.isCallback ? ' cb' : '');
 }
 
 /** All frames, innermost first. */

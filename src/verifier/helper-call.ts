@@ -13,6 +13,7 @@ import {
   BPF_F_RDONLY_PROG,
   checkAlignment,
   checkContextPointer,
+  checkMapKeyAccess,
   checkMapValueAccess,
   checkMemoryAccess,
   checkPacketAccess,
@@ -435,13 +436,21 @@ function checkMap(
 ): void {
   if (r.kind !== 'map' || r.nullable) mismatch(a, number, r, 'map_ptr');
   const map = r.map!;
-  if (maps !== undefined && !maps.includes(map.type))
+  if (maps !== undefined && !maps.includes(map.type)) {
+    if (runsCallback(call.signature))
+      a.fail(
+        'incompatible_map',
+        'callback function not allowed for map',
+        'ENOTSUPP',
+        `Map ${map.name} is of type ${map.type}; maps of types ${maps.join(', ')} can be walked.`,
+      );
     a.fail(
       'incompatible_map',
       `cannot pass map_type ${MAP_TYPE[map.type]} into func bpf_${call.signature.name}#${call.signature.id}`,
       'EINVAL',
       `Map ${map.name} is of type ${map.type}; bpf_${call.signature.name} takes ${maps.join(', ')}.`,
     );
+  }
   call.map = map;
   call.mapUid = r.mapUid;
 }
@@ -461,6 +470,7 @@ function checkMemoryPointer(a: Analysis, call: Call, number: number, r: Register
       r.kind === 'packetMeta' ||
       r.kind === 'memory' ||
       r.kind === 'ringbufMemory' ||
+      r.kind === 'mapKey' ||
       r.kind === 'raw');
   if (!memory) mismatch(a, number, r, MEMORY_TYPES);
   if (isPacketPointer(r) && (!PACKET_ACCESS.has(call.signature.name) || a.program.type === 'socket_filter'))
@@ -523,6 +533,10 @@ function checkHelperMemory(
     }
     case 'mapValue':
       checkMapValueAccess(a, number, r, 0, size, access);
+      return;
+    case 'mapKey':
+      if (access === 'write') a.fail('invalid_argument', `R${number} cannot write into ${kindName(r)}`);
+      checkMapKeyAccess(a, number, r, 0, size);
       return;
     case 'packet':
     case 'packetMeta':

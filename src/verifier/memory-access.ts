@@ -347,6 +347,17 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
       checkRawAccess(a, number, pointer, offset, size);
       note(a, access, 'raw');
       break;
+    case 'mapKey':
+      if (type === 'write')
+        a.fail(
+          'invalid_memory_access',
+          `write to change key R${number} not allowed`,
+          'EACCES',
+          'Delete the element and insert another one.',
+        );
+      checkMapKeyAccess(a, number, pointer, offset, size);
+      note(a, access, 'memory');
+      break;
     case 'socket':
     case 'sockCommon':
     case 'tcpSocket':
@@ -377,6 +388,26 @@ export function checkWritableMemory(a: Analysis, number: number, pointer: Regist
       'EACCES',
       'The memory is read-only to programs; ask for a writable slice, or write through the dynptr.',
     );
+}
+
+export function checkMapKeyAccess(
+  a: Analysis,
+  number: number,
+  pointer: RegisterState,
+  offset: number,
+  size: number,
+): void {
+  const { keySize } = pointer.map!;
+  checkRegion(
+    a,
+    number,
+    pointer,
+    pointer.offset + offset,
+    size,
+    keySize,
+    'memory_out_of_bounds',
+    at => `invalid access to map key, key_size=${keySize} off=${at} size=${size}`,
+  );
 }
 
 export function checkMemoryAccess(

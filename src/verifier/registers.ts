@@ -22,6 +22,8 @@ export type RegisterKind =
   | 'stack'
   | 'map'
   | 'mapValue'
+  /** The key of an element, read-only: what callbacks of bpf_for_each_map_elem get. */
+  | 'mapKey'
   | 'packet'
   | 'packetMeta'
   | 'packetEnd'
@@ -157,7 +159,7 @@ export function isPacketPointer(r: RegisterState): boolean {
   return r.kind === 'packet' || r.kind === 'packetMeta';
 }
 
-const NEVER_NULL: ReadonlySet<RegisterKind> = new Set(['mapValue', 'map', 'memory', 'ringbufMemory']);
+const NEVER_NULL: ReadonlySet<RegisterKind> = new Set(['mapValue', 'mapKey', 'map', 'memory', 'ringbufMemory']);
 
 /** A pointer whose comparison with null is decided. Only what the kernel decides: it does not for context, stack and packet. */
 export function isNonNullPointer(r: RegisterState): boolean {
@@ -182,6 +184,8 @@ export function kindName(r: RegisterState): string {
     case 'map':
       // A map found in a map of maps: the kernel, too, calls it a value until it is checked.
       return r.nullable ? 'map_value_or_null' : 'map_ptr';
+    case 'mapKey':
+      return 'map_key';
     case 'mapValue':
       return r.nullable ? 'map_value_or_null' : 'map_value';
     case 'packet':

@@ -62,6 +62,7 @@ describe('helper table', () => {
       '87 bpf_map_push_elem',
       '88 bpf_map_pop_elem',
       '89 bpf_map_peek_elem',
+      '164 bpf_for_each_map_elem',
       '93 bpf_spin_lock',
       '94 bpf_spin_unlock',
     ]);

@@ -4,6 +4,7 @@ import type { MapType } from '../../object/spec.ts';
 import { familyOf } from '../families.ts';
 import { ARRAY_ROUTINES } from './array.ts';
 import { BLOOM_FILTER_ROUTINES } from './bloom-filter.ts';
+import { FOR_EACH_ROUTINES } from './for-each.ts';
 import { GENERIC_ROUTINES } from './generic.ts';
 import { HASH_ROUTINES } from './hash.ts';
 import { LOCK_ROUTINES } from './lock.ts';
@@ -29,6 +30,7 @@ export const MAP_ROUTINES: readonly Routine[] = [
   ...QUEUE_ROUTINES,
   ...BLOOM_FILTER_ROUTINES,
   ...LOCK_ROUTINES,
+  ...FOR_EACH_ROUTINES,
   ...RINGBUF_ROUTINES,
 ];
 
