@@ -7,6 +7,7 @@
  */
 
 import { choices } from './choices.ts';
+import { maps } from './maps.ts';
 import type { BenchOptions } from './measure.ts';
 import { router } from './router.ts';
 import { startup } from './startup.ts';
@@ -21,6 +22,7 @@ const BENCHMARKS: Record<string, (options: BenchOptions) => Promise<void>> = {
   transaction,
   choices,
   verifier,
+  maps,
 };
 
 const args = process.argv.slice(2);

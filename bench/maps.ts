@@ -1,0 +1,226 @@
+/**
+ * What map operations cost from a program, here and in the running kernel, and what they cost from TypeScript.
+ *
+ * ns per operation = (a run with the operation 64 times - the same run without) / 64. Samples of some hundred microseconds of ours and of
+ * the kernel's in turn; medians over the rounds.
+ */
+import koffi from 'koffi';
+import {
+  createRuntime,
+  type KernelMap,
+  type KernelObject,
+  loadIntoKernel,
+  type Program,
+  type RawMap,
+  RingBuffer,
+  typedMap,
+} from '../src/index.ts';
+import { type MapCase, mapCases, OPERATIONS, programsOf } from './map-programs.ts';
+import { type BenchOptions, median } from './measure.ts';
+
+interface Row {
+  readonly operation: string;
+  readonly keySize: number;
+  readonly entries: number;
+  readonly ns: number;
+  readonly kernelNs: number | null;
+}
+
+const PACKET = new Uint8Array(64);
+/** Nanoseconds that a sample should take. */
+const SAMPLE_NS = 300_000;
+const ROUNDS = 41;
+const QUICK_ROUNDS = 7;
+const ARENA_OVERHEAD = 64 << 20;
+
+export async function maps(options: BenchOptions): Promise<void> {
+  const rows: Row[] = [];
+  const wanted = process.env.MAPS;
+  for (const measured of mapCases(options.quick)) {
+    if (
+      wanted !== undefined &&
+      !new RegExp(wanted).test(`${measured.operation} ${measured.keySize} ${measured.entries}`)
+    )
+      continue;
+    const row = await measure(measured, options.quick ? QUICK_ROUNDS : ROUNDS);
+    rows.push(row);
+    if (!options.json) print(row, rows.length === 1);
+  }
+  const typeScript = await fromTypeScript(options.quick ? 20_000 : 300_000);
+  if (options.json) console.log(JSON.stringify({ benchmark: 'maps', rows, typeScript }));
+  else {
+    console.log('maps: from TypeScript, million operations per second, 64 Ki entries of 8 bytes each');
+    for (const { name, get, set } of typeScript) {
+      console.log(`  ${name.padEnd(24)} get ${get.toFixed(2).padStart(7)}  set ${set.toFixed(2).padStart(7)}`);
+    }
+  }
+}
+
+async function measure(measured: MapCase, rounds: number): Promise<Row> {
+  const { operation, keySize, entries, maxEntries = entries, type } = measured;
+  const collection = programsOf(measured);
+  const elements = maxEntries * (keySize + 128 + (type.includes('percpu') ? 64 : 0));
+  const runtime = createRuntime({
+    cpus: 2,
+    arenaSize: Math.min(2 ** 32, ARENA_OVERHEAD + (measured.ring ? 2 * entries : elements)),
+  });
+  let kernel: KernelObject | undefined;
+  try {
+    const object = runtime.load(collection);
+    const map = object.map('subject');
+    if (measured.fill) fill(measured, map);
+    const empty = map instanceof RingBuffer ? () => map.drain(() => {}) : () => 0;
+    const ours = sampler(
+      ['with', 'without'].map(name => object.program(name)),
+      time,
+      empty,
+    );
+    let theirs: (() => number) | undefined;
+    kernel = openKernel(collection);
+    if (kernel) {
+      const kernelMap = kernel.map('subject');
+      if (measured.fill) fill(measured, kernelMap);
+      const emptyTheirs = measured.ring ? kernelRing(kernelMap) : () => 0;
+      theirs = sampler(
+        ['with', 'without'].map(name => kernel!.program(name)),
+        (program, repeat) => program.run(PACKET, { repeat }).durationNs * repeat,
+        emptyTheirs,
+      );
+    }
+    const ns: number[] = [];
+    const kernelNs: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      ns.push(ours());
+      if (theirs) kernelNs.push(theirs());
+    }
+    return { operation, keySize, entries, ns: round2(median(ns)), kernelNs: theirs ? round2(median(kernelNs)) : null };
+  } finally {
+    kernel?.dispose();
+    await runtime.dispose();
+  }
+}
+
+const round2 = (value: number): number => Number(value.toFixed(2));
+
+function time(program: Program, repeat: number): number {
+  return program.replay([PACKET], { repeat }).elapsedNs;
+}
+
+/** One sample of ns per operation. The number of runs is found by the first ones. */
+function sampler<P>(
+  programs: readonly P[],
+  ns: (program: P, repeat: number) => number,
+  before: () => unknown,
+): () => number {
+  const [full, bare] = programs as [P, P];
+  let repeat = 2;
+  while (ns(full, repeat) < SAMPLE_NS && repeat < 1 << 14) {
+    repeat *= 2;
+    before();
+  }
+  return () => {
+    before();
+    return (ns(full, repeat) - ns(bare, repeat)) / repeat / OPERATIONS;
+  };
+}
+
+function openKernel(collection: Parameters<typeof loadIntoKernel>[0]): KernelObject | undefined {
+  try {
+    return loadIntoKernel(collection);
+  } catch (error) {
+    if ((error as { code?: string }).code === 'not_permitted' || process.platform !== 'linux') return undefined;
+    throw error;
+  }
+}
+
+function fill({ entries, fill: keyOf, type }: MapCase, map: RawMap | KernelMap): void {
+  const value = new Uint8Array(type.includes('percpu') ? (map.lookup(keyOf!(0))?.length ?? perCpuBytes(map)) : 8);
+  for (let i = 0; i < entries; i++) map.update(keyOf!(i), value);
+}
+
+function perCpuBytes(map: RawMap | KernelMap): number {
+  return 'valueBytes' in map ? map.valueBytes : 16;
+}
+
+/** Consumes what is in the kernel's ring: the consumer's position is a page that may be written. */
+function kernelRing(map: KernelMap): () => void {
+  const libc = koffi.load('libc.so.6');
+  const mmap = libc.func(
+    'int64_t mmap(int64_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
+  );
+  const page = (protection: number, offset: number): BigUint64Array => {
+    const address = BigInt(mmap(0, 4096, protection, 1, map.fd, offset));
+    if (address <= 0n) throw new Error('the ring buffer could not be mapped');
+    return new BigUint64Array(koffi.view(address, 4096) as ArrayBuffer);
+  };
+  const consumer = page(3, 0);
+  const producer = page(1, 4096);
+  return () => Atomics.store(consumer, 0, Atomics.load(producer, 0));
+}
+
+function print({ operation, keySize, entries, ns, kernelNs }: Row, first: boolean): void {
+  if (first) {
+    console.log('maps: ns per operation from a program, with the operation less without it, medians');
+    console.log(
+      `  ${'operation'.padEnd(26)} ${'key'.padStart(3)} ${'entries'.padStart(8)} ${'here'.padStart(8)} ${'kernel'.padStart(8)}  kernel / here`,
+    );
+  }
+  const ratio = kernelNs === null ? '' : (kernelNs / ns).toFixed(2);
+  const cells = [
+    operation.padEnd(26),
+    String(keySize).padStart(3),
+    String(entries).padStart(8),
+    ns.toFixed(1).padStart(8),
+  ];
+  console.log(`  ${cells.join(' ')} ${(kernelNs?.toFixed(1) ?? '-').padStart(8)}  ${ratio}`);
+}
+
+interface Speed {
+  readonly name: string;
+  /** Million operations per second. */
+  readonly get: number;
+  readonly set: number;
+}
+
+async function fromTypeScript(count: number): Promise<Speed[]> {
+  const entries = 1 << 16;
+  const hash = mapCases(true).find(({ operation, keySize }) => operation === 'hash lookup' && keySize === 8)!;
+  const runtime = createRuntime({ cpus: 1 });
+  try {
+    const raw = runtime.load(programsOf({ ...hash, entries })).map('subject');
+    const typed = typedMap<bigint, bigint>(raw, { btf: undefined });
+    const plain = new Map<bigint, bigint>();
+    const keys = Array.from({ length: entries }, (_, i) => BigInt(i));
+    const bytes = keys.map(key => new Uint8Array(BigUint64Array.of(key).buffer));
+    const speed = (act: (i: number) => unknown): number => {
+      const start = performance.now();
+      for (let i = 0; i < count; i++) act(Math.imul(i, 40503) & (entries - 1));
+      return count / (performance.now() - start) / 1000;
+    };
+    const both = (name: string, get: (i: number) => unknown, set: (i: number) => unknown): Speed => {
+      for (let i = 0; i < entries; i++) set(i);
+      const sets = [speed(set), speed(set), speed(set)];
+      return { name, set: Math.max(...sets), get: Math.max(speed(get), speed(get), speed(get)) };
+    };
+    const value = new Uint8Array(8);
+    return [
+      both(
+        'typed map',
+        i => typed.get(keys[i]!),
+        i => typed.set(keys[i]!, 7n),
+      ),
+      both(
+        'bytes',
+        i => raw.lookup(bytes[i]!),
+        i => raw.update(bytes[i]!, value),
+      ),
+      both(
+        'JavaScript Map',
+        i => plain.get(keys[i]!),
+        i => plain.set(keys[i]!, 7n),
+      ),
+    ];
+  } finally {
+    await runtime.dispose();
+  }
+}
