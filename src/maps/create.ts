@@ -109,13 +109,14 @@ function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
   // LPM tries keep the data as they were given behind the key.
   const given = spec.type === 'lpm_trie' ? roundUp(spec.keySize - 4, 8) : 0;
   const valueOffset = HashElement.key + roundUp(spec.keySize, 8) + given;
-  const elementBytes = valueOffset + (perCpu ? 8 : valueStride);
+  const elementBytes = elementStride(valueOffset + (perCpu ? 8 : valueStride));
   // A plain hash keeps a spare element per CPU beside its max_entries: an update fills it before it replaces the old one.
   const spares = perCpu ? 0 : cpus;
   const pool = spec.maxEntries + spares;
-  const mask = indexMask(spec.maxEntries);
+  // Twice as many buckets as entries: of the keys in a full map four in five are then the first of their bucket.
+  const mask = indexMask(2 * spec.maxEntries);
   const buckets = HashLayout.size + roundUp(8 * spares, LINE);
-  const elements = buckets + (mask + 1) * HashBucket.size;
+  const elements = roundUp(buckets + (mask + 1) * HashBucket.size, LINE);
   const values = roundUp(elements + pool * elementBytes, LINE);
   const cpuStride = perCpu ? roundUp(pool * valueStride, LINE) : 0;
   const prefixes = values + cpus * cpuStride;
@@ -143,6 +144,11 @@ function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
     setAddress(HashLayout.size + 8 * cpu, element);
   }
   return { offset, blocks: [offset], bytes, valuesAddress: 0n };
+}
+
+/** What fits a cache line lies in one: in a large map each line that is touched is a miss. */
+function elementStride(bytes: number): number {
+  return bytes <= LINE ? 2 ** Math.ceil(Math.log2(bytes)) : bytes;
 }
 
 function layOutQueue(spec: MapSpec, env: MapEnv): MapObject {

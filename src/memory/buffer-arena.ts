@@ -12,6 +12,8 @@ const ADDRESS_LIMIT = 1n << 47n;
 export interface ArenaOptions {
   /** The buffer is known to be all zero (a new ArrayBuffer, fresh anonymous memory): blocks never used before need no clearing. Default false. */
   readonly fresh?: boolean;
+  /** Told of each block before it is cleared, so that whoever owns the memory can prepare it. */
+  readonly prepare?: (offset: number, size: number) => void;
 }
 
 class BufferArena implements Arena {
@@ -22,6 +24,7 @@ class BufferArena implements Arena {
   readonly i32: Int32Array;
   readonly u64: BigUint64Array;
   readonly #allocator: Allocator;
+  readonly #prepare: ArenaOptions['prepare'];
   /** Bytes from here on have never been handed out and are zero. */
   #untouched: number;
 
@@ -49,6 +52,7 @@ class BufferArena implements Arena {
     this.u64 = new BigUint64Array(buffer);
     this.#allocator = new Allocator(RESERVED, size);
     this.#untouched = options.fresh === true ? RESERVED : size;
+    this.#prepare = options.prepare;
   }
 
   get allocated(): number {
@@ -63,6 +67,7 @@ class BufferArena implements Arena {
     }
     const offset = this.#allocator.allocate(size, align);
     const end = offset + size;
+    this.#prepare?.(offset, size);
     this.bytes.fill(0, offset, Math.min(end, this.#untouched));
     if (end > this.#untouched) this.#untouched = end;
     return offset;

@@ -39,7 +39,7 @@
  *
  * Per-CPU: the element holds the address of the first CPU's value; an update writes values in place.
  *
- * Cost: expected chain length at most 1 (buckets: max_entries rounded up to a power of two); keys chosen to collide would make
+ * Cost: expected chain length at most 1/2 (buckets: twice max_entries, rounded up to a power of two); keys chosen to collide would make
  * it linear, hence the seed.
  */
 import { HashBucket, HashElement, HashLayout, MapHeader, RunContext } from '../../memory/layout.ts';
@@ -93,6 +93,23 @@ hash_end:
 /** r0 = hash (u32) of the key at r2 of map r1. Changes r3, r4, r5, ax. */
 export const HASH = `
   ${hash64(MapHeader.keySize)}
+  r0 >>= 32`;
+
+/** r0 = the hash that HASH gives a key of 8 bytes, which is in `key`. Changes r5, ax. */
+export const hashWord = (key: string): string => `
+  r0 = *(u64 *)(r1 + ${HashLayout.seed})
+  r5 = ${MULTIPLIER} ll
+  r0 ^= ${key}
+  r0 *= r5
+  ax = r0
+  ax >>= 32
+  r0 ^= ax
+  r5 = ${FINAL_MULTIPLIER} ll
+  r0 *= r5
+  ax = r0
+  ax >>= 32
+  r0 ^= ax
+  r0 *= r5
   r0 >>= 32`;
 
 /** `bucket` = address of the bucket of hash r0. Changes ax. */

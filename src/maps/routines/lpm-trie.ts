@@ -19,11 +19,11 @@
  * kernel's, it is in no particular order.
  */
 import type { Routine } from '../../isa/routine.ts';
-import { HashElement, HashLayout, MapHeader } from '../../memory/layout.ts';
+import { HashBucket, HashElement, HashLayout, MapHeader } from '../../memory/layout.ts';
 import { ERRNO } from '../errors.ts';
 import { UpdateFlag } from '../map.ts';
 import { hashUpdate } from './hash.ts';
-import { FILL_KEY, LOOKUP_ELEMENT, MISS } from './hash-parts.ts';
+import { bucketOf, FILL_KEY, hashWord, LOOKUP_ELEMENT, MISS } from './hash-parts.ts';
 import { copyBytes, fail } from './text.ts';
 
 /** Below r10: the prefix as the hash's key, 4 bytes of length and up to 256 of data; the data as given; an update's flags. */
@@ -154,10 +154,62 @@ place:
   store_release((u32 *)(r2 + 0), w7)
 counted:`;
 
+/**
+ * The lookup for keys of 8 bytes, IPv4 prefixes: the prefix is made and looked for in registers. As the other one below, or to
+ * `general` where keys have another size.
+ */
+const LOOKUP_8 = `
+  r3 = *(u32 *)(r1 + ${MapHeader.keySize})
+  if r3 != 8 goto general
+  r7 = *(u32 *)(r2 + 0)
+  if r7 > 32 goto miss
+  r8 = *(u32 *)(r2 + 4)
+  r8 = be32 r8
+  r9 = *(u64 *)(r1 + ${HashLayout.prefixes})
+  r6 = r9
+next_8:
+  r3 = *(u32 *)(r6 + 0)
+  if r3 == 0 goto miss
+  r6 = r3
+  r6 <<= 3
+  r6 += r9
+  r3 -= 1
+  if r3 > r7 goto next_8
+  r4 = *(u32 *)(r6 + 4)
+  if r4 == 0 goto next_8
+  r5 = 32
+  r5 -= r3
+  r4 = r8
+  r4 >>= r5
+  r4 <<= r5
+  r4 = be32 r4
+  r4 <<= 32
+  r4 |= r3
+  ${hashWord('r4')}
+  ${bucketOf('r2')}
+again_8:
+  w5 = load_acquire((u32 *)(r2 + ${HashBucket.sequence}))
+  r3 = r2
+chain_8:
+  r3 = *(u64 *)(r3 + ${HashElement.next})
+  if r3 == 0 goto absent_8
+  r0 = *(u64 *)(r3 + ${HashElement.key})
+  if r0 != r4 goto chain_8
+  r0 = *(u32 *)(r1 + ${HashLayout.valueOffset})
+  r0 += r3
+  exit
+absent_8:
+  load_fence
+  w3 = *(u32 *)(r2 + ${HashBucket.sequence})
+  if w3 == w5 goto next_8
+  goto again_8`;
+
 export const LPM_TRIE_ROUTINES: readonly Routine[] = [
   {
     name: 'lpm_trie_lookup',
     text: `
+  ${LOOKUP_8}
+general:
   r6 = r1
   ${prefixLength('r7', 'miss')}
   ${COPY_KEY}

@@ -15,6 +15,7 @@ const MAP_ANONYMOUS = 0x20;
 const MAP_FIXED = 0x10;
 const MAP_NORESERVE = 0x4000;
 const MFD_CLOEXEC = 1;
+const MADV_HUGEPAGE = 14;
 const MEMBARRIER_SYSCALL: Record<string, number> = { x64: 324, arm64: 283 };
 const MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE = 1 << 5;
 const MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE = 1 << 6;
@@ -31,6 +32,7 @@ interface Libc {
   readonly mmap: Native;
   readonly munmap: Native;
   readonly mprotect: Native;
+  readonly madvise: Native;
   readonly memfdCreate: Native;
   readonly ftruncate: Native;
   readonly close: Native;
@@ -59,6 +61,7 @@ function libc(): Libc {
     mmap: lib.func('int64_t mmap(int64_t address, size_t length, int protection, int flags, int fd, int64_t offset)'),
     munmap: lib.func('int munmap(int64_t address, size_t length)'),
     mprotect: lib.func('int mprotect(int64_t address, size_t length, int protection)'),
+    madvise: lib.func('int madvise(int64_t address, size_t length, int advice)'),
     memfdCreate: lib.func('int memfd_create(const char *name, unsigned int flags)'),
     ftruncate: lib.func('int ftruncate(int fd, int64_t length)'),
     close: lib.func('int close(int fd)'),
@@ -101,6 +104,11 @@ export function reserve(length: number, what: string): bigint {
 
 export function protect(address: bigint, length: number, protection: number, what: string): void {
   if (Number(libc().mprotect(address, length, protection)) !== 0) throw refused('mprotect', what);
+}
+
+/** A wish: kernels without huge pages, or told not to give them, go on with small ones. */
+export function adviseHugePages(address: bigint, length: number): void {
+  libc().madvise(address, length, MADV_HUGEPAGE);
 }
 
 export function unmap(address: bigint, length: number): void {
