@@ -72,6 +72,9 @@ commonOptions(
         'x86-64 code, interpreter, or the running kernel (default: native where there is a compiler)',
       ).choices(['native', 'interpreter', 'kernel']),
     )
+    .addOption(tailCallModeOption('tail calls: '))
+    .option('--max-tail-calls <n>', 'tail calls that a packet may make (default: 33)', integer(1, 1 << 20))
+    .option('--hits', 'count tail calls that succeed too, by slot; costs 2 to 10 ns each')
     .option('--save-maps <file>', 'write what the maps hold after the run, for `switchyard map` and --load-maps')
     .option('--load-maps <file>', 'start with what --save-maps wrote')
     .option('--control <socket>', 'while it runs, let `switchyard map` reach its maps through this unix socket')

@@ -8,13 +8,14 @@ import {
   type ReplayResult,
   type RunResult,
   type Runtime,
+  type TailCallMode,
   writeCapture,
 } from '../index.ts';
 import { UsageError } from './errors.ts';
 import { findProgram, mentionUnsupported, readCaptureFile, readObject, writeBytes } from './files.ts';
 import { mapText } from './map-text.ts';
 import { dumpMap, type Held } from './maps.ts';
-import { type MissRow, missText, tailCallMisses } from './misses.ts';
+import { type HitRow, hitText, type MissRow, missText, tailCallHits, tailCallMisses } from './misses.ts';
 import type { SlotAssignment } from './options.ts';
 import { replayInKernel } from './run-kernel.ts';
 import { checkRunMaps, openRunMaps, type RunMapsOptions } from './run-maps.ts';
@@ -30,8 +31,18 @@ export interface RunOptions extends RunMapsOptions {
   readonly repeat?: number;
   readonly workers: number;
   readonly backend?: 'native' | 'interpreter' | 'kernel';
+  readonly tailCallMode?: TailCallMode;
+  readonly maxTailCalls?: number;
+  /** Count tail calls that succeed, too. */
+  readonly hits?: boolean;
   readonly btf?: string;
   readonly json?: boolean;
+}
+
+/** What tail calls did; `misses` undefined where nobody counts them: in the kernel. */
+export interface TailCallCounts {
+  readonly misses: readonly MissRow[] | undefined;
+  readonly hits: readonly HitRow[];
 }
 
 /** What is printed of a replay, wherever it ran. */
@@ -75,11 +86,12 @@ export async function run(path: string, options: RunOptions): Promise<void> {
   const packets = capture.packets.map(({ data }) => data);
   if (type !== 'raw') checkLinkTypes(capture, options.input);
   if (backend === 'kernel') {
+    checkKernelOptions(options);
     const { object, program, result, results } = replayInKernel(collection, programs, packets, options);
     try {
       if (options.output !== undefined) writeOutput(options.output, capture, results);
       if (options.saveMaps !== undefined) saveMaps(options.saveMaps, object);
-      show(object, program, result, options, undefined);
+      show(object, program, result, options, { misses: undefined, hits: [] });
     } finally {
       object.dispose();
     }
@@ -109,10 +121,19 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     progress.end();
     maps.save();
     if (options.output !== undefined) writeOutput(options.output, capture, result.results!);
-    show(object, program, result, options, tailCallMisses(object));
+    show(object, program, result, options, { misses: tailCallMisses(object), hits: tailCallHits(object) });
     trace.print(options.json === true);
   } finally {
     await runtime.dispose();
+  }
+}
+
+/** The kernel compiles and counts as it likes. */
+function checkKernelOptions({ tailCallMode, maxTailCalls, hits }: RunOptions): void {
+  const given = { '--tail-call-mode': tailCallMode, '--max-tail-calls': maxTailCalls, '--hits': hits };
+  for (const [option, value] of Object.entries(given)) {
+    if (value === undefined) continue;
+    throw new UsageError('bad_usage', `the kernel has no choice of ${option}; leave it out, or --backend`, { option });
   }
 }
 
@@ -120,11 +141,17 @@ export async function run(path: string, options: RunOptions): Promise<void> {
 export function loadPrograms(
   runtime: Runtime,
   collection: Collection,
-  { program, set = [] }: RunOptions,
+  { program, set = [], tailCallMode, maxTailCalls, hits }: RunOptions,
   maps?: ReadonlyMap<string, BpfMap>,
 ): LoadedObject {
   const programs = [program, ...set.map(({ program: name }) => name)];
-  const object = runtime.load(collection, { programs, ...(maps && { maps }) });
+  const object = runtime.load(collection, {
+    programs,
+    ...(maps && { maps }),
+    ...(tailCallMode && { tailCallMode }),
+    ...(maxTailCalls !== undefined && { maxTailCalls }),
+    ...(hits && { countHits: true }),
+  });
   try {
     for (const { map, index, program: name } of set) object.progArray(map).set(index, object.program(name));
     return object;
@@ -173,24 +200,22 @@ function writeOutput(path: string, capture: Capture, results: readonly Pick<RunR
   writeBytes(path, writeCapture({ ...capture, interfaces, packets }));
 }
 
-/**
- * @param misses undefined where nobody counts them: in the kernel
- * @param more for the JSON
- */
+/** @param more for the JSON */
 export function show(
   object: Held,
   program: Ran,
   result: ReplaySummary,
-  { json }: RunOptions,
-  misses: readonly MissRow[] | undefined,
+  { json, hits: hitsAsked }: RunOptions,
+  { misses, hits }: TailCallCounts,
   more: object = {},
 ): void {
   if (json) {
-    console.log(JSON.stringify({ ...asJson(object, program, result), tailCallMisses: misses ?? null, ...more }));
+    const counts = { tailCallMisses: misses ?? null, ...(hitsAsked && { tailCallHits: hits }) };
+    console.log(JSON.stringify({ ...asJson(object, program, result), ...counts, ...more }));
     return;
   }
   print(object, program, result);
-  for (const line of missText(misses ?? [])) console.log(line);
+  for (const line of [...missText(misses ?? []), ...hitText(hits)]) console.log(line);
 }
 
 function asJson(object: Held, program: Ran, result: ReplaySummary): object {

@@ -25,7 +25,7 @@ import {
 import { errorJson, UsageError } from './errors.ts';
 import { FileWatcher, lastWritten } from './file-watcher.ts';
 import { findProgram, mentionUnsupported, parseBytes, readBytes, readCaptureFile } from './files.ts';
-import { addMisses, type MissRow, tailCallMisses } from './misses.ts';
+import { addRows, type HitRow, type MissRow, tailCallHits, tailCallMisses } from './misses.ts';
 import { arenaSize, checkLinkTypes, loadPrograms, type RunOptions, show, TraceLines } from './run.ts';
 import { checkRunMaps, openRunMaps } from './run-maps.ts';
 import { clearProgress, Progress } from './terminal.ts';
@@ -81,7 +81,8 @@ class Watch {
   #build!: Build;
   #builds = 1;
   /** Of builds that were replaced. */
-  #misses: MissRow[] = [];
+  #misses: readonly MissRow[] = [];
+  #hits: readonly HitRow[] = [];
   #packets = 0;
   /** What was tried last, loaded or refused. */
   #bytes: Uint8Array | undefined;
@@ -134,8 +135,9 @@ class Watch {
       await this.#queue;
       if (this.#failure) throw this.#failure.error;
       maps.save();
-      const misses = addMisses(this.#misses, tailCallMisses(this.#build.object));
-      show(this.#build.object, this.#entry, result, this.#options, misses, { builds: this.#builds });
+      this.#count(this.#build.object);
+      const counts = { misses: this.#misses, hits: this.#hits };
+      show(this.#build.object, this.#entry, result, this.#options, counts, { builds: this.#builds });
       trace.print(this.#options.json === true);
     } finally {
       this.#close();
@@ -321,10 +323,16 @@ class Watch {
       object.dispose();
       throw error;
     }
-    this.#misses = addMisses(this.#misses, tailCallMisses(old.object));
+    this.#count(old.object);
     // Runs are still started in the first build's program.
     if (old.object.programs.get(this.#options.program) !== this.#entry) old.object.dispose();
     else for (const program of old.object.programs.values()) if (program !== this.#entry) program.dispose();
+  }
+
+  /** What no run is in any more. */
+  #count(object: LoadedObject): void {
+    this.#misses = addRows(this.#misses, tailCallMisses(object));
+    this.#hits = addRows(this.#hits, tailCallHits(object));
   }
 
   #graph(object: LoadedObject) {

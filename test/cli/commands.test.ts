@@ -5,6 +5,8 @@ import { describe, expect, test } from 'vitest';
 import { readCapture, writeCapture } from '../../src/core.ts';
 import { CAPTURE, PROGRAMS, ROUTER, scratch, switchyard } from './support.ts';
 
+/** The commands compile. */
+const NATIVE = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
 const capture = readCapture(new Uint8Array(readFileSync(CAPTURE)));
 
 function write(name: string, bytes: Uint8Array): string {
@@ -55,6 +57,46 @@ describe('run', () => {
     const [ethernet] = result.maps.counters;
     expect(ethernet.key).toBe('ETHERNET');
     expect(total(ethernet, 'packets')).toBe(capture.packets.length);
+  });
+
+  test('--hits: tail calls that succeeded, by site and slot; what does not hop misses', async () => {
+    const { tailCallHits, tailCallMisses } = await runJson(ROUTER, 'router', '--hits');
+    const sum = (rows: { program: string; count: number }[], program: string) =>
+      rows.filter(row => row.program === program).reduce((total, { count }) => total + count, 0);
+    // Every frame with an EtherType that has a stage is handed on once.
+    expect(sum(tailCallHits, 'router')).toBeGreaterThan(0);
+    expect(tailCallHits).toContainEqual({
+      program: 'stage_ipv4',
+      insn: expect.any(Number),
+      file: './router.bpf.c',
+      line: 462,
+      source: 'tail_call_constant(ctx, stages, STAGE_TCP);',
+      map: 'stages',
+      index: 4,
+      count: expect.any(Number),
+    });
+    expect(tailCallHits.every((row: object) => !('cause' in row))).toBe(true);
+    // With a limit of one, what was handed on twice misses by the limit instead.
+    const limited = await runJson(ROUTER, 'router', '--hits', ...(NATIVE ? ['--max-tail-calls', '1'] : []));
+    expect(sum(limited.tailCallHits, 'router')).toBe(sum(tailCallHits, 'router'));
+    if (NATIVE) {
+      expect(sum(limited.tailCallHits, 'stage_ipv4')).toBe(0);
+      const refused = limited.tailCallMisses.filter(({ cause }: { cause: string }) => cause === 'limit');
+      expect(sum(limited.tailCallHits, 'stage_vlan')).toBe(0);
+      expect(sum(refused, 'stage_vlan')).toBeGreaterThan(0);
+    }
+    const { stdout } = await switchyard('run', ROUTER, '--program', 'router', '--input', CAPTURE, '--hits');
+    expect(stdout).toMatch(/^tail calls that succeeded$/m);
+    expect(stdout).toMatch(/^ {2}\d+ +stages\[4\] +stage_ipv4 +insn \d+ +\.\/router\.bpf\.c:462 tail_call_constant/m);
+    expect(tailCallMisses.length).toBeGreaterThan(0);
+  });
+
+  test.runIf(NATIVE)('every tail-call mode gives the same verdicts and misses', async () => {
+    const modes = await Promise.all(
+      ['baseline', 'cached', 'fast'].map(mode => runJson(ROUTER, 'router', '--tail-call-mode', mode)),
+    );
+    const [one, ...others] = modes.map(({ verdicts, tailCallMisses }) => ({ verdicts, tailCallMisses }));
+    for (const other of others) expect(other).toEqual(one);
   });
 
   test('text has the same verdicts and counters', async () => {

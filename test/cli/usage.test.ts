@@ -56,6 +56,25 @@ describe('exit code 2', () => {
     ['no --input', ['run', ROUTER, '--program', 'router'], 'bad_usage', /--input <capture>' not specified/],
     ['workers 0', [...run, '--workers', '0'], 'bad_usage', /integer from 1 to 128/],
     ['repeat 1e3', [...run, '--repeat', '1e3'], 'bad_usage', /integer from 1 to 4294967295/],
+    [
+      'hits in the kernel',
+      [...run, '--backend', 'kernel', '--hits'],
+      'bad_usage',
+      /the kernel has no choice of --hits/,
+    ],
+    [
+      'tail-call mode in the kernel',
+      [...run, '--backend', 'kernel', '--tail-call-mode', 'fast'],
+      'bad_usage',
+      /no choice of/,
+    ],
+    ['limit 0', [...run, '--max-tail-calls', '0'], 'bad_usage', /integer from 1 to 1048576/],
+    [
+      'limit without mode fast',
+      [...run, '--max-tail-calls', '40', '--tail-call-mode', 'cached'],
+      'bad_argument',
+      /needs native code with tailCallMode "fast"/,
+    ],
     ['unknown backend', [...run, '--backend', 'x'], 'bad_usage', /native, interpreter/],
     [
       'unknown stage',
