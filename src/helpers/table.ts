@@ -151,6 +151,13 @@ const dynptr: ArgumentType = { type: 'dynptr' };
 const newDynptr: ArgumentType = { type: 'dynptr', construct: 'local' };
 
 const DYNPTR_HELPERS = [
+  helper(198, 'ringbuf_reserve_dynptr', ALL, [ringbuf, scalar, scalar, { type: 'dynptr', construct: 'ringbuf' }]),
+  helper(199, 'ringbuf_submit_dynptr', ALL, [{ type: 'dynptr', only: 'ringbuf', release: true }, scalar], {
+    type: 'void',
+  }),
+  helper(200, 'ringbuf_discard_dynptr', ALL, [{ type: 'dynptr', only: 'ringbuf', release: true }, scalar], {
+    type: 'void',
+  }),
   helper(197, 'dynptr_from_mem', ALL, [write, sizeOrZero, scalar, newDynptr]),
   helper(201, 'dynptr_read', ALL, [write, sizeOrZero, dynptr, scalar, scalar]),
   helper(202, 'dynptr_write', ALL, [dynptr, scalar, read, sizeOrZero, scalar]),

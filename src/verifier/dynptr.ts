@@ -5,8 +5,8 @@
  * map value, a ring buffer record, the packet. Reads and writes through it are calls that check; a slice of constant
  * size is a pointer for direct access, or null where the memory is not there in one piece.
  *
- * What ends a slice: its dynptr being overwritten (unless the slice is read-only or of the packet, whose memory
- * outlives the dynptr), the release of the record, and for slices of the packet whatever may move or change the packet.
+ * What ends a slice: the release of the record, for slices of the packet whatever may move or change the packet, and for
+ * what bpf_dynptr_data gave its dynptr being overwritten. (Other slices outlive it, as the memory does.)
  * A dynptr of a ring buffer record is a reference, which its clones share: the release of one ends all.
  *
  * Source: the kernel's process_dynptr_func and what it calls.
@@ -147,9 +147,7 @@ export function destroyDynptr(a: Analysis, frame: Frame, slot: number): void {
     frame.slots[part] = undefined;
     a.log.touchSlot(part);
   }
-  a.state.mapRegisters(r =>
-    r.dynptr === object.id && !r.readOnly && !r.packetSlice && r.kind === 'memory' ? UNKNOWN_SCALAR : r,
-  );
+  a.state.mapRegisters(r => (r.dynptr === object.id ? UNKNOWN_SCALAR : r));
 }
 
 /** What bpf_dynptr_data gives: plain memory, good as long as its dynptr. */
@@ -169,7 +167,7 @@ export function sliceOf(a: Analysis, { dynptr }: DynptrUse, size: number, writab
     size,
     nullable: true,
     id: a.newId(),
-    dynptr: dynptr.id,
+    dynptr: dynptr.reference === 0 ? 0 : dynptr.id,
     readOnly: !writable,
     packetSlice: dynptr.type === 'skb' || dynptr.type === 'xdp',
   });

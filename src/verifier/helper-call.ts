@@ -343,6 +343,7 @@ function checkArgumentKind(
       if (map === undefined) {
         a.fail('invalid_argument', `invalid map_ptr to access map->${argument.type === 'mapKey' ? 'key' : 'value'}`);
       }
+      if (r.readOnly) mismatch(a, number, r, MEMORY_TYPES);
       checkHelperMemory(a, call, number, r, argument.type === 'mapKey' ? map.keySize : map.valueSize, 'read');
       if (argument.type === 'mapKey') call.constantKey = constantKey(a, map, r);
       return;
@@ -395,6 +396,7 @@ function checkArgumentKind(
       call.released = true;
       return;
     case 'dynptr':
+      if (r.kind !== 'stack') mismatch(a, number, r, 'fp, dynptr_ptr');
       call.dynptr = useDynptr(a, number, argument);
       call.endsDynptr ||= argument.release === true;
       return;

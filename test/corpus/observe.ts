@@ -3,9 +3,9 @@ import type { BpfMap, MapSpec } from '../../src/index.ts';
 
 export type MapContents = Readonly<Record<string, readonly string[]>>;
 
-/** Maps whose contents are the program's work. */
+/** Maps whose contents are the program's work, and can be looked at without changing them. */
 export function comparable({ type, frozen }: MapSpec): boolean {
-  return type !== 'prog_array' && frozen !== true;
+  return type !== 'prog_array' && type !== 'ringbuf' && frozen !== true;
 }
 
 const PER_CPU: ReadonlySet<string> = new Set(['percpu_array', 'percpu_hash', 'lru_percpu_hash']);

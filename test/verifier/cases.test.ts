@@ -17,6 +17,8 @@ const WEAKER: Readonly<Record<string, string>> = {
   'dereferences an inner map': 'as above',
   'arena: arithmetic on a pointer or a number at one instruction':
     'the kernel makes it 32 bits wide for both, which changes what the number becomes',
+  'dynptr: slice of a record after it was given back':
+    'the kernel ends what bpf_dynptr_data gave, but not slices: the record may be read when it is somebody else’s',
   'behind the end, then moved down (xdp)':
     'the kernel believes the pointer to be behind the end still; for a packet of 2 to 13 bytes it is not, and byte 100 is read',
 };
@@ -87,6 +89,7 @@ describe('the running kernel still says so', () => {
 const OTHER_WORDS: ReadonlySet<string> = new Set([
   'arena: lookup of an element',
   'infinite loop with unchanged condition',
+  'iter: endless loop in the body',
   'writes to a map pointer',
   'tail call with a hash',
   'tail call below a deep frame',

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 
-const FILES = ['cases.txt', 'references.txt', 'locks.txt', 'sockets.txt'];
+const FILES = ['cases.txt', 'references.txt', 'locks.txt', 'sockets.txt', 'iterators.txt', 'dynptrs.txt'];
 
 const TUPLE = '*(u64 *)(r10 - 8) = 0\n*(u64 *)(r10 - 16) = 0\nr2 = r10\nr2 += -16\nr3 = 12\nr4 = -1\nr5 = 0\n';
 const MACROS: Readonly<Record<string, string>> = {
@@ -18,6 +18,15 @@ const MACROS: Readonly<Record<string, string>> = {
   LOOKUP: `${TUPLE}call bpf_sk_lookup_tcp`,
   COMMON: `${TUPLE}call bpf_skc_lookup_tcp`,
   SK: 'r0 = *(u64 *)(r1 + 168)\nif r0 == 0 goto out',
+  XDP: 'r9 = r1\nr2 = 0\nr3 = r10\nr3 += -16\ncall kfunc[0 bpf_dynptr_from_xdp]',
+  SKBPTR: 'r9 = r1\nr2 = 0\nr3 = r10\nr3 += -16\ncall kfunc[0 bpf_dynptr_from_skb]',
+  VALUE:
+    '*(u32 *)(r10 - 20) = 0\nr2 = r10\nr2 += -20\nr1 = map[array] ll\ncall bpf_map_lookup_elem\nif r0 == 0 goto out\nr6 = r0\nr1 = r0\nr2 = 48\nr3 = 0\nr4 = r10\nr4 += -16\ncall bpf_dynptr_from_mem',
+  RING: 'r1 = map[ring] ll\nr2 = 8\nr3 = 0\nr4 = r10\nr4 += -16\ncall bpf_ringbuf_reserve_dynptr',
+  SLICE:
+    'r1 = r10\nr1 += -16\nr2 = 0\nr3 = r10\nr3 += -40\nr4 = 14\ncall kfunc[0 bpf_dynptr_slice]\nif r0 == 0 goto out',
+  SLICE_RW:
+    'r1 = r10\nr1 += -16\nr2 = 0\nr3 = r10\nr3 += -40\nr4 = 14\ncall kfunc[0 bpf_dynptr_slice_rdwr]\nif r0 == 0 goto out',
   RESERVE: 'r1 = map[ring] ll\nr2 = 16\nr3 = 0\ncall bpf_ringbuf_reserve',
   SKB: 'r2 = *(u32 *)(r1 + 76)\nr3 = *(u32 *)(r1 + 80)\nr4 = r2\nr4 += 14',
 };
@@ -43,7 +52,11 @@ export const CASES: readonly Case[] = FILES.flatMap(file =>
   const words = context.split(' ').filter(word => word !== '');
   const license = words.find(word => word.startsWith('license='))?.slice('license='.length) ?? 'GPL';
   const [type = 'socket_filter', attachType] = words.filter(word => !word.includes('='));
-  const text = lines.join('\n').replace(MACRO, macro => MACROS[macro]!);
+  const text = lines
+    .join('\n')
+    .replace(/^(\w+: )?(r\d) = fp(-\d+)$/gm, '$1$2 = r10\n$2 += $3')
+    .replace(/\bkfunc (\w+)$/gm, 'call kfunc[0 bpf_$1]')
+    .replace(MACRO, macro => MACROS[macro]!);
   return {
     name: context === '' ? name.trim() : `${name.trim()} (${type})`,
     type: type as Case['type'],

@@ -112,6 +112,49 @@ invalid:
 `,
 };
 
+/** (map, size, flags, dynptr): a new record, or the null dynptr. */
+const reserve: Routine = {
+  name: 'bpf_ringbuf_reserve_dynptr',
+  text: `
+  r6 = r4
+  w7 = w2
+  *(u64 *)(r4 + 0) = 0
+  *(u64 *)(r4 + 8) = 0
+  if r3 != 0 goto invalid
+  if r7 > ${MAX_SIZE} goto too_big
+  r2 = r7
+  call routine bpf_ringbuf_reserve
+  if r0 == 0 goto invalid
+  *(u64 *)(r6 + ${Dynptr.data}) = r0
+  r7 |= ${DynptrType.ringbuf << KIND_SHIFT}
+  *(u32 *)(r6 + ${Dynptr.size}) = r7
+  r0 = 0
+  exit
+too_big:
+  r0 = ${Errno.E2BIG}
+  exit
+invalid:
+  r0 = ${Errno.EINVAL}
+  exit
+`,
+};
+
+/** (dynptr, flags): gives the record back, if there is one. */
+const giveBack = (how: 'submit' | 'discard'): Routine => ({
+  name: `bpf_ringbuf_${how}_dynptr`,
+  text: `
+  r0 = *(u64 *)(r1 + ${Dynptr.data})
+  if r0 == 0 goto done
+  *(u64 *)(r1 + 0) = 0
+  *(u64 *)(r1 + 8) = 0
+  r1 = r0
+  call routine bpf_ringbuf_${how}
+done:
+  r0 = 0
+  exit
+`,
+});
+
 /** kfunc(context, flags, dynptr): the whole packet. */
 function fromPacket(name: string, type: 'skb' | 'xdp', readOnly: boolean): Routine {
   return {
@@ -457,6 +500,9 @@ export const DYNPTR_ROUTINES: readonly Routine[] = [
   check,
   range,
   fromMem,
+  reserve,
+  giveBack('submit'),
+  giveBack('discard'),
   fromPacket('kfunc_bpf_dynptr_from_skb', 'skb', false),
   fromPacket('skb_dynptr_read_only', 'skb', true),
   fromPacket('kfunc_bpf_dynptr_from_xdp', 'xdp', false),
