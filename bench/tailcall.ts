@@ -102,6 +102,8 @@ export async function tailcall(options: BenchOptions): Promise<void> {
     kernelIndirectOverFast: ratio('kernel indirect', 'fast static'),
     fastOverFloor: ratio('fast static', 'floor static'),
     directOverFloor: ratio('fast direct', 'floor direct'),
+    // Before the series and after it, nothing in any cache.
+    flushedBaselineOverCached: ratio('baseline static', 'cached static', FLUSHED),
   };
   if (options.json) {
     console.log(JSON.stringify({ rows, ratios }));
@@ -133,6 +135,7 @@ export async function tailcall(options: BenchOptions): Promise<void> {
     atMost('cold 10000 over its floor', ratio('fast static', 'floor static', 'cold 10000'), 1.3),
   ]);
   console.log(`  fast direct over its floor: ${ratios.directOverFloor ?? 'not measured'}`);
+  console.log(`  baseline over cached, static, caches emptied: ${ratios.flushedBaselineOverCached ?? 'not measured'}`);
 }
 
 interface Target {
