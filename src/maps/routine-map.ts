@@ -31,8 +31,10 @@ export class RoutineMap implements BpfMap {
   readonly #env: MapEnv;
   readonly #object: MapObject;
   readonly #access: Access;
-  readonly #family: string;
-  readonly #readFamily: string;
+  /** Names of the routines, made once: to put one together takes longer than to run it. */
+  readonly #routines: Readonly<Record<'lookup' | 'update' | 'delete' | 'nextKey', string>>;
+  /** Offset of the spin lock in a value, undefined without one. */
+  readonly #lock: number | undefined;
   readonly #perCpu: boolean;
   /** All entries exist from the start. */
   readonly #fixed: boolean;
@@ -40,6 +42,8 @@ export class RoutineMap implements BpfMap {
   readonly #valueBytes: number;
   /** Block for key, next key and value, made at first use; 0 before. Not part of the map, so not counted as its memory. */
   #staging = 0;
+  #stagedKey = 0n;
+  #stagedValue = 0n;
 
   constructor(spec: MapSpec, env: MapEnv, object: MapObject) {
     this.spec = spec;
@@ -49,10 +53,17 @@ export class RoutineMap implements BpfMap {
     this.#access = new Access(spec);
     this.address = env.arena.address(object.offset);
     this.valuesAddress = object.valuesAddress;
-    this.#family = familyOf(spec.type);
     this.#perCpu = isPerCpu(spec.type);
-    // What user space reads does not count as used.
-    this.#readFamily = isLru(spec.type) ? this.#family.slice('lru_'.length) : this.#family;
+    const family = familyOf(spec.type);
+    const ofAllCpus = this.#perCpu ? '_percpu' : '';
+    this.#routines = {
+      // What user space reads does not count as used.
+      lookup: `${isLru(spec.type) ? family.slice('lru_'.length) : family}_lookup${ofAllCpus}`,
+      update: `${family}_update${ofAllCpus}`,
+      delete: `${family}_delete`,
+      nextKey: `${family}_next_key`,
+    };
+    this.#lock = lockOffset(spec);
     this.#fixed = spec.type.endsWith('array');
     this.#valueBytes = this.#perCpu ? env.cpus * roundUp(spec.valueSize, 8) : spec.valueSize;
   }
@@ -82,11 +93,12 @@ export class RoutineMap implements BpfMap {
     this.#access.read();
     checkLookupFlags(this.spec, flags);
     const keyAddress = this.#stageKey(key);
+    const { routines } = this.#env;
     const value = this.#perCpu
-      ? this.#env.routines.call(`${this.#readFamily}_lookup_percpu`, this.address, keyAddress, 0n)
-      : this.#env.routines.call(`${this.#readFamily}_lookup`, this.address, keyAddress);
+      ? routines.call(this.#routines.lookup, this.address, keyAddress, 0n)
+      : routines.call(this.#routines.lookup, this.address, keyAddress);
     if (value === 0n) return undefined;
-    const lock = lockOffset(this.spec);
+    const lock = this.#lock;
     return lock === undefined ? this.#read(value) : this.#readGuarded(value, lock, flags === UPDATE_LOCK);
   }
 
@@ -103,7 +115,7 @@ export class RoutineMap implements BpfMap {
       );
     }
     checkFlags(flags);
-    if (Math.floor(flags / UPDATE_LOCK) % 2 === 1 && lockOffset(this.spec) === undefined) {
+    if (Math.floor(flags / UPDATE_LOCK) % 2 === 1 && this.#lock === undefined) {
       throw new MapError(
         'invalid_operation',
         'EINVAL',
@@ -112,33 +124,33 @@ export class RoutineMap implements BpfMap {
       );
     }
     if (this.spec.type === 'devmap_hash') this.#checkDevice(value, flags);
-    const { arena } = this.#env;
-    const staged = this.#staging + 2 * roundUp(this.spec.keySize, 8);
-    arena.bytes.set(value, staged);
-    this.#check(
-      this.#call(
-        this.#perCpu ? 'update_percpu' : 'update',
-        this.address,
-        keyAddress,
-        arena.address(staged),
-        // The kernel's devmap_hash makes a new entry even where BPF_EXIST asks for an old one.
-        this.spec.type === 'devmap_hash' && flags === UpdateFlag.exist ? 0n : BigInt(flags),
-      ),
-      `update with flags ${flags}`,
+    const { arena, routines } = this.#env;
+    arena.bytes.set(value, this.#staging + 2 * roundUp(this.spec.keySize, 8));
+    const result = routines.call(
+      this.#routines.update,
+      this.address,
+      keyAddress,
+      this.#stagedValue,
+      // The kernel's devmap_hash makes a new entry even where BPF_EXIST asks for an old one.
+      this.spec.type === 'devmap_hash' && flags === UpdateFlag.exist ? 0n : BigInt(flags),
     );
+    if (result !== 0n) this.#check(result, `update with flags ${flags}`);
   }
 
   delete(key: Uint8Array): void {
     this.#access.write();
-    this.#check(this.#call('delete', this.address, this.#stageKey(key)), 'delete');
+    this.#check(this.#env.routines.call(this.#routines.delete, this.address, this.#stageKey(key)), 'delete');
   }
 
   nextKey(key: Uint8Array | undefined): Uint8Array | undefined {
     this.#access.read();
-    const { arena } = this.#env;
+    const { arena, routines } = this.#env;
     const keyAddress = key === undefined ? 0n : this.#stageKey(key);
     const next = this.#stage() + roundUp(this.spec.keySize, 8);
-    const result = BigInt.asIntN(64, this.#call('next_key', this.address, keyAddress, arena.address(next)));
+    const result = BigInt.asIntN(
+      64,
+      routines.call(this.#routines.nextKey, this.address, keyAddress, arena.address(next)),
+    );
     if (result === -BigInt(ERRNO.ENOENT)) return undefined;
     this.#check(result, 'next key');
     return arena.bytes.slice(next, next + this.spec.keySize);
@@ -188,13 +200,13 @@ export class RoutineMap implements BpfMap {
     }
   }
 
-  #call(operation: string, ...args: bigint[]): bigint {
-    return this.#env.routines.call(`${this.#family}_${operation}`, ...args);
-  }
-
   #stage(): number {
     if (this.#staging === 0) {
-      this.#staging = this.#env.arena.allocate(2 * roundUp(this.spec.keySize, 8) + this.#valueBytes);
+      const { arena } = this.#env;
+      const keys = 2 * roundUp(this.spec.keySize, 8);
+      this.#staging = arena.allocate(keys + this.#valueBytes);
+      this.#stagedKey = arena.address(this.#staging);
+      this.#stagedValue = arena.address(this.#staging + keys);
     }
     return this.#staging;
   }
@@ -203,7 +215,7 @@ export class RoutineMap implements BpfMap {
     checkKey(this.spec, key);
     const offset = this.#stage();
     this.#env.arena.bytes.set(key, offset);
-    return this.#env.arena.address(offset);
+    return this.#stagedKey;
   }
 
   /** Copies a value that holds a spin lock; whether it is taken is nobody's business. */

@@ -45,8 +45,11 @@ export class NativeBackend implements Backend {
   readonly #routines: ReadonlyMap<string, Routine>;
   readonly #control: ContextBlock;
   readonly #entries: NativeCall[];
-  /** Code address by routine or service name. */
-  readonly #symbols = new Map<string, bigint>();
+  /** Code addresses by name. */
+  readonly #symbols: Readonly<Record<'routine' | 'service', Map<string, bigint>>> = {
+    routine: new Map(),
+    service: new Map(),
+  };
   readonly #callbacks: bigint[] = [];
   #failure: unknown;
 
@@ -220,7 +223,7 @@ export class NativeBackend implements Backend {
       this.#callbacks.push(callback as unknown as bigint);
       address = BigInt(koffi.address(callback));
     }
-    this.#symbols.set(`service ${name}`, this.#place(this.#machine.serviceThunk(address)));
+    this.#symbols.service.set(name, this.#place(this.#machine.serviceThunk(address)));
   }
 
   /** Compiles a routine when something first refers to it, with those it refers to itself. */
@@ -231,7 +234,7 @@ export class NativeBackend implements Backend {
     const offset = this.#memory.allocate(code.bytes.length);
     const address = this.#memory.address(offset);
     // Before its relocations are resolved: routines may call each other in circles.
-    this.#symbols.set(`routine ${name}`, address);
+    this.#symbols.routine.set(name, address);
     this.#memory.write(offset, this.#relocate(code, offset, []));
     return address;
   }
@@ -243,7 +246,7 @@ export class NativeBackend implements Backend {
   }
 
   #symbol(kind: 'routine' | 'service', name: string): bigint {
-    const address = this.#symbols.get(`${kind} ${name}`) ?? (kind === 'routine' ? this.#addRoutine(name) : undefined);
+    const address = this.#symbols[kind].get(name) ?? (kind === 'routine' ? this.#addRoutine(name) : undefined);
     if (address === undefined) {
       throw new RuntimeError('missing_symbol', `no ${kind} is named ${name}`, { kind, name });
     }
