@@ -364,12 +364,14 @@ function dropDeadRegisters(a: Analysis, state: State, insn: number): void {
 /** What a path is told at a prune point. */
 export type Arrival = 'covered' | 'go on';
 
+const NONE: Checkpoint[] = [];
+
 /** Compares the current state with those stored here; stores it where that is likely to pay. */
 export function arrive(a: Analysis): Arrival {
   const insn = a.insn;
   const state = a.state;
   const forced = a.cfg.forcedCheckpoint[insn] === 1;
-  const list = (a.explored[insn] ??= []);
+  const list = a.explored[insn] ?? NONE;
   let compared = 0;
   const { checking } = a.options;
   let store =
@@ -440,17 +442,20 @@ export function arrive(a: Analysis): Arrival {
     }
   }
   if (compared > a.maxStatesPerInsn) a.maxStatesPerInsn = compared;
-  if (store) storeState(a, list);
+  if (store) storeState(a);
   return 'go on';
 }
 
-function storeState(a: Analysis, list: Checkpoint[]): void {
+function storeState(a: Analysis): void {
   dropSingleIds(a.state);
   const copy = a.state.copy();
   // Comparisons ignore them anyway; the log shows them, as the kernel's does.
   if (a.log.level < 2) dropDeadRegisters(a, copy, a.insn);
   const checkpoint = new Checkpoint(a.insn, copy, a.history.length);
-  list.push(checkpoint);
+  // An array that begins with its first element is a small one.
+  const list = a.explored[a.insn];
+  if (list === undefined) a.explored[a.insn] = [checkpoint];
+  else list.push(checkpoint);
   a.totalStates++;
   a.peakStates++;
   a.jumpsAtCheckpoint = a.jumpsProcessed;
@@ -500,7 +505,10 @@ export function finishPath(a: Analysis): void {
     if (checkpoint.pending > 0) return;
     if (checkpoint.isLoopHead) finishLoop(a, checkpoint);
     leaveLoop(a, checkpoint);
-    checkpoint = checkpoint.parent;
+    const { parent } = checkpoint;
+    // Nothing walks up from here any more, unless a loop is to be finished: the states before it need not be kept for it.
+    if (a.backEdges.length === 0) checkpoint.parent = undefined;
+    checkpoint = parent;
   }
 }
 

@@ -2,7 +2,7 @@
  * What the verifier knows of one register.
  *
  * A `RegisterState` is immutable, so states share them and copying a state copies references. All kinds have the same
- * fields (one hidden class, monomorphic access); which of them mean something depends on the kind:
+ * fields (two hidden classes, numbers and the rest); which of them mean something depends on the kind:
  *
  * - `value`: a scalar's value; a pointer's variable offset (constant 0 where the whole offset is in `offset`).
  * - `offset`: fixed byte offset of a pointer. For a scalar: what was added to the linked value `id` stands for.
@@ -79,24 +79,69 @@ export const BEYOND_PACKET_END = -2;
 
 const ZERO = constant(0n);
 
+/** What the fields that only pointers use are for everything else. */
+const NEUTRAL = {
+  nullable: false,
+  reference: 0,
+  range: 0,
+  map: undefined,
+  mapUid: 0,
+  frame: 0,
+  size: 0,
+  subprogram: 0,
+  readOnly: false,
+  dynptr: 0,
+  packetSlice: false,
+} as const satisfies Omit<RegisterState, 'kind' | 'value' | 'offset' | 'id'>;
+
+/**
+ * A number. Most states are, and stored states keep them by the thousand: what only pointers use they have in common, so that
+ * they are half as large. Only four fields are their own.
+ */
+class ScalarState implements RegisterState {
+  readonly kind: RegisterKind = 'scalar';
+  readonly value: Scalar;
+  readonly offset: number;
+  readonly id: number;
+  declare readonly nullable: boolean;
+  declare readonly reference: number;
+  declare readonly range: number;
+  declare readonly map: undefined;
+  declare readonly mapUid: number;
+  declare readonly frame: number;
+  declare readonly size: number;
+  declare readonly subprogram: number;
+  declare readonly readOnly: boolean;
+  declare readonly dynptr: number;
+  declare readonly packetSlice: boolean;
+
+  constructor(value: Scalar, offset: number, id: number) {
+    this.value = value;
+    this.offset = offset;
+    this.id = id;
+  }
+}
+Object.assign(ScalarState.prototype, NEUTRAL);
+
 /** Builds a state from the fields that matter; the rest get their neutral values. */
 export function register(kind: RegisterKind, fields: Partial<Omit<RegisterState, 'kind'>> = {}): RegisterState {
+  if (kind === 'scalar') return new ScalarState(fields.value ?? ZERO, fields.offset ?? 0, fields.id ?? 0);
   return {
     kind,
     value: fields.value ?? ZERO,
     offset: fields.offset ?? 0,
     id: fields.id ?? 0,
-    nullable: fields.nullable ?? false,
-    reference: fields.reference ?? 0,
-    range: fields.range ?? 0,
+    nullable: fields.nullable ?? NEUTRAL.nullable,
+    reference: fields.reference ?? NEUTRAL.reference,
+    range: fields.range ?? NEUTRAL.range,
     map: fields.map,
-    mapUid: fields.mapUid ?? 0,
-    frame: fields.frame ?? 0,
-    size: fields.size ?? 0,
-    subprogram: fields.subprogram ?? 0,
-    readOnly: fields.readOnly ?? false,
-    dynptr: fields.dynptr ?? 0,
-    packetSlice: fields.packetSlice ?? false,
+    mapUid: fields.mapUid ?? NEUTRAL.mapUid,
+    frame: fields.frame ?? NEUTRAL.frame,
+    size: fields.size ?? NEUTRAL.size,
+    subprogram: fields.subprogram ?? NEUTRAL.subprogram,
+    readOnly: fields.readOnly ?? NEUTRAL.readOnly,
+    dynptr: fields.dynptr ?? NEUTRAL.dynptr,
+    packetSlice: fields.packetSlice ?? NEUTRAL.packetSlice,
   };
 }
 
@@ -104,31 +149,16 @@ export const UNINITIALIZED: RegisterState = register('uninitialized');
 export const UNKNOWN_SCALAR: RegisterState = register('scalar', { value: UNKNOWN });
 export const ZERO_SCALAR: RegisterState = register('scalar', { value: ZERO });
 
-/** Written out like `register`, which would need an object for its arguments: this one is made at every turn. The order of fields is the same everywhere. */
 export function scalarRegister(value: Scalar): RegisterState {
-  return {
-    kind: 'scalar',
-    value,
-    offset: 0,
-    id: 0,
-    nullable: false,
-    reference: 0,
-    range: 0,
-    map: undefined,
-    mapUid: 0,
-    frame: 0,
-    size: 0,
-    subprogram: 0,
-    readOnly: false,
-    dynptr: 0,
-    packetSlice: false,
-  };
+  return new ScalarState(value, 0, 0);
 }
 
-/** A copy with some fields replaced. Written out so that every state keeps one hidden class. */
+/** A copy with some fields replaced. Written out so that all pointers keep one hidden class. */
 export function withFields(r: RegisterState, fields: Partial<RegisterState>): RegisterState {
+  const kind = fields.kind ?? r.kind;
+  if (kind === 'scalar') return new ScalarState(fields.value ?? r.value, fields.offset ?? r.offset, fields.id ?? r.id);
   return {
-    kind: fields.kind ?? r.kind,
+    kind,
     value: fields.value ?? r.value,
     offset: fields.offset ?? r.offset,
     id: fields.id ?? r.id,
@@ -148,6 +178,7 @@ export function withFields(r: RegisterState, fields: Partial<RegisterState>): Re
 
 /** Same number, other meaning: `value` replaced and any link to other scalars dropped. */
 export function withValue(r: RegisterState, value: Scalar): RegisterState {
+  if (r.kind === 'scalar') return r.value === value ? r : new ScalarState(value, r.offset, r.id);
   return withFields(r, { value });
 }
 

@@ -153,7 +153,8 @@ export class Checkpoint {
   readonly insn: number;
   /** Never changed once stored, but for dropping what turned out to be dead. */
   readonly state: State;
-  readonly parent: Checkpoint | undefined;
+  /** The one before it on the same path; undefined for the first, and once everything from here was walked. */
+  parent: Checkpoint | undefined;
   /** Length of the path's history when it was stored. */
   readonly position: number;
   /** Head of an unfinished loop that some path from here leads back to: marks of this state may still grow (see `loops.ts`). */
