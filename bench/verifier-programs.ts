@@ -78,10 +78,10 @@ function straight(block: readonly string[], insns: number): string[] {
  */
 function branchy(processed: number): string[] {
   const lines: string[] = [];
-  const room = processed - ROUND_THE_BODY;
-  // The second way of each test is walked for about seven instructions.
-  const blocks = Math.min(Math.floor(room / 13), MAX_OPEN_BRANCHES);
-  const block = Math.floor(room / blocks) - 7;
+  // The other way of a test is walked until it meets a stored state: three quarters of the instructions twice.
+  const room = processed / 1.75 - ROUND_THE_BODY;
+  const blocks = Math.min(Math.floor(room / 6), MAX_OPEN_BRANCHES);
+  const block = Math.floor(room / blocks);
   for (let i = 0; i < blocks; i++) {
     lines.push(`r2 = *(u32 *)(r6 + ${4 * (i % 4)})`, `if r2 > ${(i * 37) % 1000} goto +2`, 'r3 += 1', 'r3 &= 4095');
     for (let k = 4; k < block; k++) lines.push(ALU[k % ALU.length]!);
@@ -117,10 +117,13 @@ function loop(processed: number): string[] {
 /** A loop with a branch in it that the input decides. */
 function search(processed: number): string[] {
   const rounds = Math.min(Math.floor((processed - ROUND_THE_BODY) / 18), MAX_OPEN_BRANCHES);
-  // Where rounds are limited, they are long.
-  const body = straight(ALU, Math.floor(processed / rounds) - 16 + ROUND_THE_BODY);
+  // Where rounds are limited, they are long. The other way of the test is walked for about a round, then.
+  const body = straight(
+    ALU,
+    Math.floor(processed / rounds / (rounds === MAX_OPEN_BRANCHES ? 2.2 : 1)) - 18 + ROUND_THE_BODY,
+  );
   return [
-    'r7 = 0',
+    'r0 = 0',
     ...body,
     'r2 = *(u32 *)(r6 + 0)',
     'r3 += r2',
@@ -128,8 +131,8 @@ function search(processed: number): string[] {
     'r4 += 1',
     'r4 &= 1023',
     'r5 ^= r4',
-    'r7 += 1',
-    `if r7 < ${rounds} goto -${body.length + 8}`,
+    'r0 += 1',
+    `if r0 < ${rounds} goto -${body.length + 8}`,
   ];
 }
 

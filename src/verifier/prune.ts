@@ -241,12 +241,14 @@ function frameCovered(a: Analysis, old: Checkpoint, current: State, index: numbe
   if (was.callbackDepth > is.callbackDepth) return false;
   const live = liveIn(a, current, index, old.insn);
   const preciseRegisters = old.preciseRegisters(index);
-  for (let r = 0; r < REGISTERS; r++)
-    if (
-      (live & (1 << r)) !== 0 &&
-      !registerCovered(was.registers[r]!, is.registers[r]!, ids, mode, (preciseRegisters & (1 << r)) !== 0)
-    )
-      return false;
+  for (let r = 0; r < REGISTERS; r++) {
+    if ((live & (1 << r)) === 0) continue;
+    const before = was.registers[r]!;
+    const now = is.registers[r]!;
+    if (registerCovered(before, now, ids, mode, (preciseRegisters & (1 << r)) !== 0)) continue;
+    if (index === current.frames.length - 1) noteDifference(old, r, before, now);
+    return false;
+  }
   if (mode === 'loose') {
     for (let half = 0; half < 2; half++) {
       for (let left = old.readSlots(index, half); left !== 0; left &= left - 1)
@@ -301,7 +303,24 @@ function referencesCovered({ references: old }: State, { references: current }: 
   );
 }
 
+/** Numbers that told two states apart once are likely to do so again. */
+function noteDifference(old: Checkpoint, r: number, before: RegisterState, now: RegisterState): void {
+  if (before.kind !== 'scalar' || now.kind !== 'scalar' || contains(before.value, now.value)) return;
+  old.differentRegister = r;
+  old.differentValue = before.value;
+}
+
+/** Does the number that told the stored state from another one tell it from this one, too? Then all else need not be looked at. */
+function differsAgain(old: Checkpoint, current: State, mode: Mode): boolean {
+  const r = old.differentRegister;
+  if (r < 0) return false;
+  if (mode === 'loose' && (old.preciseRegisters(old.state.frames.length - 1) & (1 << r)) === 0) return false;
+  const now = current.registers[r]!;
+  return now.kind === 'scalar' && !contains(old.differentValue!, now.value);
+}
+
 function covered(a: Analysis, old: Checkpoint, current: State, mode: Mode): boolean {
+  if (differsAgain(old, current, mode)) return false;
   if (!sameCalls(old.state, current)) return false;
   if (mode === 'exact' ? old.state.rawSize !== current.rawSize : old.state.rawSize > current.rawSize) return false;
   if (old.state.rcuDepth !== current.rcuDepth || old.state.preemptDepth !== current.preemptDepth) return false;
@@ -408,8 +427,8 @@ export function arrive(a: Analysis): Arrival {
         if (
           old.state.mayGotoDepth === state.mayGotoDepth &&
           old.state.callbackUnrollDepth === state.callbackUnrollDepth &&
-          !depthsDiffer(old.state, state) &&
-          covered(a, old, state, 'exact')
+          covered(a, old, state, 'exact') &&
+          !depthsDiffer(old.state, state)
         ) {
           const index = state.frames.length - 1;
           const states = `cur state:${formatFrame(state.frame, index)}\nold state:${formatStored(old, index)}`;

@@ -6,6 +6,7 @@
  */
 import type { Reference } from './references.ts';
 import { type RegisterState, register, UNINITIALIZED } from './registers.ts';
+import type { Scalar } from './scalar.ts';
 import type { StackObject } from './stack-objects.ts';
 
 export const REGISTERS = 11;
@@ -168,6 +169,10 @@ export class Checkpoint {
   hits = 0;
   /** All of this and of every state before it. */
   everythingPrecise = false;
+  /** Register of the innermost frame whose number, a live one, told this state from one it was compared with last; -1: none yet. */
+  differentRegister = -1;
+  /** What it held here. */
+  differentValue: Scalar | undefined = undefined;
   /** Five sets by frame; see the constants. One array, since most states are never marked and all are kept. */
   private readonly marks: number[];
 
