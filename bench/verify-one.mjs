@@ -58,6 +58,7 @@ console.log(
     error,
     coldMs,
     warmMs,
+    warmBestMs: settled[0],
     beforeMiB: before,
     peakMiB,
     heapMiB,
