@@ -63,6 +63,7 @@ export type { Packet, PacketOutcome, RedirectRecord } from './runtime/packets.ts
 export type { ProgArraySlots } from './runtime/prog-array-slots.ts';
 export type { Program } from './runtime/program.ts';
 export type { AsyncReplayOptions, ReplayOptions, ReplayResult, RunResult } from './runtime/replay.ts';
+export type { Interface, Neighbour, Route, Routes, RouteTable } from './runtime/routes.ts';
 export { type LoadOptions, Runtime, type RuntimeOptions } from './runtime/runtime.ts';
 export type { Preflight } from './runtime/slot-graph.ts';
 export type { Socket, SocketAddress, SocketOptions, SocketTable, TcpMembers } from './runtime/sockets.ts';

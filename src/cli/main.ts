@@ -77,6 +77,7 @@ commonOptions(
     .option('--hits', 'count tail calls that succeed too, by slot; costs 2 to 10 ns each')
     .option('--save-maps <file>', 'write what the maps hold after the run, for `switchyard map` and --load-maps')
     .option('--load-maps <file>', 'start with what --save-maps wrote')
+    .option('--routes <file>', 'interfaces, routes and neighbours that fib_lookup and check_mtu look at (JSON)')
     .option('--control <socket>', 'while it runs, let `switchyard map` reach its maps through this unix socket')
     .option('--watch', 'replay over and over; whenever the object changes, the new build takes over under the replay')
     .addOption(

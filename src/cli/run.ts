@@ -6,13 +6,14 @@ import {
   createRuntime,
   type LoadedObject,
   type ReplayResult,
+  type RouteTable,
   type RunResult,
   type Runtime,
   type TailCallMode,
   writeCapture,
 } from '../index.ts';
 import { UsageError } from './errors.ts';
-import { findProgram, mentionUnsupported, readCaptureFile, readObject, writeBytes } from './files.ts';
+import { findProgram, mentionUnsupported, readBytes, readCaptureFile, readObject, writeBytes } from './files.ts';
 import { mapText } from './map-text.ts';
 import { dumpMap, type Held } from './maps.ts';
 import { type HitRow, hitText, type MissRow, missText, tailCallHits, tailCallMisses } from './misses.ts';
@@ -36,6 +37,8 @@ export interface RunOptions extends RunMapsOptions {
   /** Count tail calls that succeed, too. */
   readonly hits?: boolean;
   readonly btf?: string;
+  /** JSON of a RouteTable. */
+  readonly routes?: string;
   readonly json?: boolean;
 }
 
@@ -68,6 +71,16 @@ const DROPPED = new Set([
   'DROP_CN',
 ]);
 
+/** What is in it `Routes.set` checks. */
+function readRoutes(path: string): RouteTable {
+  try {
+    return JSON.parse(new TextDecoder().decode(readBytes(path, 'routes'))) as RouteTable;
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new UsageError('unreadable_file', `routes ${path} are no JSON: ${cause.message}`, { path }, { cause });
+  }
+}
+
 export async function run(path: string, options: RunOptions): Promise<void> {
   const { backend, set = [] } = options;
   checkRunMaps(options);
@@ -83,6 +96,9 @@ export async function run(path: string, options: RunOptions): Promise<void> {
   for (const name of programs) findProgram(collection, name);
   const { type } = findProgram(collection, options.program);
   const capture = readCaptureFile(options.input);
+  if (backend === 'kernel' && options.routes !== undefined) {
+    throw new UsageError('bad_usage', "the kernel looks at its own routes; leave out --routes or --backend kernel", {});
+  }
   const packets = capture.packets.map(({ data }) => data);
   if (type !== 'raw') checkLinkTypes(capture, options.input);
   if (backend === 'kernel') {
@@ -105,6 +121,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     onTrace: trace.add,
   });
   try {
+    if (options.routes !== undefined) runtime.routes.set(readRoutes(options.routes));
     const object = loadPrograms(runtime, collection, options);
     const program = object.program(options.program);
     const maps = await openRunMaps(options, () => object);

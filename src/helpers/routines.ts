@@ -9,6 +9,7 @@ import { ITERATOR_ROUTINES } from './routines/iterators.ts';
 import { MEMORY_ROUTINES } from './routines/memory.ts';
 import { PERF_EVENT_ROUTINES } from './routines/perf-event.ts';
 import { REDIRECT_ROUTINES } from './routines/redirect.ts';
+import { ROUTE_ROUTINES } from './routines/route.ts';
 import { SKB_ROUTINES } from './routines/skb.ts';
 import { SOCKET_ROUTINES } from './routines/socket.ts';
 import { TEXT_ROUTINES } from './routines/text.ts';
@@ -25,6 +26,7 @@ export const HELPER_ROUTINES: readonly Routine[] = [
   ...HASH_ROUTINES,
   ...XDP_ROUTINES,
   ...REDIRECT_ROUTINES,
+  ...ROUTE_ROUTINES,
   ...PERF_EVENT_ROUTINES,
   ...ITERATOR_ROUTINES,
   ...DYNPTR_ROUTINES,

@@ -203,6 +203,20 @@ const SOCKET_HELPERS = [
   helper(99, 'skc_lookup_tcp', [...SOCKETS, 'xdp'], TUPLE, found('sockCommon')),
 ];
 
+const ROUTE_HELPERS = [
+  helper(69, 'fib_lookup', TC_XDP, [context, write, size, scalar], number, { gplOnly: true }),
+  helper(
+    163,
+    'check_mtu',
+    TC_XDP,
+    [context, scalar, { type: 'fixedMemory', access: 'readWrite', size: 4 }, scalar, scalar],
+    number,
+    {
+      gplOnly: true,
+    },
+  ),
+];
+
 /** Every helper that Switchyard has, by its number. */
 export const HELPERS: HelperTable = new Map(
   [
@@ -215,6 +229,7 @@ export const HELPERS: HelperTable = new Map(
     ...PERF_EVENT_HELPERS,
     ...DYNPTR_HELPERS,
     ...REDIRECT_HELPERS,
+    ...ROUTE_HELPERS,
     ...LOCK_HELPERS,
     ...SOCKET_HELPERS,
   ].map(signature => [signature.id, signature]),
@@ -236,7 +251,7 @@ const TAIL_CALL = 12;
 /** Of the packet's socket in programs of traffic control, of the thread in others. */
 const CGROUP_CLASSID = 17;
 /** Helpers whose routine for xdp differs from that for skbs. */
-const BY_CONTEXT: ReadonlySet<number> = new Set([23, 25, 84, 85, 99]);
+const BY_CONTEXT: ReadonlySet<number> = new Set([23, 25, 69, 84, 85, 99, 163]);
 
 /**
  * Name of the trusted routine that a call of helper `helperId` becomes. bpf_redirect and bpf_perf_event_output have one for

@@ -18,7 +18,49 @@ export const RuntimeState = {
   arenaEnd: 32,
   /** u64: address of the hash map of sockets by SocketKey; 0 where there are none. */
   sockets: 40,
+  /** u64: address of the RouteTables; 0 where there are none. */
+  routes: 48,
   size: 64,
+} as const;
+
+/** What fib_lookup and check_mtu look at: maps, by the addresses of their objects (u64 each). */
+export const RouteTables = {
+  /** hash: u32 interface -> Device */
+  devices: 0,
+  /** hash: Neighbour -> 6 bytes of MAC address, padded to 8 */
+  neighbours: 8,
+  /** lpm_trie each: u32 table, then the destination -> Route */
+  ipv4: 16,
+  ipv6: 24,
+  size: 32,
+} as const;
+
+export const Device = {
+  /** u32 */
+  mtu: 0,
+  /** u32: bit 0 forwards IPv4, bit 1 IPv6. */
+  forwarding: 4,
+  mac: 8,
+  size: 16,
+} as const;
+
+/** u32 interface, u32 family (2 or 10), 16 bytes of address (IPv4: the first 4, then zeros). */
+export const Neighbour = { ifindex: 0, family: 4, address: 8, size: 24 } as const;
+
+export const Route = {
+  /** u32: 0 unicast, else the BPF_FIB_LKUP_RET_* that a lookup answers. */
+  result: 0,
+  ifindex: 4,
+  metric: 8,
+  /** u32: 0 for the device's. */
+  mtu: 12,
+  /** u32: family of the gateway, 0 for none. */
+  gatewayFamily: 16,
+  /** u32: bit 0: a source address is known; bit 1: it needs an encapsulation. */
+  flags: 20,
+  gateway: 24,
+  source: 40,
+  size: 56,
 } as const;
 
 /**

@@ -32,6 +32,7 @@ import type { Host } from './host.ts';
 import { LoadedObject } from './loaded-object.ts';
 import { ProgArraySlots } from './prog-array-slots.ts';
 import { Program } from './program.ts';
+import { Routes } from './routes.ts';
 import { ROUTINES } from './routines.ts';
 import type { RuntimeServices } from './run-services.ts';
 import { type Preflight, plainScene, preflight } from './slot-graph.ts';
@@ -82,6 +83,8 @@ interface SharedMap {
 export class Runtime {
   /** The sockets that programs find; empty at first. */
   readonly sockets: SocketTable;
+  /** What fib_lookup and check_mtu look at; empty at first. */
+  readonly routes: Routes;
   readonly #host: Host;
   readonly #contexts: Contexts;
   readonly #backends: readonly Backend[];
@@ -143,6 +146,11 @@ export class Runtime {
       },
     );
     this.sockets = new SocketTable(arena, {
+      gracePeriods,
+      state: this.#contexts.state,
+      mapEnv: () => ({ arena, cpus, routines: this.#backends[0]!, id: this.#nextId++ }),
+    });
+    this.routes = new Routes(arena, {
       gracePeriods,
       state: this.#contexts.state,
       mapEnv: () => ({ arena, cpus, routines: this.#backends[0]!, id: this.#nextId++ }),

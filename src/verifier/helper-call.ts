@@ -356,7 +356,8 @@ function checkArgumentKind(
       return;
     }
     case 'fixedMemory':
-      checkHelperMemory(a, call, number, r, argument.size, argument.access);
+      if (argument.access !== 'write') checkHelperMemory(a, call, number, r, argument.size, 'read');
+      if (argument.access !== 'read') checkHelperMemory(a, call, number, r, argument.size, 'write');
       checkAlignment(a, r, { offset: 0, size: argument.size, strict: true });
       return;
     case 'memory':

@@ -12,7 +12,7 @@ export type ArgumentType =
   /** Memory of the size in the following `size` argument. `read` must be initialised; `write` is initialised by the call. */
   | { readonly type: 'memory'; readonly access: 'read' | 'write'; readonly nullable?: boolean }
   /** A number of a fixed size in bytes, aligned to it. */
-  | { readonly type: 'fixedMemory'; readonly access: 'read' | 'write'; readonly size: 4 | 8 }
+  | { readonly type: 'fixedMemory'; readonly access: 'read' | 'write' | 'readWrite'; readonly size: 4 | 8 }
   /** Size of the memory in the argument before. `zeroAllowed`: 0 is legal (and then the memory may be null if nullable). */
   | { readonly type: 'size'; readonly zeroAllowed: boolean }
   /** NUL-terminated string in a read-only map. */

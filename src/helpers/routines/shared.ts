@@ -8,10 +8,12 @@ export const Errno = {
   ENOMEM: -12,
   EACCES: -13,
   EFAULT: -14,
+  ENODEV: -19,
   EINVAL: -22,
   ENOSPC: -28,
   ERANGE: -34,
   EOPNOTSUPP: -95,
+  EAFNOSUPPORT: -97,
   EALREADY: -114,
   /** Not for user space in the kernel either, but helpers return it. */
   ENOTSUPP: -524,
