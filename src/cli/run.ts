@@ -97,7 +97,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
   const { type } = findProgram(collection, options.program);
   const capture = readCaptureFile(options.input);
   if (backend === 'kernel' && options.routes !== undefined) {
-    throw new UsageError('bad_usage', "the kernel looks at its own routes; leave out --routes or --backend kernel", {});
+    throw new UsageError('bad_usage', 'the kernel looks at its own routes; leave out --routes or --backend kernel', {});
   }
   const packets = capture.packets.map(({ data }) => data);
   if (type !== 'raw') checkLinkTypes(capture, options.input);

@@ -1,12 +1,15 @@
 /** The tables in docs/support.md are what the code has. `UPDATE_GOLDEN=1` writes them anew. */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { KFUNCS, REFUSED_KFUNCS } from '../../src/helpers/kfuncs.ts';
 import { helperName, LAST_HELPER } from '../../src/helpers/names.ts';
+import { REFUSED_HELPERS } from '../../src/helpers/refused.ts';
+import { HELPER_ROUTINES } from '../../src/helpers/routines.ts';
 import { HELPERS } from '../../src/helpers/table.ts';
 import { MapError } from '../../src/maps/errors.ts';
 import { MAP_TYPE } from '../../src/maps/uapi.ts';
 import type { MapType } from '../../src/object/spec.ts';
+import { openScratch } from '../kernel/scratch.ts';
 import { collection, withRuntime } from '../runtime/build.ts';
 
 const PAGE = new URL('../../docs/support.md', import.meta.url);
@@ -71,11 +74,46 @@ async function supportedMapTypes(): Promise<[yes: string[], no: string[]]> {
   return [yes, no];
 }
 
+/** Helpers whose routine calls a service that is JavaScript on every backend. */
+function servedByJs(): string[] {
+  const byJs = HELPER_ROUTINES.filter(({ text }) => /call service (?!clock_gettime)/.test(text));
+  return byJs.map(({ name }) => name.replace(/^bpf_/, '')).sort();
+}
+
+const kernel = openScratch(8);
+afterAll(() => kernel?.dispose());
+
+test.skipIf(kernel === undefined)(
+  'each helper that the kernel allows to our program types is there, or refused with a reason',
+  () => {
+    const unexplained: string[] = [];
+    for (let id = 1; id <= LAST_HELPER; id++) {
+      const name = helperName(id)!;
+      if (HELPERS.has(id) || REFUSED_HELPERS.has(name)) continue;
+      const allowed = (['socket_filter', 'sched_cls', 'sched_act', 'xdp', 'cgroup_skb'] as const).some(type => {
+        const log = kernel!.refusal(type, `call ${id}\nr0 = 0\nexit`);
+        return log === undefined || !/cannot use helper|unknown func|invalid func/.test(log);
+      });
+      if (allowed) unexplained.push(name);
+    }
+    expect(unexplained).toEqual([]);
+  },
+);
+
 test('the tables in docs/support.md are true', async () => {
   const [maps, missingMaps] = await supportedMapTypes();
   const helpers: string[] = [];
   const missing: string[] = [];
-  for (let id = 1; id <= LAST_HELPER; id++) (HELPERS.has(id) ? helpers : missing).push(helperName(id)!);
+  for (let id = 1; id <= LAST_HELPER; id++) {
+    const name = helperName(id)!;
+    if (HELPERS.has(id)) helpers.push(name);
+    else if (!REFUSED_HELPERS.has(name)) missing.push(name);
+  }
+  const refusedHelpers = [...new Set(REFUSED_HELPERS.values())].flatMap(reason => {
+    const names = [...REFUSED_HELPERS].filter(([name, why]) => why === reason && !helpers.includes(name));
+    if (names.length === 0) return [];
+    return [`${reason[0]!.toUpperCase()}${reason.slice(1)}:\n${wrapped(names.map(([name]) => name).sort())}.\n`];
+  });
   const kfuncs = [...KFUNCS.keys()].map(name => name.replace(/^bpf_/, '')).sort();
   const reasons = [...new Set(REFUSED_KFUNCS.values())].map(reason => {
     const names = [...REFUSED_KFUNCS].filter(([, why]) => why === reason).map(([name]) => name.replace(/^bpf_/, ''));
@@ -83,7 +121,15 @@ test('the tables in docs/support.md are true', async () => {
   });
   const text = `## Map types\n\n${wrapped(maps)}.\n\nRefused by name: ${wrapped(missingMaps)}.\n
 ## Helpers\n\nWithout the prefix \`bpf_\`; program types and licence rules are Linux 6.18's.\n\n${wrapped(helpers.sort())}.\n
-The kernel's other helpers are refused by name:\n\n${wrapped(missing.sort())}.\n
+They run as native code of their own, but for
+${wrapped(servedByJs())},
+whose bodies are JavaScript: a call from a native thread waits
+for the event loop of the thread that made the runtime.
+
+Of those that Linux 6.18 allows to programs of these types, these are refused by name:
+
+${refusedHelpers.join('\n')}
+The kernel's other helpers are for programs of other types; they are refused by name too:\n\n${wrapped(missing.sort())}.\n
 ## Kernel functions\n
 By name, wherever an object calls them (\`.ksyms\`), in GPL-compatible programs. Without the prefix \`bpf_\`:\n\n${wrapped(kfuncs)}.\n
 Of those that programs of these types may call in Linux 6.18, these are refused by name, and any other.\n

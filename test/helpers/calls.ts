@@ -186,6 +186,12 @@ export const skbCalls: readonly fc.Arbitrary<Call>[] = [
     helper: 18,
     args: [context, number(proto), number(tci)],
   })),
+  fc.constantFrom(0, 1, 2, 3, 4, 7, 2 ** 32 - 1).map(type => ({
+    name: 'skb_change_type',
+    helper: 32,
+    args: [context, number(type)],
+  })),
+  fc.constant({ name: 'get_route_realm', helper: 24, args: [context] }),
   fc.constant({ name: 'skb_vlan_pop', helper: 19, args: [context] }),
   fc.integer({ min: 0, max: 4 }).map(level => ({ name: 'csum_level', helper: 135, args: [context, number(level)] })),
   u64.map(sum => ({ name: 'csum_update', helper: 40, args: [context, number(sum)] })),

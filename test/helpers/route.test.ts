@@ -50,12 +50,14 @@ const TABLE: RouteTable = {
   ],
 };
 
+const tool = requireTool('ip');
+
 /** Makes the table in a namespace that only this thread is in. */
 function enterNamespace(): void {
   const unshare = koffi.load('libc.so.6').func('int unshare(int flags)');
   if (Number(unshare(0x4000_0000)) !== 0) throw new Error('no network namespace');
   const ip = (...args: string[]): void => {
-    execFileSync('ip', args, { stdio: 'pipe' });
+    execFileSync(tool!, args, { stdio: 'pipe' });
   };
   ip('link', 'set', 'lo', 'up');
   for (const { ifindex, mtu, mac, addresses } of TABLE.interfaces.slice(1)) {
@@ -167,9 +169,7 @@ function parameters(fields: {
   return bytes;
 }
 
-const hasIp = requireTool('ip');
-
-describe.skipIf(kernelMissing() !== undefined || !hasIp)('against the running kernel', () => {
+describe.skipIf(kernelMissing() !== undefined || tool === undefined)('against the running kernel', () => {
   const runtime = createRuntime();
   beforeAll(() => {
     enterNamespace();

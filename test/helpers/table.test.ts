@@ -90,6 +90,7 @@ describe('helper table', () => {
       'bpf_ringbuf_reserve',
       'bpf_ringbuf_submit',
       'hash_lookup',
+      'lpm_trie_lookup',
     ]);
   });
 });

@@ -7,7 +7,7 @@
  * macHeader + 14 + networkShift.
  */
 import type { Routine } from '../../isa/routine.ts';
-import { SkbContext, SkbState } from '../../memory/layout.ts';
+import { SkBuff, SkbContext, SkbState } from '../../memory/layout.ts';
 import { CLEAR_HASH, Errno, MAX_SKB_LENGTH, NETWORK_HEADER, Skb } from './shared.ts';
 
 const Store = { recomputeChecksum: 1, invalidateHash: 2 } as const;
@@ -302,7 +302,31 @@ fault:
   };
 }
 
+/** Largest packet type that may be changed, and be changed to: PACKET_OTHERHOST. */
+const LAST_TYPE = 3;
+
+const changeType: Routine = {
+  name: 'bpf_skb_change_type',
+  text: `
+  w2 = w2
+  w3 = *(u32 *)(r1 + ${SkbContext.uapi + SkBuff.pktType})
+  if r3 > ${LAST_TYPE} goto invalid
+  if r2 > ${LAST_TYPE} goto invalid
+  *(u32 *)(r1 + ${SkbContext.uapi + SkBuff.pktType}) = w2
+  r0 = 0
+  exit
+invalid:
+  r0 = ${Errno.EINVAL}
+  exit
+`,
+};
+
+/** No packet here has a route, so none has a realm; the kernel answers 0 then. */
+const routeRealm: Routine = { name: 'bpf_get_route_realm', text: '\n  r0 = 0\n  exit\n' };
+
 export const SKB_ROUTINES: readonly Routine[] = [
+  changeType,
+  routeRealm,
   loadBytes,
   loadBytesRelative,
   storeBytes,
