@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeCapture } from '../../examples/router/make-capture.ts';
 import { createRuntime, type LoadedObject, readCapture } from '../../src/index.ts';
+import { nativeSupported } from '../../src/runtime/native/host.ts';
 import { requireTool } from '../tools.ts';
 
 const path = (name: string): string => fileURLToPath(new URL(`../../examples/router/${name}`, import.meta.url));
@@ -111,7 +112,7 @@ describe('the router example', () => {
     const ours: Record<string, Outcome> = {};
     beforeAll(async () => {
       for (const backend of ['interpreter', 'native'] as const) {
-        if (backend === 'native' && (process.platform !== 'linux' || process.arch !== 'x64')) continue;
+        if (backend === 'native' && !nativeSupported()) continue;
         const runtime = createRuntime({ backend });
         ours[backend] = outcomeOf(runtime.load(readFileSync(OBJECT)));
         await runtime.dispose();

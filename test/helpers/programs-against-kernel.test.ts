@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { assemble, type Collection, createRuntime, programFromInstructions } from '../../src/index.ts';
 import { SkBuff } from '../../src/memory/layout.ts';
+import { nativeSupported } from '../../src/runtime/native/host.ts';
 import { openScratch } from '../kernel/scratch.ts';
 import {
   type Call,
@@ -71,7 +72,7 @@ const xdpSequence = fc.array(
 );
 
 describe.skipIf(kernel === undefined).each(['native', 'interpreter'] as const)('programs on backend %s', backend => {
-  const usable = backend === 'interpreter' || (process.platform === 'linux' && process.arch === 'x64');
+  const usable = backend === 'interpreter' || nativeSupported();
   const compare = async (type: 'sched_cls' | 'xdp', calls: readonly Call[], input: Uint8Array): Promise<void> => {
     const fields = type === 'xdp' ? [] : SKB_OFFSETS;
     const theirs = kernel!.run(type, programText(calls, fields, `map_fd[${kernel!.mapFd}]`), input);

@@ -5,12 +5,10 @@ import { createServices } from '../../src/helpers/services.ts';
 import { assemble, type Collection, createRuntime, programFromInstructions } from '../../src/index.ts';
 import { createArena } from '../../src/memory/buffer-arena.ts';
 import type { MapSpec } from '../../src/object/spec.ts';
+import { nativeSupported } from '../../src/runtime/native/host.ts';
 
 const VALUE = 64;
-const BACKENDS = [
-  'interpreter',
-  ...(process.platform === 'linux' && process.arch === 'x64' ? ['native'] : []),
-] as const;
+const BACKENDS = ['interpreter', ...(nativeSupported() ? ['native'] : [])] as const;
 
 function collection(text: string, strings = ''): Collection {
   const program = programFromInstructions({ name: 'test', type: 'xdp', insns: assemble(text) });
