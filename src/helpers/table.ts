@@ -100,6 +100,9 @@ const GENERAL_HELPERS = [
     checkFormat: isFormat,
   }),
   helper(177, 'trace_vprintk', ALL, [read, size, readOrNull, sizeOrZero], number, { gplOnly: true }),
+  helper(81, 'get_local_storage', ['cgroup_skb'], [map(['cgroup_storage', 'percpu_cgroup_storage']), scalar], {
+    type: 'mapValue',
+  }),
   helper(164, 'for_each_map_elem', ALL, [map(ITERATED), { type: 'callback' }, { type: 'callbackContext' }, scalar]),
   helper(181, 'loop', ALL, [scalar, { type: 'callback' }, { type: 'callbackContext' }, scalar]),
   helper(182, 'strncmp', ALL, [read, size, constString]),

@@ -25,6 +25,10 @@ const PREFIX_NODE = 40;
 /** The kernel's NR_CPUS as distributions configure it. */
 const CPUS_MAX = 8192;
 
+/** Bytes of a cgroup storage's key: struct bpf_cgroup_storage_key, or the cgroup's id alone; and of its value at most. */
+const CGROUP_KEYS: readonly number[] = [16, 8];
+const STORAGE_MAX = 65407;
+
 const ACCESS = MapFlag.rdonly | MapFlag.wronly | MapFlag.rdonlyProg | MapFlag.wronlyProg;
 const ARRAY_FLAGS = MapFlag.numaNode | MapFlag.mmapable | ACCESS | MapFlag.preserveElems | MapFlag.innerMap;
 const HASH_FLAGS = MapFlag.noPrealloc | MapFlag.noCommonLru | MapFlag.numaNode | ACCESS | MapFlag.zeroSeed;
@@ -170,6 +174,15 @@ const ringbuf: Check = (spec, refuse) => {
   }
 };
 
+const cgroupStorage: Check = (spec, refuse) => {
+  if (!CGROUP_KEYS.includes(spec.keySize)) refuse('EINVAL', `keys have ${CGROUP_KEYS.join(' or ')} bytes`);
+  if (spec.valueSize === 0) refuse('EINVAL', 'value_size must not be 0');
+  const limit = isPerCpu(spec.type) ? PER_CPU_MAX : STORAGE_MAX;
+  if (spec.valueSize > limit) refuse('E2BIG', `values have at most ${limit} bytes`);
+  checkFlags(spec, MapFlag.numaNode | ACCESS, refuse);
+  if (spec.maxEntries !== 0) refuse('EINVAL', 'max_entries must be 0');
+};
+
 const CHECKS: Partial<Record<MapType, Check>> = {
   array,
   percpu_array: array,
@@ -191,6 +204,8 @@ const CHECKS: Partial<Record<MapType, Check>> = {
   bloom_filter: bloomFilter,
   arena,
   ringbuf,
+  cgroup_storage: cgroupStorage,
+  percpu_cgroup_storage: cgroupStorage,
 };
 
 function checkFlags(spec: MapSpec, known: number, refuse: (errno: Errno, why: string) => never): void {
@@ -209,7 +224,7 @@ function checkPerCpuSize(spec: MapSpec, refuse: (errno: Errno, why: string) => n
 }
 
 /** Types whose values may hold a spin lock. */
-const LOCKABLE: readonly MapType[] = ['hash', 'array'];
+const LOCKABLE: readonly MapType[] = ['hash', 'array', 'cgroup_storage'];
 const LOCK_ALIGNMENT = 4;
 
 /** The kernel's map_check_btf, as far as it looks into values. */

@@ -10,6 +10,7 @@ import {
 } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { ArenaMap } from './arena-map.ts';
+import { CgroupStorage } from './cgroup-storage.ts';
 import { checkSpec } from './check.ts';
 import { allocateMap, LINE, type MapEnv, roundUp } from './env.ts';
 import { MapError } from './errors.ts';
@@ -79,6 +80,9 @@ function make(spec: MapSpec, env: MapEnv): BpfMap {
       return new BloomFilter(spec, env, layOutBloomFilter(spec, env));
     case 'ringbuf':
       return new RingBuffer(spec, env, layOutRingbuf(spec, env));
+    case 'cgroup_storage':
+    case 'percpu_cgroup_storage':
+      return new CgroupStorage(spec, env, layOutArray({ ...spec, maxEntries: 1 }, env));
     default:
       return new RoutineMap(spec, env, layOutArray(spec, env));
   }

@@ -7,6 +7,8 @@ const FAMILIES: Partial<Record<MapType, string>> = {
   xskmap: 'target',
   perf_event_array: 'target',
   devmap_hash: 'hash',
+  cgroup_storage: 'array',
+  percpu_cgroup_storage: 'percpu_array',
 };
 
 /** The family of a type; most types are their own. */

@@ -164,6 +164,11 @@ export function executeHelperCall(a: Analysis, i: CallHelper): void {
       `func bpf_${signature.name}#${signature.id} reference has not been acquired before`,
       'EINVAL',
     );
+  if (signature.name === 'get_local_storage') {
+    if (!isNull(a.state.registers[2]!))
+      a.fail('invalid_argument', "get_local_storage() doesn't support non-zero flags", 'EINVAL');
+    needRegister(a, 2);
+  }
   if (signature.name === 'tail_call') checkNothingHeld(a, 'tail_call');
   if (signature.name === 'tail_call') noteTailCall(a, call);
   else
@@ -206,6 +211,9 @@ function returnValue(a: Analysis, call: Call): void {
     case 'void':
     case 'none':
       return;
+    case 'mapValue':
+      result = register('mapValue', { map: call.map!, mapUid: call.mapUid, id: hasLock(a, call.map!) ? a.newId() : 0 });
+      break;
     case 'mapValueOrNull':
       result = lookupResult(a, call);
       break;

@@ -54,6 +54,8 @@ export type ReturnType =
   | { readonly type: 'boundedScalar'; readonly min: bigint; readonly max: bigint }
   | { readonly type: 'void' }
   | { readonly type: 'mapValueOrNull' }
+  /** A value that the map always has. */
+  | { readonly type: 'mapValue' }
   /** Memory of the constant size in the `allocationSize` argument; a reference that must be submitted or discarded. */
   | { readonly type: 'allocatedMemoryOrNull' }
   /**

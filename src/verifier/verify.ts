@@ -219,6 +219,17 @@ function checkMaps(
       undefined,
       `Arena ${second} is one too many: put both programs' data in one.`,
     );
+  for (const type of ['cgroup_storage', 'percpu_cgroup_storage'] as const) {
+    const [, another] = names.filter(name => options.maps.get(name)?.type === type);
+    if (another !== undefined)
+      refuse(
+        'incompatible_map',
+        'only one cgroup storage of each type is allowed',
+        'EBUSY',
+        undefined,
+        `Map ${another} is one too many: put both values in one.`,
+      );
+  }
   if (program.type !== 'socket_filter') return;
   for (const name of names) {
     const locks = specialFields(options.maps.get(name)!, program.btf).filter(field => field.name.endsWith('spin_lock'));

@@ -35,13 +35,14 @@ async function supportedMapTypes(): Promise<[yes: string[], no: string[]]> {
   for (const type of Object.keys(MAP_TYPE).sort() as MapType[]) {
     const made = await withRuntime(runtime => {
       let refused = true;
-      for (const [keySize, valueSize, flags] of [
+      for (const [keySize, valueSize, flags, maxEntries] of [
         [4, 4, 0],
         [4, 8, 0],
         [8, 4, 1],
         [0, 8, 0],
         [0, 0, 0],
         [0, 0, 1 << 10],
+        [16, 8, 0, 0],
       ] as const) {
         const inner = {
           name: 'inner',
@@ -56,7 +57,7 @@ async function supportedMapTypes(): Promise<[yes: string[], no: string[]]> {
           runtime.load(
             collection({
               programs: {},
-              maps: [{ name: 'map', type, keySize, valueSize, flags, maxEntries: 4096, inner }],
+              maps: [{ name: 'map', type, keySize, valueSize, flags, maxEntries: maxEntries ?? 4096, inner }],
             }),
           );
           return true;

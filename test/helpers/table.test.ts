@@ -60,6 +60,7 @@ describe('helper table', () => {
       '195 bpf_map_lookup_percpu_elem',
       '2 bpf_map_update_elem',
       '3 bpf_map_delete_elem',
+      '81 bpf_get_local_storage',
       '87 bpf_map_push_elem',
       '88 bpf_map_pop_elem',
       '89 bpf_map_peek_elem',

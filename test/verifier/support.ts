@@ -61,6 +61,8 @@ export const MAPS: ReadonlyMap<string, MapSpec> = new Map(
     map('locked_array', 'array', 4, 16, 4, GUARDED),
     map('locked_one', 'array', 4, 16, 1, GUARDED),
     map('unlocked', 'hash', 8, 16, 8, { btfKeyId: long, btfValueId: pair }),
+    map('storage', 'cgroup_storage', 16, 16, 0),
+    map('storage2', 'cgroup_storage', 16, 16, 0),
     map('ring', 'ringbuf', 0, 0, 4096),
     map('arena', 'arena', 0, 0, 4, { flags: 1 << 10 }),
     map('arena2', 'arena', 0, 0, 4, { flags: 1 << 10 }),

@@ -1,6 +1,6 @@
 /** The helpers' map operations for maps that are not known before run time: they look at the type in the map's header. */
 import type { Routine } from '../../isa/routine.ts';
-import { MapHeader } from '../../memory/layout.ts';
+import { MapHeader, RunContext } from '../../memory/layout.ts';
 import type { MapType } from '../../object/spec.ts';
 import { ERRNO } from '../errors.ts';
 import { familyOf } from '../families.ts';
@@ -37,6 +37,18 @@ ${calls.join('\n')}`,
 }
 
 export const GENERIC_ROUTINES: readonly Routine[] = [
+  {
+    // Of the one cgroup there is: see maps/cgroup-storage.ts.
+    name: 'bpf_get_local_storage',
+    text: `
+  r0 = run_context
+  r0 = *(u32 *)(r0 + ${RunContext.cpu})
+  r2 = *(u64 *)(r1 + ${MapHeader.cpuStride})
+  r0 *= r2
+  r2 = *(u64 *)(r1 + ${MapHeader.values})
+  r0 += r2
+  exit`,
+  },
   dispatch('bpf_map_lookup_elem', [...STORES, ...TARGETS, ...MAPS], 'lookup', 0),
   dispatch('bpf_map_update_elem', STORES, 'update', -ERRNO.EOPNOTSUPP),
   dispatch('bpf_map_delete_elem', STORES, 'delete', -ERRNO.EOPNOTSUPP),
