@@ -40,11 +40,7 @@ export const LEFT_OUT: readonly { readonly file: string; readonly reason: string
 export const SKIPPED: readonly { readonly names: RegExp; readonly reason: string }[] = [
   { names: /kernel/i, reason: 'compares with the running kernel: qemu-user does not emulate bpf(2)' },
   {
-    names: /^(interpreter|jit|runtime)\/conformance\.test\.ts/,
+    names: /^(interpreter|jit)\/conformance\.test\.ts/,
     reason: 'cases of the conformance suite that are skipped on every machine: callx, or no verdict',
-  },
-  {
-    names: /^runtime\/tail-calls\.test\.ts > interpreter.* > is compiled as that kind$/,
-    reason: 'the interpreter compiles nothing',
   },
 ];
