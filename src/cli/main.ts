@@ -112,6 +112,13 @@ commonOptions(
         .choices(['1', '2'])
         .implies({ log: true }),
     )
+    .option('--unprivileged', 'by the rules for users without CAP_BPF and CAP_PERFMON')
+    .addOption(
+      new Option(
+        '--uninitialized-stack <rule>',
+        'reads of stack bytes that were never written (default: allow, as the kernel does; unprivileged: refuse)',
+      ).choices(['refuse', 'allow']),
+    )
     .addOption(new Option('--against <judge>', 'compare with the verifier of the running kernel').choices(['kernel'])),
 ).action((paths, options) => guarded(options.json, async () => (await import('./verify.ts')).verify(paths, options)));
 

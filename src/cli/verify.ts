@@ -10,6 +10,8 @@ export interface VerifyOptions {
   readonly program?: string;
   readonly log?: boolean;
   readonly logLevel?: '1' | '2';
+  readonly unprivileged?: boolean;
+  readonly uninitializedStack?: 'refuse' | 'allow';
   readonly against?: 'kernel';
   readonly btf?: string;
   readonly json?: boolean;
@@ -47,7 +49,7 @@ export async function verify(paths: readonly string[], options: VerifyOptions): 
     for (const spec of collection.programs.values()) {
       if (!wanted(spec.name)) continue;
       verdicts.push(judge => {
-        const ours = verdict(path, spec, collection, options.log === true ? (options.logLevel === '1' ? 1 : 2) : 0);
+        const ours = verdict(path, spec, collection, options);
         // The kernel has no raw programs.
         if (!judge || spec.type === 'raw') return ours;
         return { ...ours, kernel: compare(judge, spec, collection, ours.accepted) };
@@ -83,9 +85,15 @@ async function openJudge(collection: Collection): Promise<KernelJudge> {
   return new KernelJudge(collection);
 }
 
-function verdict(path: string, spec: ProgramSpec, collection: Collection, logLevel: 0 | 1 | 2): Verdict {
+function verdict(path: string, spec: ProgramSpec, collection: Collection, options: VerifyOptions): Verdict {
+  const { unprivileged = false, uninitializedStack } = options;
+  const logLevel = options.log !== true ? 0 : options.logLevel === '1' ? 1 : 2;
   try {
-    const verified = verifyProgram(spec, collection.maps, { logLevel });
+    const verified = verifyProgram(spec, collection.maps, {
+      logLevel,
+      unprivileged,
+      ...(uninitializedStack && { uninitializedStack }),
+    });
     const { insnsProcessed } = verified;
     return {
       object: path,

@@ -19,6 +19,10 @@ export interface VerifyProgramOptions {
   readonly memorySize?: { readonly min: number; readonly max: number };
   /** Refuse access that is not aligned to its size whatever the memory, as BPF_F_STRICT_ALIGNMENT asks the kernel to. */
   readonly strictAlignment?: boolean;
+  /** Rules of the kernel for users without privileges; see VerifyOptions. */
+  readonly unprivileged?: boolean | 'cap_bpf';
+  /** Reads of stack that was never written. Default "allow", as the kernel does to privileged programs; unprivileged: "refuse". */
+  readonly uninitializedStack?: 'refuse' | 'allow';
 }
 
 /**
@@ -31,7 +35,7 @@ export function verifyProgram(
   maps: ReadonlyMap<string, MapSpec>,
   options: VerifyProgramOptions = {},
 ): Verified {
-  const { logLevel, memorySize, strictAlignment } = options;
+  const { logLevel, memorySize, strictAlignment, unprivileged, uninitializedStack } = options;
   return verify(spec, {
     maps,
     helpers: HELPERS,
@@ -40,6 +44,8 @@ export function verifyProgram(
     ...(logLevel === undefined ? {} : { logLevel }),
     ...(memorySize === undefined ? {} : { memorySize }),
     ...(strictAlignment === undefined ? {} : { strictAlignment }),
+    ...(unprivileged === undefined ? {} : { unprivileged }),
+    ...(uninitializedStack === undefined ? {} : { uninitializedStack }),
   });
 }
 

@@ -29,6 +29,7 @@ import {
   type Scalar,
   truncate,
 } from './scalar.ts';
+import { refuseLeak, sanitizeMoved, sanitizePointer, sanitizeScalar } from './unprivileged.ts';
 
 const MAX_OFFSET = 1n << 29n;
 
@@ -61,6 +62,7 @@ export function executeAlu(a: Analysis, i: Alu): void {
   const target = a.read(i.dst);
   a.checkWritable(i.dst);
   if (i.op === 'neg') {
+    refuseLeak(a, target, `R${i.dst} pointer arithmetic prohibited`);
     a.write(
       i.dst,
       target.kind === 'scalar' ? scalarRegister(alu('neg', i.width, target.value, target.value)) : unknown(i.width),
@@ -74,6 +76,7 @@ export function executeAlu(a: Analysis, i: Alu): void {
     executePointer(a, i, target, operand);
     return;
   }
+  sanitizeScalar(a, i);
   if (shiftsTooFar(a, i, operand.value)) {
     a.write(i.dst, unknown(i.width));
     return;
@@ -138,6 +141,7 @@ function executeMov(a: Analysis, i: Alu): void {
   }
   const source = a.read(i.src);
   if (isPointer(source)) {
+    if (i.width === 32) refuseLeak(a, source, `R${i.src} partial copy of pointer`);
     a.write(i.dst, i.width === 64 ? source : unknown(32));
     return;
   }
@@ -159,6 +163,7 @@ function linkedCopy(a: Analysis, from: number, source: RegisterState): RegisterS
 export function executeMovSx(a: Analysis, i: MovSx): void {
   const source = a.read(i.src);
   if (isPointer(source)) {
+    refuseLeak(a, source, `R${i.src} sign-extension part of pointer`);
     a.write(i.dst, unknown(i.width));
     return;
   }
@@ -174,19 +179,22 @@ export function executeMovSx(a: Analysis, i: MovSx): void {
 
 export function executeByteSwap(a: Analysis, i: ByteSwap): void {
   const target = a.read(i.dst);
+  refuseLeak(a, target, `R${i.dst} pointer arithmetic prohibited`);
   a.write(i.dst, isPointer(target) ? UNKNOWN_SCALAR : scalarRegister(byteswap(i.order, i.size, target.value)));
 }
 
 function executePointer(a: Analysis, i: Alu, target: RegisterState, operand: RegisterState): void {
   if (isPointer(target) && isPointer(operand)) {
-    if (i.op !== 'sub') a.fail('invalid_pointer_arithmetic', `R${i.dst} pointer ${SYMBOLS[i.op]} pointer prohibited`);
+    if (i.op !== 'sub' || a.leaksRefused)
+      a.fail('invalid_pointer_arithmetic', `R${i.dst} pointer ${SYMBOLS[i.op]} pointer prohibited`);
     a.write(i.dst, unknown(i.width));
     return;
   }
   const pointer = isPointer(target) ? target : operand;
   const amount = isPointer(target) ? operand : target;
   if (i.width === 32) {
-    if (i.op !== 'sub') a.fail('invalid_pointer_arithmetic', `R${i.dst} 32-bit pointer arithmetic prohibited`);
+    if (i.op !== 'sub' || a.leaksRefused)
+      a.fail('invalid_pointer_arithmetic', `R${i.dst} 32-bit pointer arithmetic prohibited`);
     a.write(i.dst, unknown(32));
     return;
   }
@@ -274,6 +282,7 @@ function movePointer(
     return register('rawEnd', { offset: pointer.offset + amountRegister.offset });
   checkSane(a, pointer, amount, 'register');
   checkSane(a, pointer, pointer.value, 'pointer');
+  const sanitation = sanitizePointer(a, i, pointer, amountRegister, pointerIsTarget);
   if (i.op === 'sub') {
     if (!pointerIsTarget) a.fail('invalid_pointer_arithmetic', `R${i.dst} tried to subtract pointer from scalar`);
     if (pointer.kind === 'stack')
@@ -295,5 +304,6 @@ function movePointer(
     }
   }
   checkSane(a, moved, moved.value, 'pointer');
+  sanitizeMoved(a, i, moved, sanitation);
   return moved;
 }

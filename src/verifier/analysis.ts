@@ -12,9 +12,10 @@ import { History } from './history.ts';
 import type { KfuncTable } from './kfunc-signature.ts';
 import type { VerifierLog } from './log.ts';
 import type { BackEdge } from './loops.ts';
-import type { RegisterState } from './registers.ts';
+import { type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import type { HelperTable } from './signature.ts';
 import type { Checkpoint, State } from './state.ts';
+import type { Sanitation } from './unprivileged.ts';
 
 export interface VerifyOptions {
   /** Every map that the program names. */
@@ -38,6 +39,11 @@ export interface VerifyOptions {
    * (clang leaves the padding of structs unwritten). Frames that may be read so start as zeros.
    */
   readonly uninitializedStack?: 'refuse' | 'allow';
+  /**
+   * Rules of the kernel for users without privileges, e.g. for programs of tenants. true: neither CAP_BPF nor CAP_PERFMON;
+   * `cap_bpf`: the former only. Default false. Stack that was never written may then not be read, unless it is allowed.
+   */
+  readonly unprivileged?: boolean | 'cap_bpf';
   /** Refuse access that is not aligned to its size whatever the memory, as the kernel does with BPF_F_STRICT_ALIGNMENT. */
   readonly strictAlignment?: boolean;
   /** For checks of the verifier itself. */
@@ -95,6 +101,15 @@ export class Analysis {
   readonly facts: FactsCollector;
   readonly maxInsns: number;
   readonly uninitializedStackAllowed: boolean;
+  /** No CAP_PERFMON: addresses must stay unknown. */
+  readonly leaksRefused: boolean;
+  /** What a pointer becomes that is good no more: a number, unless its address must stay unknown. */
+  readonly forgotten: RegisterState;
+  /** No CAP_BPF either. */
+  readonly withoutBpf: boolean;
+  /** By instruction (see `unprivileged.ts`), and whether numbers decided limits. */
+  readonly sanitations = new Map<number, Sanitation>();
+  limitsExplored = false;
 
   /** The path in work. */
   state!: State;
@@ -155,7 +170,11 @@ export class Analysis {
     this.log = log;
     this.facts = new FactsCollector(program, options.maps, cfg);
     this.maxInsns = options.maxInsns ?? MAX_INSNS;
-    this.uninitializedStackAllowed = options.uninitializedStack !== 'refuse';
+    this.leaksRefused = options.unprivileged !== undefined && options.unprivileged !== false;
+    this.withoutBpf = options.unprivileged === true;
+    this.forgotten = this.leaksRefused ? UNINITIALIZED : UNKNOWN_SCALAR;
+    this.uninitializedStackAllowed =
+      (options.uninitializedStack ?? (this.leaksRefused ? 'refuse' : 'allow')) === 'allow';
   }
 
   newId(): number {

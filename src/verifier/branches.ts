@@ -25,6 +25,7 @@ import {
 } from './registers.ts';
 import { alu, compare, constantOfInt, constantValue, intersect, isConstant, refine, type Scalar } from './scalar.ts';
 import type { State } from './state.ts';
+import { refuseComparison } from './unprivileged.ts';
 
 const MAX_PACKET_OFFSET = 0xffff;
 
@@ -77,6 +78,7 @@ function decide(a: Analysis, i: Jump): number {
   const right = source ?? scalarRegister(constantOfInt(i.imm));
   const next = a.insn + 1;
   const target = next + i.offset;
+  if (i.src !== undefined && !(boundsPacket(left) && boundsPacket(right))) refuseComparison(a, right, i.src);
   const known = predict(i, left, right);
   if (known !== undefined) {
     needOperands(a, i);
@@ -84,6 +86,9 @@ function decide(a: Analysis, i: Jump): number {
   }
   if (left.kind === 'scalar' && right.kind === 'scalar') return branchOnScalars(a, i, left, right, next, target);
 
+  const nullCheck =
+    i.width === 64 && left.nullable && i.src === undefined && i.imm === 0 && (i.op === 'eq' || i.op === 'ne');
+  if (!nullCheck && !(i.width === 64 && matchesPacket(i, left, right))) refuseComparison(a, left, i.dst);
   const taken = a.push(target, a.insn);
   const fall = a.state;
   if (i.width !== 64) return next;
@@ -97,6 +102,13 @@ function decide(a: Analysis, i: Jump): number {
     learnBounds(i, left, right, taken, fall);
   }
   return next;
+}
+
+const boundsPacket = (r: RegisterState): boolean => isPacketPointer(r) || r.kind === 'packetEnd';
+
+/** A comparison that tells how far a packet reaches (the kernel's `try_match_pkt_pointers`). */
+function matchesPacket(i: Jump, left: RegisterState, right: RegisterState): boolean {
+  return i.src !== undefined && MIRRORED[i.op] !== undefined && (bounds(left, right) || bounds(right, left));
 }
 
 function needOperands(a: Analysis, i: Jump): void {

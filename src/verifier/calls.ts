@@ -16,6 +16,7 @@ import { checkNothingHeld } from './references.ts';
 import { kindName, type RegisterState, register, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import { range } from './scalar.ts';
 import { Frame, MAX_FRAMES, type State } from './state.ts';
+import { refuseLeak } from './unprivileged.ts';
 
 function checkDepth(a: Analysis, subprogram: number): void {
   const { frames } = a.state;
@@ -138,6 +139,7 @@ function checkCallbackReturn(a: Analysis, result: RegisterState): void {
 /** What the program type allows in r0 at the end. */
 function checkReturn(a: Analysis): void {
   const result = a.read(0);
+  refuseLeak(a, result, 'R0 leaks addr as return value');
   if (a.root > 0) {
     if (result.kind !== 'scalar')
       a.fail(

@@ -129,6 +129,11 @@ function xdpAccess(
   }
 }
 
+/** May a cgroup_skb program of a user with CAP_BPF only access what is at `offset`? */
+export function needsBpf(offset: number, write: boolean): boolean {
+  return within(offset, write ? [TSTAMP] : [word(SkBuff.data), word(SkBuff.dataEnd)]);
+}
+
 /**
  * @param offset byte offset in the uapi structure
  * @param size bytes

@@ -15,7 +15,7 @@ import type { Analysis } from './analysis.ts';
 import { forgetPackets } from './helper-call.ts';
 import { markSlotRead } from './prune.ts';
 import { acquireReference, releaseReference } from './references.ts';
-import { kindName, type RegisterState, register, UNKNOWN_SCALAR } from './registers.ts';
+import { kindName, type RegisterState, register } from './registers.ts';
 import type { ArgumentType, DynptrKind } from './signature.ts';
 import {
   type DynptrSlot,
@@ -129,8 +129,8 @@ export function releaseDynptr(a: Analysis, { dynptr }: DynptrUse): void {
       ids.add(object.id);
       removeObject(a, frame, i);
     });
-  releaseReference(a.state, dynptr.reference);
-  a.state.mapRegisters(r => (r.dynptr !== 0 && ids.has(r.dynptr) ? UNKNOWN_SCALAR : r));
+  releaseReference(a, a.state, dynptr.reference);
+  a.state.mapRegisters(r => (r.dynptr !== 0 && ids.has(r.dynptr) ? a.forgotten : r));
 }
 
 /**
@@ -147,7 +147,7 @@ export function destroyDynptr(a: Analysis, frame: Frame, slot: number): void {
     frame.slots[part] = undefined;
     a.log.touchSlot(part);
   }
-  a.state.mapRegisters(r => (r.dynptr === object.id ? UNKNOWN_SCALAR : r));
+  a.state.mapRegisters(r => (r.dynptr === object.id ? a.forgotten : r));
 }
 
 /** What bpf_dynptr_data gives: plain memory, good as long as its dynptr. */
@@ -186,5 +186,5 @@ export function checkDynptrHelper(a: Analysis, name: string, use: DynptrUse | un
       );
   }
   // Writing may give the packet other memory in the kernel.
-  if (name === 'dynptr_write' && use?.dynptr.type === 'skb') forgetPackets(a.state);
+  if (name === 'dynptr_write' && use?.dynptr.type === 'skb') forgetPackets(a);
 }

@@ -36,6 +36,10 @@ export type VerifierErrorCode =
   | 'unknown_map'
   | 'too_many_maps'
   | 'invalid_return_value'
+  /** Only of unprivileged programs: an address would become known, or a pointer could leave its object by speculation. */
+  | 'pointer_leak'
+  /** Only of unprivileged programs: a feature that needs CAP_BPF. */
+  | 'not_permitted'
   | 'unreleased_reference'
   | 'bad_lock_use';
 
@@ -135,6 +139,9 @@ export const HINTS: Readonly<Record<VerifierErrorCode, string>> = {
   incompatible_map: 'Use a map type that the helper works on.',
   unknown_map: 'Give every map that the program names to verify().',
   too_many_maps: 'A program may refer to at most 64 maps.',
+  pointer_leak:
+    'Unprivileged programs must keep addresses out of what others can read, and pointers within their object.',
+  not_permitted: 'Verify as privileged, or do without.',
   invalid_return_value: 'Return a value in the range that the program type allows.',
   bad_lock_use: 'Hold one lock at a time, call nothing while it is held, and give it back before the program ends.',
   unreleased_reference: 'Give back what the program acquired, on every path.',

@@ -131,7 +131,7 @@ export function checkGlobalCall(a: Analysis, index: number): void {
   checkNoLockAtCall(a, 'global');
   if (a.log.level > 0) a.log.write(`Func#${index} ('${subprogram.name}') is global and assumed valid.`);
   a.reachedGlobals.add(index);
-  if (a.packetChangers.has(index)) forgetPackets(a.state);
+  if (a.packetChangers.has(index)) forgetPackets(a);
   forgetCallerSaved(a);
   a.write(0, UNKNOWN_SCALAR);
 }

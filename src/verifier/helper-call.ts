@@ -36,6 +36,7 @@ import { constantValue, isConstant, signedRange } from './scalar.ts';
 import type { ArgumentType, HelperSignature } from './signature.ts';
 import { clobberStack, constantOnStack, readStackRange, stackBounds } from './stack.ts';
 import type { State } from './state.ts';
+import { helperPermitted, refuseLeak } from './unprivileged.ts';
 
 export const GPL_LICENSES: ReadonlySet<string> = new Set([
   'GPL',
@@ -104,7 +105,7 @@ function signatureOf(a: Analysis, helper: number): HelperSignature {
       `Switchyard provides no helper number ${helper}.`,
     );
   const name = `bpf_${signature.name}#${helper}`;
-  if (!signature.programTypes.includes(a.program.type))
+  if (!signature.programTypes.includes(a.program.type) || !helperPermitted(a, signature.name))
     a.fail(
       'helper_not_allowed',
       `program of this type cannot use helper ${name}`,
@@ -158,7 +159,7 @@ export function executeHelperCall(a: Analysis, i: CallHelper): void {
   for (const write of call.writes) clobberStack(a, write.frame, write.offset, write.size);
   checkDynptrHelper(a, signature.name, call.dynptr);
   if (call.endsDynptr) releaseDynptr(a, call.dynptr!);
-  if (call.released && !releaseReference(a.state, call.reference))
+  if (call.released && !releaseReference(a, a.state, call.reference))
     a.fail(
       'invalid_argument',
       `func bpf_${signature.name}#${signature.id} reference has not been acquired before`,
@@ -182,7 +183,7 @@ export function executeHelperCall(a: Analysis, i: CallHelper): void {
   if (signature.changesPacket === true) {
     a.facts.changesPacket = true;
     // A tail call that comes back has done nothing; one that does not is another path (see noteTailCall).
-    if (signature.name !== 'tail_call') forgetPackets(a.state);
+    if (signature.name !== 'tail_call') forgetPackets(a);
   }
   forgetCallerSaved(a);
   returnValue(a, call);
@@ -194,8 +195,8 @@ export function forgetCallerSaved(a: Analysis): void {
 }
 
 /** The packet may have moved: no pointer into it is good any more, in any frame. */
-export function forgetPackets(state: State): void {
-  state.mapRegisters(r => (isPacketPointer(r) || r.kind === 'packetEnd' || r.packetSlice ? UNKNOWN_SCALAR : r));
+export function forgetPackets(a: Analysis, state: State = a.state): void {
+  state.mapRegisters(r => (isPacketPointer(r) || r.kind === 'packetEnd' || r.packetSlice ? a.forgotten : r));
 }
 
 function returnValue(a: Analysis, call: Call): void {
@@ -295,7 +296,7 @@ function returnFromTarget(a: Analysis): void {
   const state = a.push(callSite + 1, a.insn);
   state.frames.pop();
   state.registers[0] = UNKNOWN_SCALAR;
-  forgetPackets(state);
+  forgetPackets(a, state);
 }
 
 function mismatch(a: Analysis, number: number, r: RegisterState, expected: string): never {
@@ -313,7 +314,10 @@ function checkArgument(
   before: ArgumentType | undefined,
 ): void {
   const r = a.read(number);
-  if (argument.type === 'scalar') return;
+  if (argument.type === 'scalar') {
+    refuseLeak(a, r, `R${number} leaks addr into helper function`);
+    return;
+  }
   checkArgumentKind(a, call, argument, number, r, before);
   if (r.reference !== 0 && call.reference !== 0)
     a.fail(

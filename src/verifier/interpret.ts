@@ -25,6 +25,7 @@ import {
 } from './registers.ts';
 import { constant, constantOfInt, truncate } from './scalar.ts';
 import type { State } from './state.ts';
+import { checkAtomicOnStack, refuseLeak } from './unprivileged.ts';
 
 /** Offsets into a map value from here on are refused before the map is looked at. */
 const MAX_VALUE_OFFSET = 1 << 29;
@@ -278,7 +279,8 @@ function executeAtomic(a: Analysis, i: Atomic): void {
   const base = i.op === 'loadAcquire' ? i.src : i.dst;
   const pointer = a.read(base);
   const other = i.op === 'loadAcquire' ? undefined : a.read(i.src);
-  if (i.op === 'cmpxchg') a.read(0);
+  if (i.op === 'cmpxchg') refuseLeak(a, a.read(0), 'R0 leaks addr into mem');
+  if (other !== undefined) refuseLeak(a, other, `R${i.src} leaks addr into mem`);
   const narrow = i.op === 'loadAcquire' || i.op === 'storeRelease';
   if (!narrow && i.size < 4) a.fail('invalid_instruction', `invalid atomic operand size ${i.size}`, 'EINVAL');
   if (pointer.kind === 'context' || isSocket(pointer) || pointer.kind === 'packet' || pointer.kind === 'packetMeta')
@@ -301,6 +303,7 @@ function executeAtomic(a: Analysis, i: Atomic): void {
   }
   const result = i.op === 'cmpxchg' ? 0 : i.src;
   if (i.fetch) a.checkWritable(result);
+  checkAtomicOnStack(a, pointer, i.offset);
   const { loaded } = accessMemory(a, { ...access, type: 'read' });
   // Where the old value replaces the base, the kernel looks for the memory that is written at the old value, and refuses.
   if (i.fetch && result === base) a.write(result, numberOf(i.size));

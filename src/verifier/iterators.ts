@@ -78,7 +78,7 @@ export function useIterator(a: Analysis, number: number, argument: IteratorArgum
   markSlotRead(a.state, r.frame, place.slot);
   a.log.touchSlot(place.slot);
   if (use === 'destroy') {
-    releaseReference(a.state, iterator.reference);
+    releaseReference(a, a.state, iterator.reference);
     removeObject(a, place.frame, place.slot);
   }
   return { ...place, iterator };

@@ -52,7 +52,7 @@ export function executeKfuncCall(a: Analysis, i: CallKfunc): void {
   enterRegion(a, signature);
   if (signature.changesPacket === true) {
     a.facts.changesPacket = true;
-    forgetPackets(a.state);
+    forgetPackets(a);
   }
   forgetCallerSaved(a);
   returnValue(a, call);

@@ -7,7 +7,7 @@
 import type { Register, Size } from '../isa/instruction.ts';
 import { specialFields } from '../maps/special-fields.ts';
 import type { Analysis } from './analysis.ts';
-import { contextAccess } from './context.ts';
+import { contextAccess, needsBpf } from './context.ts';
 import type { VerifierErrorCode } from './errors.ts';
 import type { MemoryKind } from './facts.ts';
 import { formatTnum } from './format.ts';
@@ -22,6 +22,7 @@ import {
 import { constant, constantValue, fits, isConstant, isZero, signExtend, truncate } from './scalar.ts';
 import { checkSocketAccess } from './sockets.ts';
 import { clobberStack, readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
+import { refuseLeak } from './unprivileged.ts';
 
 /** Largest variable part of an offset that is looked at at all. */
 const MAX_VARIABLE_OFFSET = 1n << 29n;
@@ -55,6 +56,14 @@ interface AccessResult {
   /** For writes: the source register afterwards (a spilled scalar gets an id). */
   readonly source: RegisterState | undefined;
 }
+
+/** What a pointer that is stored there becomes known to, in the kernel's words. */
+const LEAKS_INTO: Readonly<Record<string, string>> = {
+  mapValue: 'map',
+  context: 'ctx',
+  packet: 'packet',
+  packetMeta: 'packet',
+};
 
 /** Bytes by which packets are taken to start off alignment where it matters: the kernel's NET_IP_ALIGN. */
 const PACKET_START = 2;
@@ -276,7 +285,8 @@ function accessContext(a: Analysis, pointer: RegisterState, access: Access): Reg
     write,
     access.signed === true,
   );
-  if (!result.allowed) {
+  const byBpf = a.withoutBpf && program.type === 'cgroup_skb' && needsBpf(access.offset, write);
+  if (!result.allowed || byBpf) {
     a.fail('invalid_context_access', `invalid bpf_context access off=${access.offset} size=${access.size}`);
   }
   note(a, access, 'context');
@@ -316,6 +326,8 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
   checkAlignment(a, pointer, access);
   let loaded = UNKNOWN_SCALAR;
   const kind = pointer.nullable ? 'none' : pointer.kind;
+  if (type === 'write' && access.value !== undefined && kind !== 'stack')
+    refuseLeak(a, access.value, `R${access.valueRegister ?? 0} leaks addr into ${LEAKS_INTO[kind] ?? 'mem'}`);
   switch (kind) {
     case 'context':
       loaded = accessContext(a, pointer, access);

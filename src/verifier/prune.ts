@@ -319,7 +319,9 @@ function differsAgain(old: Checkpoint, current: State, mode: Mode): boolean {
   return now.kind === 'scalar' && !contains(old.differentValue!, now.value);
 }
 
-function covered(a: Analysis, old: Checkpoint, current: State, mode: Mode): boolean {
+function covered(a: Analysis, old: Checkpoint, current: State, wanted: Mode): boolean {
+  // Numbers that decided limits of pointer arithmetic are compared as they are.
+  const mode = a.limitsExplored ? 'exact' : wanted;
   if (differsAgain(old, current, mode)) return false;
   if (!sameCalls(old.state, current)) return false;
   if (mode === 'exact' ? old.state.rawSize !== current.rawSize : old.state.rawSize > current.rawSize) return false;
@@ -480,7 +482,8 @@ function storeState(a: Analysis): void {
   a.jumpsAtCheckpoint = a.jumpsProcessed;
   a.insnsAtCheckpoint = a.insnsProcessed;
   enterLoop(a, checkpoint);
-  if (a.options.checking?.precision === 'all') markEverything(checkpoint);
+  // Without CAP_BPF every number counts.
+  if (a.withoutBpf || a.options.checking?.precision === 'all') markEverything(checkpoint);
   a.state.parent = checkpoint;
   for (const frame of a.state.frames) {
     frame.writtenLow = 0;

@@ -14,7 +14,7 @@ import type { MapSpec } from '../object/spec.ts';
 import type { Analysis } from './analysis.ts';
 import { formatTnum } from './format.ts';
 import { checkNoLock } from './locks.ts';
-import { kindName, type RegisterState, UNKNOWN_SCALAR } from './registers.ts';
+import { kindName, type RegisterState } from './registers.ts';
 import { constantValue, isConstant } from './scalar.ts';
 import type { State } from './state.ts';
 
@@ -48,9 +48,9 @@ export function dropReference(state: State, id: number): boolean {
 }
 
 /** Ends a reference: nothing that carries it is a pointer any more. @returns whether it was held */
-export function releaseReference(state: State, id: number): boolean {
+export function releaseReference(a: Analysis, state: State, id: number): boolean {
   if (!dropReference(state, id)) return false;
-  state.mapRegisters(r => (r.reference === id ? UNKNOWN_SCALAR : r));
+  state.mapRegisters(r => (r.reference === id ? a.forgotten : r));
   return true;
 }
 

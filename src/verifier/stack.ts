@@ -18,6 +18,7 @@ import { markSlotRead } from './prune.ts';
 import { isPointer, type RegisterState, scalarRegister, UNKNOWN_SCALAR, withFields, ZERO_SCALAR } from './registers.ts';
 import { constantValue, fits, isConstant, isZero, truncate } from './scalar.ts';
 import { ByteState, type ByteStateValue, type Frame, STACK_BYTES, type StackSlot } from './state.ts';
+import { checkCorruption, checkStackVariable } from './unprivileged.ts';
 
 /** Bytes that a spill covers, from byte 0 on. */
 function spillSize(slot: StackSlot): number {
@@ -69,6 +70,7 @@ export function writeStack(
   const slot = frame.slots[index];
   a.facts.useStack(frame.subprogram, -offset);
   a.log.touchSlot(index);
+  checkCorruption(a, slot?.spilled, size);
   if (isPointer(value)) {
     if (size !== 8) a.fail('invalid_memory_access', 'invalid size of register spill');
     if (value.kind === 'stack' && frameIndex !== a.state.frames.length - 1)
@@ -77,7 +79,8 @@ export function writeStack(
     frame.noteWritten(index);
     return value;
   }
-  if (first === 0) {
+  // Without CAP_BPF the kernel keeps no numbers on the stack.
+  if (first === 0 && !a.withoutBpf) {
     let source = value;
     let stored = value;
     if (fits(value.value, size)) {
@@ -97,6 +100,7 @@ export function writeStack(
   if (state === ByteState.zero) needRegister(a, valueRegister);
   for (let byte = first; byte < first + size; byte++) bytes = setByte(bytes, byte, state);
   frame.slots[index] = { bytes, spilled: undefined };
+  if (size === 8) frame.noteWritten(index);
   return value;
 }
 
@@ -144,6 +148,12 @@ export function writeStackRange(
     destroyDynptr(a, frame, index);
     const slot = frame.slots[index];
     const before = byteState(slot, byte);
+    if (a.leaksRefused && before !== ByteState.misc && before !== ByteState.zero)
+      a.fail(
+        'pointer_leak',
+        `spilled ptr in range of var-offset stack write; insn ${a.insn}, ptr off: ${at}`,
+        'EINVAL',
+      );
     if (zero && before === ByteState.spill && slot?.spilled !== undefined && isZeroScalar(slot.spilled)) {
       // Zero over a spilled zero leaves a zero, whichever byte is hit.
       needSlot(a, frameIndex, index);
@@ -236,20 +246,20 @@ export function readStackRange(
 ): RegisterState {
   const frame = a.state.frames[frameIndex]!;
   a.facts.useStack(frame.subprogram, -low);
+  if (low !== high) checkStackVariable(a, register, a.state.registers[register]!, indirect);
   let zero = true;
   for (let at = low; at < high + size; at++) {
     const index = slotOf(at);
-    const state = byteState(frame.slots[index], byteOf(at));
+    const slot = frame.slots[index];
+    const pointer = a.leaksRefused && slot?.spilled !== undefined && slot.spilled.kind !== 'scalar';
+    const state = pointer ? ByteState.invalid : byteState(slot, byteOf(at));
     markSlotRead(a.state, frameIndex, index);
     if (frame.slots[index]?.object !== undefined)
       refuseObject(a, `R${register} ${placeInRange(low, high, at)} size ${size}`);
     if (!indirect) a.log.touchSlot(index);
     if (state === ByteState.invalid && a.uninitializedStackAllowed) a.facts.uninitialized.add(frame.subprogram);
     else if (state === ByteState.invalid) {
-      a.fail(
-        'uninitialized_stack',
-        `invalid${indirect ? ' indirect' : ''} read from stack R${register} ${placeInRange(low, high, at)} size ${size}`,
-      );
+      a.fail('uninitialized_stack', `invalid read from stack R${register} ${placeInRange(low, high, at)} size ${size}`);
     }
     if (state !== ByteState.zero) zero = false;
   }

@@ -33,6 +33,7 @@ import { RAW_SIZE_ID, register, scalarRegister, ZERO_SCALAR } from './registers.
 import { constant, range } from './scalar.ts';
 import { callGraph, checkStackDepth, closure } from './stack-depth.ts';
 import { Frame, State } from './state.ts';
+import { backEdge, checkTailCalls, checkUnprivileged } from './unprivileged.ts';
 
 export type { VerifyOptions } from './analysis.ts';
 
@@ -81,6 +82,7 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
       `the program has ${insns.length} instructions, at most ${MAX_PROGRAM_SLOTS} are allowed`,
       'E2BIG',
     );
+  if (options.unprivileged === true) checkUnprivileged(program, refuse);
   const usedMaps = findMaps(insns, options, refuse);
   checkMaps(program, usedMaps, options, refuse);
   checkKfuncLicense(program, options, refuse);
@@ -99,6 +101,11 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
     return Math.min(signature?.args.length ?? 5, 5);
   };
   const live = liveRegisters(insns, cfg, argumentCount);
+  if (options.unprivileged === true) {
+    const edge = backEdge(insns);
+    if (edge !== undefined)
+      refuse('not_permitted', `back-edge from insn ${edge[0]} to ${edge[1]}`, 'EINVAL', edge[0], 'Unroll the loop.');
+  }
   const isTailCall = (helper: number): boolean => options.helpers.get(helper)?.name === 'tail_call';
   const graph = callGraph(insns, cfg.subprogramOf, cfg.subprograms.length, isTailCall);
 
@@ -124,6 +131,7 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
   interpret(analysis, 0, initialState(analysis));
   verifyGlobals(analysis);
   const stackDepth = checkStackDepth(analysis, graph);
+  checkTailCalls(analysis);
   const text = analysis.statistics();
   if (log.level > 0) log.write(text);
 

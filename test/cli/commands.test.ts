@@ -314,6 +314,17 @@ describe('verify', () => {
     expect(text.stdout).toContain(JSON.parse(stdout).log.trimEnd());
   });
 
+  test('--log-level 1 shows of an accepted program the statistics only', async () => {
+    const { stdout } = await switchyard('verify', ROUTER, '--program', 'stage_arp', '--log-level', '1');
+    expect(stdout).toMatch(/^processed \d+ insns/);
+  });
+
+  test('--unprivileged refuses by the rules for users without capabilities', async () => {
+    const { code, stdout } = await switchyard('verify', ROUTER, '--program', 'stage_arp', '--unprivileged', '--json');
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ accepted: false, error: { code: 'not_permitted' } });
+  });
+
   test('files that cannot be read do not hide the others', async () => {
     const { code, stdout, stderr } = await switchyard('verify', 'no.o', ROUTER, '--program', 'router', '--json');
     expect(code).toBe(2);

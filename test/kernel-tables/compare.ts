@@ -123,10 +123,11 @@ const mapsByName = (subject: Subject): Map<string, MapSpec> =>
   new Map([...subject.maps.values()].map(spec => [spec.name, spec]));
 
 /** Verifies only. Anything thrown but the errors for bad programs is a bug and passes through. */
-export function ourVerdict(subject: Subject): Outcome {
+export function ourVerdict(subject: Subject, unprivileged: boolean | 'cap_bpf' = false): Outcome {
   try {
     verifyProgram(program(subject), mapsByName(subject), {
       strictAlignment: (subject.loadFlags & LOAD_STRICT_ALIGNMENT) !== 0,
+      unprivileged,
     });
     return { accepted: true };
   } catch (error) {

@@ -63,6 +63,8 @@ static void print_test(const char *file, const struct bpf_test *test)
 	printf(",\"result\":\"%s\",\"resultUnprivileged\":\"%s\"", results[test->result], results[test->result_unpriv]);
 	fputs(",\"error\":", stdout);
 	print_string(test->errstr);
+	fputs(",\"errorUnprivileged\":", stdout);
+	print_string(test->errstr_unpriv);
 	printf(",\"insnProcessed\":%u,\"flags\":%u,\"filler\":", test->insn_processed, test->flags);
 	print_string(test->fill_helper);
 	fputs(",\"fixups\":{", stdout);

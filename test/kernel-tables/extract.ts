@@ -41,6 +41,8 @@ export interface TableTest {
   readonly resultUnprivileged: 'undefined' | 'accept' | 'reject';
   /** Tab-separated parts of the expected log. */
   readonly error: string | null;
+  /** The same of a load without privileges; null: as `error`. */
+  readonly errorUnprivileged: string | null;
   /** Instructions that Linux 6.1 processes; 0: not stated. */
   readonly insnProcessed: number;
   readonly flags: number;

@@ -22,9 +22,12 @@ export interface KernelJudge {
   dispose(): void;
 }
 
-/** @returns undefined where the kernel lets us load nothing; throws instead in CI. */
-export function openKernelJudge(): KernelJudge | undefined {
-  if (kernelMissing() !== undefined) return undefined;
+/**
+ * @param type number of a program type that must be permitted
+ * @returns undefined where the kernel lets us load nothing; throws instead in CI.
+ */
+export function openKernelJudge(type?: number): KernelJudge | undefined {
+  if (kernelMissing(type) !== undefined) return undefined;
   const btf = new KernelBtf(VALUE_BTF);
   const made = new Map<string, KernelMap>();
   // A prog array belongs to the first program that uses it, and takes only its like after that.
