@@ -109,6 +109,12 @@ class Generator {
     return value + this.#random.pick([1, -1, 8, -8, 4]);
   }
 
+  /** `+ value` as part of an address, or what lies next to it. */
+  #offset(value: number): string {
+    const offset = this.#edge(value);
+    return ` ${offset < 0 ? '-' : '+'} ${Math.abs(offset)}`;
+  }
+
   #name(r: number): string {
     return `${this.#random.chance(65) ? 'r' : 'w'}${r}`;
   }
@@ -394,8 +400,215 @@ class Generator {
     }
   }
 
+  /** A number that moves between registers with constants added, compared at one place and used at another. */
+  #linkedSum(): void {
+    const random = this.#random;
+    const [from, to] = [this.#number(), this.#number()];
+    const give = this.#label();
+    const wide = random.chance(65);
+    const name = (r: number): string => `${wide ? 'r' : 'w'}${r}`;
+    const steps = [random.pick([1, 2, 4, 8, 16, -1, -4]), random.pick([0, 1, 8, -1, -8])];
+    this.#emit(`${name(to)} = ${name(from)}`, `${name(to)} += ${steps[0]}`);
+    if (random.chance(30)) this.#emit(`*(u64 *)(r10 - 48) = r${to}`);
+    if (random.chance(50)) this.#emit(`${name(4)} = ${name(to)}`, `${name(4)} += ${steps[1]}`);
+    else this.#emit(`r4 = r${to}`);
+    const limit = random.pick([7, 15, 31]);
+    const [compared, used] = random.pick([
+      [from, 4],
+      [to, from],
+      [4, from],
+      [from, to],
+    ] as const);
+    this.#emit(`if ${name(compared)} > ${this.#edge(limit)} goto ${give}`);
+    if (random.chance(40)) this.#emit(`if ${name(compared)} ${random.pick(['<', 's<'])} ${this.#edge(8)} goto ${give}`);
+    if (random.chance(30)) this.#emit(`r${to} = *(u64 *)(r10 - 48)`);
+    this.#emit('r5 = r9', `r5 += r${used}`);
+    this.#touch(5, this.#edge(Math.max(0, VALUE_BYTES - limit - 25)), random.pick([1, 2]));
+    this.#emit(`${give}:`, 'r4 = 0', 'r5 = 0');
+  }
+
+  /** A spilled number of which a part is written over. */
+  #partialSpill(): void {
+    const random = this.#random;
+    const slot = random.pick([16, 24, 32, 40]);
+    const [size, over, fill] = [random.pick([4, 8] as const), random.pick([1, 2, 4] as const), random.pick(SIZES)];
+    const give = this.#label();
+    const r = this.#number();
+    if (random.chance(50)) this.#emit(`r${r} &= ${random.pick(MASKS)}`);
+    this.#emit(`*(${TYPE[size]} *)(r10 - ${slot}) = r${r}`);
+    if (random.chance(50)) this.#emit(`if r${r} > ${this.#edge(31)} goto ${give}`);
+    const at = random.below(8 / over) * over;
+    this.#emit(`*(${TYPE[over]} *)(r10 - ${slot - at}) = ${random.chance(40) ? 0 : `r${this.#number()}`}`);
+    const to = this.#number();
+    this.#emit(`r${to} = *(${TYPE[fill]} *)(r10 - ${slot - random.below(8 / fill) * fill})`);
+    if (random.chance(60)) {
+      this.#emit(`if r${to} > ${this.#edge(31)} goto ${give}`, 'r5 = r9', `r5 += r${to}`);
+      this.#touch(5, this.#edge(8), random.pick(SIZES));
+    }
+    this.#emit(`${give}:`, 'r5 = 0');
+  }
+
+  /** The packet moves: pointers into it are gone, and mostly loaded anew. */
+  #movePacket(): void {
+    const random = this.#random;
+    if (this.#type === 'xdp') {
+      const delta = random.pick([-16, -8, -4, 0, 4, 8, 16]);
+      if (random.chance(50)) this.#emit('r4 = r7', 'r4 += 8', '*(u64 *)(r10 - 104) = r7');
+      this.#emit('r1 = r6', random.chance(80) ? `r2 = ${delta}` : `r2 = r${this.#number()}`);
+      this.#emit(`call ${random.pick([44, 54, 65])}`);
+    } else if (random.chance(50)) {
+      this.#emit('r1 = r6', `r2 = ${random.pick([0, 14, 34, 64])}`, 'call 39');
+    } else {
+      const at = random.pick([0, 6, 14, 30]);
+      this.#emit('r1 = r6', `r2 = ${at}`, 'r3 = r10', `r3 += ${this.#edge(-24)}`, `r4 = ${this.#edge(8)}`);
+      this.#emit('r5 = 0', 'call 9');
+    }
+    for (let r = 1; r <= 3; r++) this.#unknown(r);
+    const [data, end] = this.#type === 'xdp' ? [0, 4] : [76, 80];
+    // Each is forgotten by itself.
+    if (!random.chance(this.#risk)) this.#emit(`r7 = *(u32 *)(r6 + ${data})`);
+    if (!random.chance(this.#risk)) this.#emit(`r8 = *(u32 *)(r6 + ${end})`);
+    if (random.chance(this.#risk)) this.#emit('r7 = *(u64 *)(r10 - 104)');
+    this.#emit('r4 = 0', 'r5 = 0');
+    if (this.#type === 'xdp' && random.chance(30)) {
+      const give = this.#label();
+      this.#emit('r4 = *(u32 *)(r6 + 8)', 'r5 = r4', `r5 += ${this.#edge(4)}`, `if r5 > r7 goto ${give}`);
+      this.#touch(4, 0, 4);
+      this.#emit(`${give}:`, 'r4 = 0', 'r5 = 0');
+    }
+  }
+
+  /** bpf_loop: numbers on the caller's stack that iterations change. */
+  #callback(): void {
+    const random = this.#random;
+    const name = `cb${this.#labels++}`;
+    this.#emit(`*(u64 *)(r10 - 24) = ${random.pick([0, 1, 7])}`);
+    if (random.chance(70)) this.#emit(`r1 = ${random.pick([0, 1, 2, 5, 20])}`);
+    else this.#emit(`r1 = r${this.#number()}`, 'r1 &= 15');
+    this.#emit(`r2 = func[${name}] ll`, 'r3 = r10', 'r3 += -24', 'r4 = 0', 'call 181');
+    for (let r = 1; r <= 3; r++) this.#unknown(r);
+    this.#emit('r4 = 0', 'r5 = 0');
+    if (random.chance(60)) {
+      const give = this.#label();
+      this.#emit('r4 = *(u64 *)(r10 - 24)');
+      if (!random.chance(this.#risk)) this.#emit(`if r4 > ${this.#edge(31)} goto ${give}`);
+      this.#emit('r5 = r9', 'r5 += r4');
+      this.#touch(5, this.#edge(8), random.pick(SIZES));
+      this.#emit(`${give}:`, 'r4 = 0', 'r5 = 0');
+    }
+    const body: string[] = [`${name}:`, `r4 = *(u64 *)(r2${this.#offset(0)})`];
+    if (random.chance(50))
+      body.push(`r4 ${random.pick(['+=', '^=', '|=', '*='])} ${random.chance(50) ? 'r1' : this.#constant()}`);
+    else body.push('r4 += 1');
+    if (random.chance(40)) body.push(`r4 &= ${random.pick(MASKS)}`);
+    body.push(`if r4 ${random.pick(COMPARE)} ${this.#constant()} goto ${name}b`);
+    body.push('*(u64 *)(r2 + 0) = r4', `${name}b:`);
+    if (random.chance(30))
+      body.push(`r1 &= ${random.pick([7, 8])}`, 'r3 = r2', 'r3 += r1', `r5 = *(u8 *)(r3${this.#offset(0)})`);
+    body.push(
+      random.chance(70) ? 'r0 = 0' : 'r0 = r4',
+      ...(random.chance(100 - this.#risk) ? ['r0 &= 1'] : []),
+      'exit',
+    );
+    this.#functions.push(...body);
+  }
+
+  /** A loop that ends by itself or when the time is up. */
+  #mayGoto(): void {
+    const random = this.#random;
+    const [head, out] = [this.#label(), this.#label()];
+    this.#emit('*(u64 *)(r10 - 112) = 0', `${head}:`, `may_goto ${out}`);
+    if (random.chance(50)) this.#arithmetic();
+    this.#emit('r4 = *(u64 *)(r10 - 112)');
+    if (random.chance(60)) this.#emit(`if r4 ${random.pick(['>', '>=', '==', 's>'])} ${this.#edge(24)} goto ${out}`);
+    if (random.chance(60)) {
+      this.#emit('r5 = r9', 'r5 += r4');
+      this.#touch(5, this.#edge(VALUE_BYTES - 25 - 8), random.pick(SIZES));
+    }
+    this.#emit('r4 += 1', '*(u64 *)(r10 - 112) = r4');
+    if (random.chance(40)) this.#emit(`if r4 > ${random.pick([3, 9, 30])} goto ${out}`);
+    this.#emit(`goto ${head}`, `${out}:`, 'r4 = 0', 'r5 = 0');
+  }
+
+  /** Two functions deep, with pointers to the stacks of both callers. */
+  #nested(): void {
+    const random = this.#random;
+    const name = `n${this.#labels++}`;
+    this.#emit(`r1 = r${this.#number()}`, 'r2 = r10', 'r2 += -40', `call ${name}`);
+    for (let r = 1; r <= 3; r++) this.#unknown(r);
+    this.#emit('r4 = 0', 'r5 = 0');
+    if (random.chance(50)) {
+      const give = this.#label();
+      this.#emit('r4 = *(u64 *)(r10 - 40)', `if r4 > ${this.#edge(31)} goto ${give}`, 'r5 = r9', 'r5 += r4');
+      this.#touch(5, this.#edge(8), random.pick(SIZES));
+      this.#emit(`${give}:`, 'r4 = 0', 'r5 = 0');
+    }
+    const mask = random.pick(MASKS);
+    this.#functions.push(`${name}:`, `r1 &= ${mask}`, '*(u64 *)(r10 - 8) = r1', 'r6 = r2', '*(u64 *)(r10 - 16) = r2');
+    this.#functions.push('r3 = r10', 'r3 += -8', `call ${name}i`);
+    if (random.chance(50)) this.#functions.push('r6 = *(u64 *)(r10 - 16)');
+    this.#functions.push('r1 = *(u64 *)(r10 - 8)', `*(u64 *)(r6${this.#offset(0)}) = r1`, 'exit');
+    this.#functions.push(`${name}i:`, 'r0 = *(u64 *)(r3 + 0)');
+    if (random.chance(50)) this.#functions.push(`r0 ${random.pick(['+=', '|=', '>>='])} ${1 + random.below(8)}`);
+    this.#functions.push(`if r0 > ${random.pick([7, 15, 31])} goto ${name}j`, `*(u64 *)(r3 + 0) = r0`);
+    if (random.chance(40)) this.#functions.push('*(u32 *)(r2 + 4) = r0');
+    this.#functions.push(`${name}j:`, 'exit');
+  }
+
+  #mapInMap(): void {
+    const random = this.#random;
+    const none = this.#label();
+    this.#emit(`*(u32 *)(r10 - 92) = ${random.chance(60) ? random.below(3) : `r${this.#number()}`}`);
+    this.#emit('r1 = map[outer] ll', 'r2 = r10', 'r2 += -92', 'call 1', 'r4 = r0');
+    for (let r = 0; r <= 3; r++) this.#emit(`r${r} = ${this.#constant()}`);
+    if (!random.chance(this.#risk)) this.#emit(`if r4 == 0 goto ${none}`);
+    this.#emit(`*(u32 *)(r10 - 88) = ${random.below(3)}`, 'r1 = r4', 'r2 = r10', 'r2 += -88', 'call 1', 'r5 = r0');
+    for (let r = 0; r <= 3; r++) this.#unknown(r);
+    if (!random.chance(this.#risk)) this.#emit(`if r5 == 0 goto ${none}`);
+    this.#touch(5, this.#edge(8), random.pick(SIZES));
+    this.#emit(`${none}:`, 'r4 = 0', 'r5 = 0');
+  }
+
+  /** A record is reserved, filled, and mostly given back. */
+  #ringbuf(): void {
+    const random = this.#random;
+    const none = this.#label();
+    this.#emit('r1 = map[ring] ll', 'r2 = 16', 'r3 = 0', 'call 131', 'r5 = r0');
+    for (let r = 0; r <= 3; r++) this.#emit(`r${r} = ${this.#constant()}`);
+    if (!random.chance(this.#risk)) this.#emit(`if r5 == 0 goto ${none}`);
+    this.#emit('*(u64 *)(r5 + 0) = 0', '*(u64 *)(r5 + 8) = 0');
+    if (random.chance(50)) this.#emit(`r${this.#number()} &= 7`);
+    this.#touch(5, this.#edge(8), random.pick(SIZES));
+    if (!random.chance(this.#risk))
+      this.#emit('r1 = r5', `r2 = ${random.pick([0, 1])}`, `call ${random.pick([132, 133])}`);
+    for (let r = 0; r <= 3; r++) this.#unknown(r);
+    this.#emit(`${none}:`, 'r4 = 0', 'r5 = 0');
+  }
+
+  #compareExchange(): void {
+    const random = this.#random;
+    const place = random.chance(50) ? 'r10 - 24' : 'r9 + 8';
+    const [name, prefix] = random.chance(50) ? ['cmpxchg_64', 'r'] : ['cmpxchg32_32', 'w'];
+    this.#emit(`${prefix}0 = ${name}(${place}, ${prefix}0, ${prefix}${this.#number()})`);
+  }
+
   #gadget(): void {
     const kind = this.#random.below(100);
+    if (this.#depth < 3 && this.#random.chance(30)) {
+      this.#depth++;
+      const wide = this.#random.below(100);
+      if (wide < 22) this.#linkedSum();
+      else if (wide < 38) this.#partialSpill();
+      else if (wide < 52) this.#movePacket();
+      else if (wide < 63) this.#callback();
+      else if (wide < 72) this.#mayGoto();
+      else if (wide < 82) this.#nested();
+      else if (wide < 89) this.#mapInMap();
+      else if (wide < 95) this.#ringbuf();
+      else this.#compareExchange();
+      this.#depth--;
+      return;
+    }
     if (this.#depth >= 3) {
       if (kind < 60) this.#arithmetic();
       else this.#access();

@@ -70,6 +70,7 @@ const map = (name: string, type: MapSpec['type'], keySize: number, valueSize: nu
   flags: 0,
   contents: [],
 });
+const INNER = map('inner', 'array', 4, 16, 2);
 const LEAF = 'r0 = *(u32 *)(r1 + 12)\nr0 &= 3\nr0 += 40\nexit';
 const SAMPLES = 40;
 /** In place of an outcome. */
@@ -102,9 +103,12 @@ function collectionOf({ type, text, seed }: Subject, sample?: (index: number) =>
     { ...map('array', 'array', 4, VALUE_BYTES, 4), contents: values },
     map('hash', 'hash', 8, 16, 8),
     { ...map('progs', 'prog_array', 4, 4, 4), contents: [{ key: 1, program: 'leaf' }] },
+    { ...map('outer', 'array_of_maps', 4, 4, 2), inner: INNER, contents: [{ key: 1, map: 'inner' }] },
+    INNER,
+    map('ring', 'ringbuf', 0, 0, 4096),
   ];
   // Maps that the program does not name are not made: each costs a system call.
-  const used = maps.filter(({ name }) => text.includes(`map[${name}]`));
+  const used = maps.filter(({ name }) => text.includes(`map[${name === 'inner' ? 'outer' : name}]`));
   const programs = [make('fuzz', text), ...(used.some(({ name }) => name === 'progs') ? [make('leaf', LEAF)] : [])];
   return {
     programs: new Map(programs.map(spec => [spec.name, spec])),

@@ -3,9 +3,12 @@ import type { BpfMap, MapSpec } from '../../src/index.ts';
 
 export type MapContents = Readonly<Record<string, readonly string[]>>;
 
+/** What these hold are numbers that every runtime gives out itself, or nothing that can be looked up. */
+const OTHERS: ReadonlySet<MapSpec['type']> = new Set(['prog_array', 'array_of_maps', 'hash_of_maps', 'ringbuf']);
+
 /** Maps whose contents are the program's work, and can be looked at without changing them. */
 export function comparable({ type, frozen }: MapSpec): boolean {
-  return type !== 'prog_array' && type !== 'ringbuf' && frozen !== true;
+  return !OTHERS.has(type) && frozen !== true;
 }
 
 const PER_CPU: ReadonlySet<string> = new Set(['percpu_array', 'percpu_hash', 'lru_percpu_hash']);
