@@ -96,6 +96,7 @@ describe('20,000 random mutations end in a typed error or a collection', () => {
     ['values', 4000],
     ['legacy', 2000],
     ['legacy-plain', 1000],
+    ['externs', 1000],
   ] as const)('%s', ([name, rounds]) => {
     const outcomes = survey(name, rounds, 1);
     // Both ends of the scale must be met, or the mutations say nothing.
