@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { createRuntime, RingBuffer } from '../../src/index.ts';
+import { nativeSupported } from '../../src/runtime/native/host.ts';
 import { openScratch } from '../kernel/scratch.ts';
 import { collection } from '../runtime/build.ts';
 
@@ -10,7 +11,6 @@ const RESULTS = 64;
 const VALUE = 128;
 const kernel = openScratch(VALUE);
 afterAll(() => kernel?.dispose());
-const native = process.platform === 'linux' && (process.arch === 'x64' || process.arch === 'arm64');
 
 type Argument = 'first' | 'second' | 'byte' | 'int' | 'count';
 const FUNCTIONS: readonly (readonly [string, ...Argument[]])[] = [
@@ -76,7 +76,7 @@ const texts: fc.Arbitrary<Texts> = fc.record({
 });
 
 describe.each(['interpreter', 'native'] as const)('on backend %s', backend => {
-  const usable = backend === 'interpreter' || native;
+  const usable = backend === 'interpreter' || nativeSupported();
   const maps = [{ name: 'value', type: 'array', valueSize: VALUE } as const];
 
   test.skipIf(kernel === undefined || !usable)('text functions give what the kernel gives', async () => {

@@ -5,6 +5,7 @@ import { createRuntime, loadIntoKernel } from '../../src/index.ts';
 import { KernelError } from '../../src/kernel/errors.ts';
 import { ObjectError } from '../../src/object/errors.ts';
 import { parseObject } from '../../src/object/parse.ts';
+import { nativeSupported } from '../../src/runtime/native/host.ts';
 import { VerifierError } from '../../src/verifier/errors.ts';
 import { kernelMissing } from '../kernel/support.ts';
 import { COMPILERS } from './support.ts';
@@ -51,7 +52,7 @@ describe.each(COMPILERS)('compiled by $label', ({ compile }) => {
   });
 
   test.each(['native', 'interpreter'] as const)('they run on backend %s', async backend => {
-    if (backend === 'native' && !(process.platform === 'linux' && process.arch === 'x64')) return;
+    if (backend === 'native' && !nativeSupported()) return;
     const runtime = createRuntime({ backend, arenaSize: 1 << 22 });
     try {
       for (const [name, result] of RESULTS) {
