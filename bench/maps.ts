@@ -76,7 +76,7 @@ async function measure(measured: MapCase, rounds: number): Promise<Row> {
       time,
       empty,
     );
-    let theirs: (() => number) | undefined;
+    let theirs: (() => Sample) | undefined;
     kernel = openKernel(collection);
     if (kernel) {
       const kernelMap = kernel.map('subject');
@@ -88,8 +88,8 @@ async function measure(measured: MapCase, rounds: number): Promise<Row> {
         emptyTheirs,
       );
     }
-    const ns: number[] = [];
-    const kernelNs: number[] = [];
+    const ns: Sample[] = [];
+    const kernelNs: Sample[] = [];
     for (let round = 0; round < rounds; round++) {
       ns.push(ours());
       if (theirs) kernelNs.push(theirs());
@@ -98,13 +98,24 @@ async function measure(measured: MapCase, rounds: number): Promise<Row> {
       operation,
       keySize,
       entries,
-      ns: round2(lowerQuartile(ns)),
-      kernelNs: theirs ? round2(lowerQuartile(kernelNs)) : null,
+      ns: costOf(ns),
+      kernelNs: theirs ? costOf(kernelNs) : null,
     };
   } finally {
     kernel?.dispose();
     await runtime.dispose();
   }
+}
+
+/** ns per turn of the loop. */
+interface Sample {
+  readonly full: number;
+  readonly bare: number;
+}
+
+/** Quartiles of each, not of differences: those are low where something got in the way of the run without the operation. */
+function costOf(samples: readonly Sample[]): number {
+  return round2(lowerQuartile(samples.map(({ full }) => full)) - lowerQuartile(samples.map(({ bare }) => bare)));
 }
 
 function lowerQuartile(values: readonly number[]): number {
@@ -122,7 +133,7 @@ function sampler<P>(
   programs: readonly P[],
   ns: (program: P, repeat: number) => number,
   before: () => unknown,
-): () => number {
+): () => Sample {
   const [full, bare] = programs as [P, P];
   let repeat = 2;
   while (ns(full, repeat) < SAMPLE_NS && repeat < 1 << 14) {
@@ -133,7 +144,7 @@ function sampler<P>(
     before();
     ns(full, repeat);
     before();
-    return (ns(full, repeat) - ns(bare, repeat)) / repeat / OPERATIONS;
+    return { full: ns(full, repeat) / repeat / OPERATIONS, bare: ns(bare, repeat) / repeat / OPERATIONS };
   };
 }
 

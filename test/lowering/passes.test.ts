@@ -227,8 +227,8 @@ describe('map references', () => {
 });
 
 describe('helper calls', () => {
-  const lookup = (map: string | undefined, constantKey?: number) => ({
-    helperCalls: [{ insn: 0, helper: 1, map, constantKey }],
+  const lookup = (map: string | undefined, constantKey?: number, insn = 0) => ({
+    helperCalls: [{ insn, helper: 1, map, constantKey }],
   });
   rows([
     { name: 'by number', have: 'call 5\nexit', want: 'call routine helper_5\nexit' },
@@ -271,6 +271,44 @@ describe('helper calls', () => {
         r0 = *(u32 *)(r2 + 0)
         if w0 >= 0x90000000 goto +5
         r0 *= 24
+        r1 = map_value_address[0]+0 ll
+        r0 += r1
+        goto +1
+        r0 = 0
+        exit`,
+    },
+    {
+      name: 'array lookup, key just written to the stack',
+      maps: [map('a', 'array', 1000, 8)],
+      ...lookup('a', undefined, 5),
+      have: '*(u32 *)(r10 - 4) = r6\nr2 = r10\nr2 += -4\nr1 = 7\nr3 = r2\ncall 1\nexit',
+      want: `
+        *(u32 *)(r10 - 4) = r6
+        r2 = r10
+        r2 += -4
+        r1 = 7
+        r3 = r2
+        r0 = *(u32 *)(r10 - 4)
+        if w0 >= 1000 goto +5
+        r0 <<= 3
+        r1 = map_value_address[0]+0 ll
+        r0 += r1
+        goto +1
+        r0 = 0
+        exit`,
+    },
+    {
+      name: 'array lookup, another key where a jump leads to the call',
+      maps: [map('a', 'array', 1000, 8)],
+      ...lookup('a', undefined, 3),
+      have: 'if r6 == 0 goto +2\nr2 = r10\nr2 += -4\ncall 1\nexit',
+      want: `
+        if r6 == 0 goto +2
+        r2 = r10
+        r2 += -4
+        r0 = *(u32 *)(r2 + 0)
+        if w0 >= 1000 goto +5
+        r0 <<= 3
         r1 = map_value_address[0]+0 ll
         r0 += r1
         goto +1

@@ -7,7 +7,9 @@
  * Throws: LoweringError `unknown_helper`, `unknown_kfunc`.
  *
  * An inlined lookup is the kernel's (array_map_gen_lookup), except that the address of the values is a constant: the
- * map is known. With a constant key in range the whole lookup is one constant.
+ * map is known. With a constant key in range the whole lookup is one constant. A key that was just written to the stack is
+ * read through r10, as it was written: processors hand a stored value on at once where both go through the same register, and
+ * take ten cycles else.
  */
 import type { Instruction } from '../../isa/instruction.ts';
 import type { HelperCallFact } from '../../verifier/facts.ts';
@@ -24,10 +26,13 @@ const GET_SMP_PROCESSOR_ID = 8;
 export function lowerHelperCalls(draft: Draft, input: LoweringInput): Draft {
   const facts = new Map(input.facts.helperCalls.map(fact => [fact.insn, fact]));
   const edits = new Map<number, Edit>();
+  const targets = jumpTargets(draft.insns);
   draft.insns.forEach((insn, slot) => {
     const origin = draft.origin[slot]!;
     if (insn.kind === 'callHelper' && insn.helper !== TAIL_CALL_HELPER) {
-      edits.set(slot, { code: codeOf(insn.helper, facts.get(origin), origin, input) });
+      edits.set(slot, {
+        code: codeOf(insn.helper, facts.get(origin), origin, input, stackKey(draft.insns, slot, targets)),
+      });
     } else if (insn.kind === 'callKfunc') {
       edits.set(slot, { code: kfuncCode(insn.name, origin, input) });
     }
@@ -50,11 +55,12 @@ function codeOf(
   fact: HelperCallFact | undefined,
   origin: number,
   input: LoweringInput,
+  stack: number | undefined,
 ): readonly Instruction[] {
   if (helper === GET_SMP_PROCESSOR_ID) return loadRunContextField(0, 'cpu', 4);
   const map = fact?.map === undefined ? undefined : input.maps.get(fact.map);
   if (helper === MAP_LOOKUP_ELEM && map?.type === 'array') {
-    return arrayLookup(usedMapIndex(input, map.name, origin), map.maxEntries, map.valueSize, fact?.constantKey);
+    return arrayLookup(usedMapIndex(input, map.name, origin), map.maxEntries, map.valueSize, fact?.constantKey, stack);
   }
   const routine = input.helperRoutine(helper, map?.type, input.type);
   if (routine !== undefined) return [{ kind: 'callRoutine', routine }];
@@ -65,12 +71,53 @@ function codeOf(
   );
 }
 
-/** r2 points to the u32 key; r0 = address of the value, or null. Clobbers r1, as any call may. */
+function jumpTargets(insns: readonly Instruction[]): ReadonlySet<number> {
+  const targets = new Set<number>();
+  for (const [slot, insn] of insns.entries()) {
+    if (insn.kind === 'jump' || insn.kind === 'goto' || insn.kind === 'mayGoto') targets.add(slot + 1 + insn.offset);
+  }
+  return targets;
+}
+
+/** Instructions in front of a call that are looked at. */
+const REACH = 8;
+
+/** Where r2 points to below r10 at the call in `slot`, if the instructions that run just before it say so. */
+function stackKey(insns: readonly Instruction[], slot: number, targets: ReadonlySet<number>): number | undefined {
+  let offset = 0;
+  for (let at = slot - 1; at >= 0 && slot - at <= REACH; at--) {
+    // Who jumps behind this instruction brings another r2.
+    if (targets.has(at + 1)) return undefined;
+    const insn = insns[at]!;
+    switch (insn.kind) {
+      case 'wide':
+      case 'store':
+        continue;
+      case 'load':
+      case 'loadImm64':
+        if (insn.dst === 2) return undefined;
+        continue;
+      case 'alu':
+        if (insn.dst !== 2) continue;
+        if (insn.width !== 64) return undefined;
+        if (insn.op === 'mov' && insn.src === 10) return offset;
+        if (insn.op !== 'add' || insn.src !== undefined) return undefined;
+        offset += insn.imm;
+        continue;
+      default:
+        return undefined;
+    }
+  }
+  return undefined;
+}
+
+/** r2 points to the u32 key, which lies at r10 + `stack` if that is known; r0 = address of the value, or null. Clobbers r1, as any call may. */
 function arrayLookup(
   index: number,
   maxEntries: number,
   valueSize: number,
   constantKey: number | undefined,
+  stack: number | undefined,
 ): readonly Instruction[] {
   // Elements lie at a distance of their size rounded up to 8 (MapHeader.stride).
   const stride = Math.ceil(valueSize / 8) * 8;
@@ -79,7 +126,7 @@ function arrayLookup(
   }
   const shift = Math.log2(stride);
   return [
-    load(4, 0, 2, 0),
+    stack === undefined ? load(4, 0, 2, 0) : load(4, 0, 10, stack),
     // The comparison is unsigned, in 32 bits: max_entries may lie above 2^31, where a 64-bit immediate would sign-extend.
     { ...jumpIf('ge', 0, maxEntries | 0, 5), width: 32 },
     Number.isInteger(shift) ? alu('lsh', 0, shift) : alu('mul', 0, stride),
