@@ -6,7 +6,7 @@
  */
 import { MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
-import type { MapEnv } from './env.ts';
+import { checkKey, type MapEnv } from './env.ts';
 import { MapError } from './errors.ts';
 import { type BpfMap, UpdateFlag } from './map.ts';
 import type { RoutineMap } from './routine-map.ts';
@@ -48,12 +48,15 @@ export class MapOfMaps implements BpfMap {
    * @throws MapError `inner_mismatch` (EINVAL) where the map differs from the inner map definition
    */
   set(key: Uint8Array, inner: BpfMap, flags = 0): void {
-    this.#checkInner(inner.spec);
-    if (this.spec.type === 'array_of_maps' && flags !== UpdateFlag.any) {
-      throw new MapError('invalid_operation', 'EINVAL', `array of maps ${this.spec.name} takes no update flags`, {
-        flags,
-      });
+    if (this.spec.type === 'array_of_maps') {
+      if (flags !== UpdateFlag.any) {
+        throw new MapError('invalid_operation', 'EINVAL', `array of maps ${this.spec.name} takes no update flags`, {
+          flags,
+        });
+      }
+      this.#checkIndex(key);
     }
+    this.#checkInner(inner.spec);
     this.#storage.update(key, pointerBytes(inner.address), flags);
   }
 
@@ -107,6 +110,19 @@ export class MapOfMaps implements BpfMap {
 
   dispose(): void {
     this.#storage.dispose();
+  }
+
+  /** Before the inner map is looked at, as in the kernel. */
+  #checkIndex(key: Uint8Array): void {
+    checkKey(this.spec, key);
+    const index = new DataView(key.buffer, key.byteOffset).getUint32(0, true);
+    if (index < this.spec.maxEntries) return;
+    throw new MapError(
+      'index_out_of_range',
+      'E2BIG',
+      `map ${this.spec.name}: index ${index} is not below max_entries, ${this.spec.maxEntries}`,
+      { map: this.spec.name, index },
+    );
   }
 
   #checkInner(actual: MapSpec): void {

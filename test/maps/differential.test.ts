@@ -7,6 +7,7 @@ import { KernelMap, possibleCpus } from '../../src/kernel/map.ts';
 import { createMap } from '../../src/maps/create.ts';
 import { MapError } from '../../src/maps/errors.ts';
 import type { BpfMap } from '../../src/maps/map.ts';
+import type { MapOfMaps } from '../../src/maps/map-of-maps.ts';
 import type { ProgArray } from '../../src/maps/prog-array.ts';
 import { MAP_TYPE } from '../../src/maps/uapi.ts';
 import { programFromInstructions } from '../../src/object/from-instructions.ts';
@@ -47,6 +48,9 @@ const CREATED = [
     'perf_event_array',
   ] as const),
 ];
+
+/** For types whose operations take long in the kernel. */
+const MANY = OPERATIONS / 10;
 
 const SHAPES: readonly Partial<MapSpec>[] = [
   { keySize: 4, valueSize: 4, maxEntries: 7 },
@@ -262,13 +266,13 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
   });
 
   test.each([
-    ['devmap', 4, 2000],
-    ['devmap', 8, 2000],
-    ['devmap_hash', 8, 2000],
+    ['devmap', 4, MANY],
+    ['devmap', 8, MANY],
+    ['devmap_hash', 8, MANY],
     // Each entry the kernel makes is a thread.
     ['cpumap', 4, 150],
-  ] as const)('%s with values of %i bytes', (type, valueSize, operations) => {
-    const platform = createPlatform(1 << 20, cpus);
+  ] as const)('%s with values of %i bytes', { timeout: OPERATIONS_TIMEOUT }, (type, valueSize, operations) => {
+    const platform = createComparedPlatform(1 << 20, cpus);
     const given = spec({ type, valueSize, maxEntries: type === 'cpumap' ? cpus : 3 });
     const theirs = new KernelMap(given);
     const ours = createMap(given, { ...platform, id: 1 });
@@ -341,8 +345,67 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
     }
   });
 
-  test('prog array', () => {
-    const platform = createPlatform(1 << 20, cpus);
+  test.each(['array_of_maps', 'hash_of_maps'] as const)('%s', { timeout: OPERATIONS_TIMEOUT }, type => {
+    const platform = createComparedPlatform(1 << 20, cpus);
+    const inner = spec({ type: 'array', valueSize: 8, maxEntries: 2 });
+    const given = spec({ type, maxEntries: 5, inner });
+    const theirs = new KernelMap(given);
+    const ours = createMap(given, { ...platform, id: 1 }) as MapOfMaps;
+    const pairs = Array.from({ length: 4 }, (_, i) => {
+      // The last does not match.
+      const one = i === 3 ? spec({ type: 'array', valueSize: 4, maxEntries: 2 }) : inner;
+      return { mine: createMap(one, { ...platform, id: 10 + i }), kernel: new KernelMap(one) };
+    });
+    const numberOf = (id: Uint8Array | undefined, ids: readonly number[]): number | string =>
+      id === undefined ? 'ENOENT' : ids.indexOf(new DataView(id.buffer).getUint32(0, true));
+    const next = generator(5);
+    const seen = new Set<string>();
+    for (let step = 0; step < MANY; step++) {
+      const key = key32(next(7));
+      switch (next(4)) {
+        case 0: {
+          const { mine, kernel } = pairs[next(8) === 0 ? 3 : next(3)]!;
+          const flags = [0, 0, 0, 1, 2, 3][next(6)]!;
+          const expected = failure(() => theirs.update(key, key32(kernel.fd), flags));
+          seen.add(`set ${expected}`);
+          same(
+            failure(() => ours.set(key, mine, flags)),
+            expected,
+            step,
+            key,
+            flags,
+          );
+          break;
+        }
+        case 1:
+          same(
+            failure(() => ours.delete(key)),
+            failure(() => theirs.delete(key)),
+            step,
+            key,
+          );
+          break;
+        case 2: {
+          const [mine, kernel] = [pairs.map(pair => pair.mine.id), pairs.map(pair => pair.kernel.id)];
+          same(numberOf(ours.lookup(key), mine), numberOf(theirs.lookup(key), kernel), step, key);
+          break;
+        }
+        default:
+          if (type === 'array_of_maps') same(ours.nextKey(key) ?? 'ENOENT', theirs.nextKey(key) ?? 'ENOENT', step, key);
+          else if (step % 8 === 0) compareKeys(ours, theirs);
+      }
+    }
+    expect(seen.size).toBeGreaterThan(2);
+    ours.dispose();
+    theirs.dispose();
+    for (const { mine, kernel } of pairs) {
+      mine.dispose();
+      kernel.dispose();
+    }
+  });
+
+  test('prog array', { timeout: OPERATIONS_TIMEOUT }, () => {
+    const platform = createComparedPlatform(1 << 20, cpus);
     const smallest = programFromInstructions({ name: 'p', type: 'xdp', insns: assemble('r0 = 0\nexit') });
     const programs = Array.from({ length: 4 }, () => loadKernelProgram(smallest, new Map()));
     afterAll(() => {
@@ -352,7 +415,7 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
     const theirs = new KernelMap(given);
     const ours = createMap(given, { ...platform, id: 1, cachedTargets: true }) as ProgArray;
     const next = generator(99);
-    for (let step = 0; step < 5000; step++) {
+    for (let step = 0; step < OPERATIONS / 4; step++) {
       const index = next(8);
       const key = key32(index);
       const { fd, id } = programs[next(4)]!;
