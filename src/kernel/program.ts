@@ -204,6 +204,12 @@ export class KernelProgram {
   run(packet: Uint8Array | Packet, options: KernelRunOptions = {}): KernelRun {
     const { data, ifindex = 1, rxQueue = 0, mark = 0 } = packet instanceof Uint8Array ? { data: packet } : packet;
     const { repeat = 1 } = options;
+    if (!(packet instanceof Uint8Array) && packet.socket !== undefined) {
+      throw new KernelError(
+        'bad_argument',
+        "the kernel's test run gives packets a socket of its own; leave `socket` out",
+      );
+    }
     for (const [name, value, min, max] of [
       ['repeat', repeat, 1, 0x7fff_ffff],
       ['ifindex', ifindex, 0, 0xffff_ffff],

@@ -207,6 +207,14 @@ describe.skipIf(missing !== undefined)('beside the kernel', () => {
     }
     expect(found).toBeGreaterThan(helper === 'sk_lookup_udp' ? 2 : 4);
   });
+
+  test('the kernel takes no packet that names a socket', () => {
+    const theirs = loadIntoKernel(collection('sched_cls', 'r0 = 0\nexit'));
+    const socket = runtime.sockets.add({});
+    expect(() => theirs.program('test').run({ data: new Uint8Array(64), socket })).toThrow(/socket of its own/);
+    socket.delete();
+    theirs.dispose();
+  });
 });
 
 /** Runs a program on both backends with sockets that `prepare` makes. */
