@@ -11,6 +11,7 @@ import { IsaError } from '../isa/errors.ts';
 import type { Instruction } from '../isa/instruction.ts';
 import { ObjectError } from '../object/errors.ts';
 import { parseObject } from '../object/parse.ts';
+import { selectPrograms } from '../object/select-programs.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import { debugInfo, type KernelBtf, plainFunctions, tryLoadBtf } from './btf.ts';
 import { KernelError } from './errors.ts';
@@ -84,6 +85,14 @@ function named<T>(all: ReadonlyMap<string, T>, name: string, code: 'no_such_prog
   });
 }
 
+function noSuchProgram(name: string, names: readonly string[]): never {
+  throw new KernelError(
+    'no_such_program',
+    `no program is named ${name}; the object has ${names.join(', ') || 'none'}`,
+    { name, names },
+  );
+}
+
 /**
  * Loads an object into the running kernel. Nothing is attached or pinned; programs run only when `run` is called.
  * @param input the bytes of an ELF object, whose CO-RE relocations are resolved against the running kernel, or a collection
@@ -91,7 +100,7 @@ function named<T>(all: ReadonlyMap<string, T>, name: string, code: 'no_such_prog
  */
 export function loadIntoKernel(input: Uint8Array | Collection, options: KernelLoadOptions = {}): KernelObject {
   const collection = input instanceof Uint8Array ? parse(input) : input;
-  const specs = selectPrograms(collection, options.programs);
+  const specs = selectPrograms(collection, options.programs, noSuchProgram);
   const undo: (() => void)[] = [];
   const dispose = (): void => {
     for (const step of undo.splice(0).reverse()) step();
@@ -234,24 +243,6 @@ function wireCode(spec: ProgramSpec, maps: ReadonlyMap<string, KernelMap>): Uint
       { cause },
     );
   }
-}
-
-/** The programs asked for, and every program that the initial contents of a prog array they use would put in a slot. */
-function selectPrograms(collection: Collection, names: readonly string[] | undefined): ProgramSpec[] {
-  if (!names) return [...collection.programs.values()];
-  const chosen = new Set<string>();
-  const queue = [...names];
-  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
-    if (chosen.has(name)) continue;
-    chosen.add(name);
-    for (const insn of named(collection.programs, name, 'no_such_program', 'program').insns) {
-      if (insn.kind !== 'loadImm64' || insn.reference?.type !== 'map') continue;
-      for (const entry of collection.maps.get(insn.reference.map)?.contents ?? []) {
-        if ('program' in entry) queue.push(entry.program);
-      }
-    }
-  }
-  return [...collection.programs.values()].filter(({ name }) => chosen.has(name));
 }
 
 /** Initial contents that name programs and maps. @param partial programs that were not asked for stay out of the slots */

@@ -15,6 +15,7 @@ import { type OwnerTraits, ProgArray } from '../maps/prog-array.ts';
 import { ProgramObject, RunContext, RuntimeState } from '../memory/layout.ts';
 import type { Btf } from '../object/btf.ts';
 import { parseObject } from '../object/parse.ts';
+import { selectPrograms } from '../object/select-programs.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import type { Backend, BackendName, Installed, MapAddresses } from './backend.ts';
@@ -198,7 +199,7 @@ export class Runtime {
         ? parseObject(input, options.targetBtf ? { targetBtf: options.targetBtf } : {})
         : input;
     const backend = this.#backend(options.backend);
-    const specs = selectPrograms(collection, options.programs);
+    const specs = selectPrograms(collection, options.programs, noSuchProgram);
     const verified = specs.map(spec => this.#verify(spec, collection, options));
     const undo: (() => void)[] = [];
     try {
@@ -627,33 +628,12 @@ function sized(spec: MapSpec, cpus: number): MapSpec {
   return spec.type === 'perf_event_array' && spec.maxEntries === 0 ? { ...spec, maxEntries: cpus } : spec;
 }
 
-/** The programs asked for, and every program that the initial contents of a prog array they use would put in a slot. */
-function selectPrograms(collection: Collection, names: readonly string[] | undefined): ProgramSpec[] {
-  if (!names) return [...collection.programs.values()];
-  const chosen = new Map<string, ProgramSpec>();
-  const queue = [...names];
-  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
-    if (chosen.has(name)) continue;
-    const spec = collection.programs.get(name);
-    if (!spec) {
-      const known = [...collection.programs.keys()];
-      throw new RuntimeError(
-        'no_such_program',
-        `no program is named ${name}; the object has ${known.join(', ') || 'none'}`,
-        { name, names: known },
-      );
-    }
-    chosen.set(name, spec);
-    const used = new Set(
-      spec.insns.flatMap(insn =>
-        insn.kind === 'loadImm64' && insn.reference?.type === 'map' ? [insn.reference.map] : [],
-      ),
-    );
-    for (const map of used) {
-      for (const entry of collection.maps.get(map)?.contents ?? []) if ('program' in entry) queue.push(entry.program);
-    }
-  }
-  return [...collection.programs.values()].filter(spec => chosen.has(spec.name));
+function noSuchProgram(name: string, names: readonly string[]): never {
+  throw new RuntimeError(
+    'no_such_program',
+    `no program is named ${name}; the object has ${names.join(', ') || 'none'}`,
+    { name, names },
+  );
 }
 
 /** Puts the programs that an object declares to be in a prog array into it. */
