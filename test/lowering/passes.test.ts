@@ -155,7 +155,7 @@ describe('context access', () => {
   ]);
 
   test.each([
-    { field: '__sk_buff.sk', type: 'sched_cls', at: 168, have: 'r2 = *(u64 *)(r1 + 168)\nexit' },
+    { field: '__sk_buff.sk', type: 'sched_cls', at: 168, have: 'r2 = *(u32 *)(r1 + 168)\nexit' },
     { field: '__sk_buff.flow_keys', type: 'sched_cls', at: 144, have: 'r2 = *(u64 *)(r1 + 144)\nexit' },
     { field: '__sk_buff.data', type: 'sched_cls', at: 76, have: 'r2 = *(u16 *)(r1 + 76)\nexit' },
     { field: '__sk_buff.data_end', type: 'sched_cls', at: 80, have: 'r2 = *(s32 *)(r1 + 80)\nexit' },

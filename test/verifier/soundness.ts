@@ -318,7 +318,8 @@ class Witness {
       case 'mapValue':
         return r.mapUid === 0 ? this.#inMap(r, value, concrete) : value >= LOWEST_ADDRESS;
       case 'memory':
-        return value >= LOWEST_ADDRESS;
+        // Of no bytes: what stands for a kernel function, whose address has no meaning.
+        return value >= LOWEST_ADDRESS || (r.size === 0 && value !== 0n);
       default:
         return true;
     }
