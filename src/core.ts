@@ -33,6 +33,7 @@ export {
 export { BloomFilter, QueueMap } from './maps/pushed-map.ts';
 export { RingBuffer } from './maps/ring-buffer.ts';
 export { type RawMap, type SetMode, type TypedMap, typedMap } from './maps/typed-map.ts';
+export { type UserRecord, UserRingBuffer } from './maps/user-ring-buffer.ts';
 export { type Btf, parseBtf } from './object/btf.ts';
 export { BtfCodec, btfCodec, decodeValue } from './object/btf-codec.ts';
 export type { BtfValue } from './object/btf-scalars.ts';

@@ -51,7 +51,7 @@ const REASONS: Readonly<Record<string, readonly string[]>> = {
     ...['tcp_check_syncookie', 'tcp_gen_syncookie', 'tcp_raw_gen_syncookie_ipv4', 'tcp_raw_gen_syncookie_ipv6'],
     ...['tcp_raw_check_syncookie_ipv4', 'tcp_raw_check_syncookie_ipv6'],
   ],
-  'not written yet': [...['skb_change_proto', 'skb_ecn_set_ce', 'skb_set_tstamp', 'user_ringbuf_drain']],
+  'not written yet': [...['skb_change_proto', 'skb_ecn_set_ce', 'skb_set_tstamp']],
 };
 
 /** Helpers that the program types here may call in Linux 6.18 and Switchyard lacks, by name: why. */

@@ -150,6 +150,12 @@ const RINGBUF_HELPERS = [
   helper(132, 'ringbuf_submit', ALL, [{ type: 'ringbufRecord' }, scalar], { type: 'void' }),
   helper(133, 'ringbuf_discard', ALL, [{ type: 'ringbufRecord' }, scalar], { type: 'void' }),
   helper(134, 'ringbuf_query', ALL, [ringbuf, scalar]),
+  helper(209, 'user_ringbuf_drain', ALL, [
+    map(['user_ringbuf']),
+    { type: 'callback' },
+    { type: 'callbackContext' },
+    scalar,
+  ]),
 ];
 
 const dynptr: ArgumentType = { type: 'dynptr' };

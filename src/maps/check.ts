@@ -204,6 +204,7 @@ const CHECKS: Partial<Record<MapType, Check>> = {
   bloom_filter: bloomFilter,
   arena,
   ringbuf,
+  user_ringbuf: ringbuf,
   cgroup_storage: cgroupStorage,
   percpu_cgroup_storage: cgroupStorage,
 };

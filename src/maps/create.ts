@@ -25,6 +25,7 @@ import { type MapObject, RoutineMap } from './routine-map.ts';
 import { specialFields } from './special-fields.ts';
 import { TargetArray } from './target-array.ts';
 import { MapFlag } from './uapi.ts';
+import { UserRingBuffer } from './user-ring-buffer.ts';
 
 /**
  * Makes a map in the arena, with the initial values of its specification; frozen, if the specification says so. Entries that name
@@ -80,6 +81,8 @@ function make(spec: MapSpec, env: MapEnv): BpfMap {
       return new BloomFilter(spec, env, layOutBloomFilter(spec, env));
     case 'ringbuf':
       return new RingBuffer(spec, env, layOutRingbuf(spec, env));
+    case 'user_ringbuf':
+      return new UserRingBuffer(spec, env, layOutRingbuf(spec, env));
     case 'cgroup_storage':
     case 'percpu_cgroup_storage':
       return new CgroupStorage(spec, env, layOutArray({ ...spec, maxEntries: 1 }, env));

@@ -406,7 +406,7 @@ export const RingbufLayout = {
   producer: 192,
   /** u64: up to where all records were committed when a producer last looked. */
   pending: 200,
-  /** u32: the producers' lock. */
+  /** u32: the producers' lock; of a user ring buffer, taken by whoever drains it. */
   lock: 208,
   /** u64: records that did not fit. */
   dropped: 256,
@@ -478,6 +478,8 @@ export const Dynptr = {
   size: 8,
   /** u32: where it begins, from the memory's start. */
   offset: 12,
+  /** Largest size. */
+  sizeMax: 0xffffff,
 } as const;
 
 export const DynptrType = { local: 1, ringbuf: 2, skb: 3, xdp: 4 } as const;

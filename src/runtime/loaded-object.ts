@@ -3,6 +3,7 @@ import { PerfEventArray } from '../maps/perf-event-array.ts';
 import { BloomFilter, QueueMap } from '../maps/pushed-map.ts';
 import { RingBuffer } from '../maps/ring-buffer.ts';
 import { type TypedMap, type TypedMapContext, typedMap } from '../maps/typed-map.ts';
+import { UserRingBuffer } from '../maps/user-ring-buffer.ts';
 import { btfCodec } from '../object/btf-codec.ts';
 import { type GlobalVariable, globalVariable } from '../object/globals.ts';
 import type { Collection } from '../object/spec.ts';
@@ -120,6 +121,11 @@ export class LoadedObject {
   /** @throws RuntimeError `no_such_map` where there is no ring buffer of that name; so do the next */
   ringBuffer(name: string): RingBuffer {
     return this.#mapOf(name, RingBuffer, 'ring buffer');
+  }
+
+  /** What programs drain: `write(bytes)` or `reserve(size)`. */
+  userRingBuffer(name: string): UserRingBuffer {
+    return this.#mapOf(name, UserRingBuffer, 'user ring buffer');
   }
 
   /** A queue or stack. */

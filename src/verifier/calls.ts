@@ -51,9 +51,11 @@ export function executeSubprogramCall(a: Analysis, i: CallSubprogram): number {
 }
 
 /** Registers that a callback starts with. */
-function callbackArguments(name: string, caller: Frame): (RegisterState | undefined)[] {
+function callbackArguments(a: Analysis, name: string, caller: Frame): (RegisterState | undefined)[] {
   // bpf_loop(iterations, callback, context, flags) calls callback(index, context).
   if (name === 'loop') return [UNKNOWN_SCALAR, caller.registers[3]!];
+  // bpf_user_ringbuf_drain(map, callback, context, flags) calls callback(dynptr, context).
+  if (name === 'user_ringbuf_drain') return [register('constDynptr', { id: a.newId() }), caller.registers[3]!];
   // bpf_for_each_map_elem(map, callback, context, flags) calls callback(map, key, value, context).
   const map = caller.registers[1]!;
   const element = { map: map.map!, mapUid: map.mapUid };
@@ -78,7 +80,7 @@ export function enterCallback(a: Analysis, name: string, subprogram: number): vo
   state.callbackUnrollDepth++;
   state.frame.callbackDepth++;
   const frame = Frame.enter(a.insn, subprogram, true, state.frames.length);
-  callbackArguments(name, caller).forEach((value, index) => {
+  callbackArguments(a, name, caller).forEach((value, index) => {
     frame.registers[index + 1] = value ?? UNINITIALIZED;
   });
   state.frames.push(frame);

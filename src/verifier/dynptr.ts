@@ -12,10 +12,12 @@
  * Source: the kernel's process_dynptr_func and what it calls.
  */
 import type { Analysis } from './analysis.ts';
+import { formatTnum } from './format.ts';
 import { forgetPackets } from './helper-call.ts';
 import { markSlotRead } from './prune.ts';
 import { acquireReference, releaseReference } from './references.ts';
 import { kindName, type RegisterState, register } from './registers.ts';
+import { constantValue, isConstant } from './scalar.ts';
 import type { ArgumentType, DynptrKind } from './signature.ts';
 import {
   type DynptrSlot,
@@ -35,9 +37,6 @@ type DynptrArgument = Extract<ArgumentType, { readonly type: 'dynptr' }>;
 
 /** A dynptr that a call was given. */
 export interface DynptrUse {
-  readonly frame: Frame;
-  /** Its first slot; the second has the number below. */
-  readonly slot: number;
   readonly dynptr: DynptrSlot;
 }
 
@@ -51,10 +50,11 @@ function dynptrAt(place: Place): DynptrSlot | undefined {
 
 /** Checks the dynptr argument in register `number`, and makes or ends one where the call does. */
 export function useDynptr(a: Analysis, number: number, argument: DynptrArgument): DynptrUse {
-  const r = stackPointer(a, number);
+  const r = dynptrPointer(a, number);
   const position = number - 1;
   const { construct } = argument;
   if (construct !== undefined) return constructDynptr(a, number, r, construct, 0);
+  if (r.kind === 'constDynptr') return useConstDynptr(a, number, r, argument);
   const place = placeOf(a, r, 'dynptr', SLOTS);
   const dynptr = dynptrAt(place);
   if (argument.release === true && ('complaint' in place || referenceAt(place) === 0))
@@ -72,7 +72,7 @@ export function useDynptr(a: Analysis, number: number, argument: DynptrArgument)
     markSlotRead(a.state, r.frame, place.slot - i);
     a.log.touchSlot(place.slot - i);
   }
-  return { ...place, dynptr };
+  return { dynptr };
 }
 
 function referenceAt(place: Exclude<Place, { readonly complaint: string }>): number {
@@ -80,9 +80,45 @@ function referenceAt(place: Exclude<Place, { readonly complaint: string }>): num
   return object === undefined ? 0 : object.reference;
 }
 
-function stackPointer(a: Analysis, number: number): RegisterState {
+/** A local dynptr of a helper's, good while the callback runs. */
+function useConstDynptr(a: Analysis, number: number, r: RegisterState, argument: DynptrArgument): DynptrUse {
+  checkConstPointer(a, number, r, argument.release === true);
+  if (argument.release === true)
+    a.fail('invalid_argument', 'cannot release unowned const bpf_dynptr', 'EINVAL', 'The record is the caller\u2019s.');
+  if (argument.only !== undefined && argument.only !== 'local')
+    a.fail('invalid_argument', `Expected a dynptr of type ${argument.only} as arg #${number - 1}`, 'EINVAL');
+  return { dynptr: { kind: 'dynptr', type: 'local', id: r.id, reference: 0, first: true } };
+}
+
+function checkConstPointer(a: Analysis, number: number, r: RegisterState, release: boolean): void {
+  const { offset, value } = r;
+  const hint = 'Pass the dynptr as the callback got it.';
+  if (offset !== 0 && release)
+    a.fail(
+      'invalid_argument',
+      `R${number} must have zero offset when passed to release func or trusted arg to kfunc`,
+      'EINVAL',
+      hint,
+    );
+  if (offset !== 0)
+    a.fail(
+      'invalid_argument',
+      `${offset < 0 ? 'negative offset' : 'dereference of modified'} dynptr_ptr ptr R${number} off=${offset} disallowed`,
+      'EACCES',
+      hint,
+    );
+  if (!isConstant(value) || constantValue(value) !== 0n)
+    a.fail(
+      'invalid_argument',
+      `variable dynptr_ptr access var_off=${formatTnum(value.tnum)} disallowed`,
+      'EACCES',
+      hint,
+    );
+}
+
+function dynptrPointer(a: Analysis, number: number): RegisterState {
   const r = a.state.registers[number]!;
-  if (r.kind !== 'stack')
+  if (r.kind !== 'stack' && r.kind !== 'constDynptr')
     a.fail(
       'invalid_argument',
       `arg#${number - 1} expected pointer to stack or const struct bpf_dynptr`,
@@ -94,7 +130,7 @@ function stackPointer(a: Analysis, number: number): RegisterState {
 
 /** A copy of `of` in the memory that register `number` points to. */
 export function cloneDynptr(a: Analysis, number: number, { dynptr }: DynptrUse): void {
-  constructDynptr(a, number, stackPointer(a, number), dynptr.type, dynptr.reference);
+  constructDynptr(a, number, dynptrPointer(a, number), dynptr.type, dynptr.reference);
 }
 
 /** @param reference to share; 0: a new one where the kind has references */
@@ -105,6 +141,7 @@ function constructDynptr(
   type: DynptrKind,
   reference: number,
 ): DynptrUse {
+  if (r.kind === 'constDynptr') a.fail('invalid_argument', 'Dynptr has to be an uninitialized dynptr', 'EINVAL');
   const place = placeOf(a, r, 'dynptr', SLOTS);
   if ('complaint' in place && place.complaint !== '')
     a.fail('invalid_argument', explained(place, 'Dynptr has to be an uninitialized dynptr'), 'EINVAL');
@@ -116,7 +153,7 @@ function constructDynptr(
   const dynptr: DynptrSlot = { kind: 'dynptr', type, id, reference: held, first: true };
   placeObject(a, frame, slot, dynptr);
   placeObject(a, frame, slot - 1, { ...dynptr, first: false });
-  return { frame, slot, dynptr };
+  return { dynptr };
 }
 
 /** The call has taken the record back: all clones of the dynptr and all that was got from them are gone. */

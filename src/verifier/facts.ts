@@ -25,7 +25,7 @@ export interface SubprogramFacts {
   readonly tailCallReachable: boolean;
   /** It may read bytes of its frame that it never wrote; the frame must start as zeros, so that every backend agrees. */
   readonly readsUninitializedStack?: boolean;
-  /** Used as callback of bpf_loop or for_each_map_elem. */
+  /** Used as callback of bpf_loop, for_each_map_elem or user_ringbuf_drain. */
   readonly isCallback: boolean;
 }
 

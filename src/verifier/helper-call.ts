@@ -409,7 +409,7 @@ function checkArgumentKind(
       call.released = true;
       return;
     case 'dynptr':
-      if (r.kind !== 'stack') mismatch(a, number, r, 'fp, dynptr_ptr');
+      if (r.kind !== 'stack' && r.kind !== 'constDynptr') mismatch(a, number, r, 'fp, dynptr_ptr');
       call.dynptr = useDynptr(a, number, argument);
       call.endsDynptr ||= argument.release === true;
       return;
@@ -452,7 +452,7 @@ function checkMap(
   if (r.kind !== 'map' || r.nullable) mismatch(a, number, r, 'map_ptr');
   const map = r.map!;
   if (maps !== undefined && !maps.includes(map.type)) {
-    if (runsCallback(call.signature))
+    if (call.signature.name === 'for_each_map_elem')
       a.fail(
         'incompatible_map',
         'callback function not allowed for map',

@@ -41,7 +41,9 @@ export type RegisterKind =
   | 'tcpSocket'
   /** Somewhere in the program's arena: the lower half tells where, and any value of it is safe. */
   | 'arena'
-  | 'callback';
+  | 'callback'
+  /** A dynptr that belongs to a helper: what callbacks of bpf_user_ringbuf_drain get. */
+  | 'constDynptr';
 
 export interface RegisterState {
   readonly kind: RegisterKind;
@@ -243,5 +245,7 @@ export function kindName(r: RegisterState): string {
       return 'arena';
     case 'callback':
       return 'func';
+    case 'constDynptr':
+      return 'dynptr_ptr';
   }
 }

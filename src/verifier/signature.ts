@@ -19,7 +19,7 @@ export type ArgumentType =
   | { readonly type: 'constString' }
   /** A constant known at verification. */
   | { readonly type: 'constScalar' }
-  /** A subprogram (bpf_loop's and for_each_map_elem's callback). */
+  /** A subprogram (the callback of bpf_loop, for_each_map_elem and user_ringbuf_drain). */
   | { readonly type: 'callback' }
   /** Any initialised register; stack pointer or null: bpf_loop's callback context. */
   | { readonly type: 'callbackContext' }

@@ -71,7 +71,9 @@ export function writeStack(
   a.facts.useStack(frame.subprogram, -offset);
   a.log.touchSlot(index);
   checkCorruption(a, slot?.spilled, size);
-  if (isPointer(value)) {
+  // What the kernel does not keep track of on the stack reads back as a number.
+  const forgotten = value.kind === 'constDynptr';
+  if (isPointer(value) && !forgotten) {
     if (size !== 8) a.fail('invalid_memory_access', 'invalid size of register spill');
     if (value.kind === 'stack' && frameIndex !== a.state.frames.length - 1)
       a.fail('invalid_memory_access', 'cannot spill pointers to stack into stack frame of the caller', 'EINVAL');
@@ -80,7 +82,7 @@ export function writeStack(
     return value;
   }
   // Without CAP_BPF the kernel keeps no numbers on the stack.
-  if (first === 0 && !a.withoutBpf) {
+  if (first === 0 && !a.withoutBpf && !forgotten) {
     let source = value;
     let stored = value;
     if (fits(value.value, size)) {

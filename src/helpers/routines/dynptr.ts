@@ -8,7 +8,7 @@ import type { Routine } from '../../isa/routine.ts';
 import { Dynptr, DynptrType, SkbContext, XdpContext } from '../../memory/layout.ts';
 import { Errno } from './shared.ts';
 
-const MAX_SIZE = 0xffffff;
+const MAX_SIZE = Dynptr.sizeMax;
 const KIND_SHIFT = 28;
 const READ_ONLY = 0x80000000;
 /** Farthest that a packet is looked into. */

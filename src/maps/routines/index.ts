@@ -15,6 +15,7 @@ import { PROG_ARRAY_ROUTINES } from './prog-array.ts';
 import { QUEUE_ROUTINES } from './queue.ts';
 import { RINGBUF_ROUTINES } from './ringbuf.ts';
 import { TARGET_ROUTINES } from './target.ts';
+import { USER_RINGBUF_ROUTINES } from './user-ringbuf.ts';
 
 type MapOperation = 'lookup' | 'update' | 'delete';
 
@@ -32,6 +33,7 @@ export const MAP_ROUTINES: readonly Routine[] = [
   ...LOCK_ROUTINES,
   ...FOR_EACH_ROUTINES,
   ...RINGBUF_ROUTINES,
+  ...USER_RINGBUF_ROUTINES,
 ];
 
 const NAMES: ReadonlySet<string> = new Set(MAP_ROUTINES.map(routine => routine.name));
