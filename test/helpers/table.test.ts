@@ -59,6 +59,7 @@ describe('helper table', () => {
       '164 bpf_for_each_map_elem',
       '195 bpf_map_lookup_percpu_elem',
       '2 bpf_map_update_elem',
+      '209 bpf_user_ringbuf_drain',
       '3 bpf_map_delete_elem',
       '81 bpf_get_local_storage',
       '87 bpf_map_push_elem',
