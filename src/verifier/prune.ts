@@ -387,6 +387,9 @@ export type Arrival = 'covered' | 'go on';
 
 const NONE: Checkpoint[] = [];
 
+/** Times its length (and a thousand) that a program is walked before its paths count as multiplying. */
+const MULTIPLYING = 8;
+
 /** Compares the current state with those stored here; stores it where that is likely to pay. */
 export function arrive(a: Analysis): Arrival {
   const insn = a.insn;
@@ -394,6 +397,7 @@ export function arrive(a: Analysis): Arrival {
   const forced = a.cfg.forcedCheckpoint[insn] === 1;
   const list = a.explored[insn] ?? NONE;
   let compared = 0;
+  const multiplying = a.insnsProcessed > MULTIPLYING * (a.insns.length + 1000);
   const { checking } = a.options;
   let store =
     forced ||
@@ -457,7 +461,8 @@ export function arrive(a: Analysis): Arrival {
     // A visit that adds no state says nothing of whether this one helps.
     if (store) old.misses++;
     // A state that never helps costs time at each arrival. Heads of loops that converge by comparison stay longer.
-    const patience = forced && old.pending > 0 ? 64 : 3;
+    // Where paths multiply, comparing is cheaper than walking again what a state that was dropped too early had proved.
+    const patience = forced && old.pending > 0 ? 64 : multiplying ? 8 : 3;
     if (old.misses > old.hits * patience + patience) {
       list.splice(i, 1);
     }

@@ -85,7 +85,7 @@ describe.skipIf(clang === undefined)('callbacks', () => {
         if (!runtime.backends.includes(backend)) return;
         const object = runtime.load(collection, { programs: ['sum_colliding', 'delete_colliding'], backend });
         const map = object.map('colliding');
-        const keys = collidingKeys(60, 1024);
+        const keys = collidingKeys(60, 2048);
         const bytes = (key: number) => new Uint8Array(Uint32Array.of(key).buffer);
         for (const key of keys) map.update(bytes(key), new Uint8Array(8));
         // One chain, newest first.
@@ -102,7 +102,7 @@ describe.skipIf(clang === undefined)('callbacks', () => {
   );
 });
 
-/** Keys of 4 bytes that share the first bucket of `buckets`, by the maps' hash function without a seed. */
+/** Keys of 4 bytes that share the first bucket of `buckets` (a power of two) and of any smaller number, by the maps' hash function without a seed. */
 function collidingKeys(count: number, buckets: number): number[] {
   const U64 = (1n << 64n) - 1n;
   const hash = (key: number): bigint => {
