@@ -55,6 +55,8 @@ const LOWEST_ADDRESS = 4096n;
 
 /** Instructions that are compared in one run. */
 const MAX_COMPARED = 20_000;
+/** Instructions of one run, those of routines included: a loop of millions may compare few. */
+const MAX_STEPS = 1_000_000;
 
 class TooManyStates extends Error {}
 
@@ -138,6 +140,7 @@ class Witness {
   /** Instructions that were compared. */
   compared = 0;
   #left = 0;
+  #steps = 0;
   readonly #claims = new Map<Lowered, Claims>();
   readonly #frames: LiveFrame[] = [];
   #arena!: Arena;
@@ -151,6 +154,7 @@ class Witness {
   /** Runs the program, but not for ever. @throws Unsound */
   watch(run: () => unknown): void {
     this.#left = MAX_COMPARED;
+    this.#steps = MAX_STEPS;
     try {
       run();
     } catch (error) {
@@ -180,6 +184,7 @@ class Witness {
     const { lowered } = event.program;
     const slot = event.insn;
     const insn = lowered.origin[slot]!;
+    if (this.#steps-- <= 0) throw new Enough();
     // Routines have no subprograms with claims, but their frames lie between those of programs and callbacks.
     if (event.program.id === 0) return;
     this.#enter(event);
