@@ -241,12 +241,13 @@ export class Judge {
 
   /**
    * Runs the program on many numbers next to its own constants, all within the claims.
+   * @param mayGoOn asked before each set of numbers; once it says no, those so far have to do
    * @returns what was unsound; undefined where all is well
    */
-  sample(subject: Subject): string | undefined {
+  sample(subject: Subject, mayGoOn: () => boolean): string | undefined {
     const constants = [...subject.text.matchAll(/-?\b\d+\b/g)].map(match => BigInt(match[0]));
     const random = randomBytes(subject.seed + 5);
-    for (let round = 0; round < SAMPLES; round++) {
+    for (let round = 0; round < SAMPLES && (round === 0 || mayGoOn()); round++) {
       const collection = collectionOf(subject, () => {
         const [which = 0, near = 0, how = 0, high = 0] = random(4);
         const number = constants[(which * 7 + near) % constants.length]! + BigInt((near % 5) - 2);
@@ -333,7 +334,7 @@ export function isDeadHere(subject: Subject, insn: number): boolean {
  * bits that are known, and walks paths on which bounds and bits contradict each other.
  */
 export function isAboutNumbers(reason: string): boolean {
-  return /(max|min) value is outside|unbounded|misaligned|variable-offset|math between|value_size|off=|invalid access|is negative|pointer offset/.test(
+  return /(max|min) value is outside|unbounded|misaligned|variable-offset|math between|value_size|off=|invalid access|is negative|pointer offset|pointer be out of bounds/.test(
     reason,
   );
 }

@@ -18,6 +18,11 @@ import { shrink } from './shrink.ts';
 
 const FOUND = join(import.meta.dirname, '../test/fuzz/regressions');
 const MAX_FILES = 10;
+/** For making one finding smaller, and for the sampled runs of one program: nothing may eat the others' time. */
+const SHRINK_SECONDS = { wrong: 20, explained: 3 };
+const SAMPLE_SECONDS = 5;
+/** What has been found is made smaller for so long after the time is up. */
+const GRACE_SECONDS = 3;
 
 function option(name: string, fallback: number): number {
   const at = process.argv.indexOf(`--${name}`);
@@ -37,6 +42,14 @@ const better = new Map<string, number>();
 const onlyHere = new Map<string, number>();
 const add = (to: Map<string, number>, key: string): void => void to.set(key, (to.get(key) ?? 0) + 1);
 let files = 0;
+let slowest = 0;
+const end = Date.now() + minutes * 60_000;
+
+/** @returns what says whether `seconds` from now, or the time of the whole run, are not over yet */
+function within(seconds: number): () => boolean {
+  const until = Math.min(Date.now() + seconds * 1000, end + GRACE_SECONDS * 1000);
+  return () => Date.now() < until;
+}
 
 function sameWrong(subject: Subject, wrong: Wrong | undefined, reason: string): (text: string) => boolean {
   return text => {
@@ -57,8 +70,8 @@ function sameWrong(subject: Subject, wrong: Wrong | undefined, reason: string): 
 }
 
 /** Prints it, smaller. */
-function show(subject: Subject, { wrong, reason, detail }: Judgement): string {
-  const text = shrink(subject.text, sameWrong(subject, wrong, reason));
+function show(subject: Subject, { wrong, reason, detail }: Judgement, seconds: number): string {
+  const text = shrink(subject.text, sameWrong(subject, wrong, reason), within(seconds));
   const shrunk = judge.judge({ ...subject, text });
   console.log(
     `\n== ${wrong ?? 'refused here only'}: ${reason}\n   seed ${subject.seed}, ${subject.type}\n${text}\n-- ${shrunk.detail || detail}`,
@@ -68,7 +81,7 @@ function show(subject: Subject, { wrong, reason, detail }: Judgement): string {
 
 function report(subject: Subject, judgement: Judgement): void {
   const { wrong, reason } = judgement;
-  const text = show(subject, judgement);
+  const text = show(subject, judgement, SHRINK_SECONDS.wrong);
   if (++files > MAX_FILES) return;
   mkdirSync(FOUND, { recursive: true });
   const file = join(FOUND, `${wrong!.replaceAll(' ', '-')}-${subject.seed}.txt`);
@@ -77,10 +90,11 @@ function report(subject: Subject, judgement: Judgement): void {
 }
 
 console.log(`seed ${first}, ${minutes} minutes`);
-const end = Date.now() + minutes * 60_000;
 for (let seed = first; Date.now() < end; seed++) {
   const subject: Subject = { ...generate(seed), seed };
+  const started = Date.now();
   const judgement = judge.judge(subject);
+  slowest = Math.max(slowest, Date.now() - started);
   counts.programs++;
   if (judgement.watched) counts.watched++;
   if (judgement.ours && judgement.kernel !== false) counts.bothAccept++;
@@ -88,7 +102,7 @@ for (let seed = first; Date.now() < end; seed++) {
   else if (!judgement.ours) {
     counts.refusedHereOnly++;
     add(onlyHere, judgement.reason);
-    if (onlyHere.get(judgement.reason) === 1) show(subject, judgement);
+    if (onlyHere.get(judgement.reason) === 1) show(subject, judgement, SHRINK_SECONDS.explained);
   }
   const { wrong, reason } = judgement;
   if (wrong === undefined) continue;
@@ -98,10 +112,10 @@ for (let seed = first; Date.now() < end; seed++) {
       continue;
     }
     if (isAboutNumbers(reason) || isDeadHere(subject, judgement.refusedAt ?? -1)) {
-      const unsound = judge.sample(subject);
+      const unsound = judge.sample(subject, within(SAMPLE_SECONDS));
       if (unsound === undefined) {
         add(better, reason);
-        if (better.get(reason) === 1) show(subject, judgement);
+        if (better.get(reason) === 1) show(subject, judgement, SHRINK_SECONDS.explained);
         continue;
       }
       console.log(unsound);
@@ -125,7 +139,8 @@ ${String(counts.bothAccept).padStart(8)} accepted by both, and run
 ${String(counts.bothRefuse).padStart(8)} refused by both
 ${String(counts.refusedHereOnly).padStart(8)} refused here only
 ${String(counts.explained).padStart(8)} accepted here only, because of operations whose results the kernel forgets
-${String(counts.watched).padStart(8)} held against the verifier's claims, ${judge.compared} instructions`);
+${String(counts.watched).padStart(8)} held against the verifier's claims, ${judge.compared} instructions
+${String(slowest).padStart(8)} ms for the slowest program`);
 table('refused here only:', onlyHere);
 table('accepted here only, where numbers are better known (sampled runs stayed within the claims):', better);
 table('wrong:', wrongs);

@@ -1,14 +1,23 @@
 /** Makes a program smaller for as long as the same thing is wrong with it. */
 
+const MAX_ATTEMPTS = 1500;
+
 /**
  * @param text lines of assembly
  * @param stillWrong false, too, for what is no assembly any more
- * @param attempts most questions asked
+ * @param mayGoOn asked before each question; once it says no, what there is so far is the result
  */
-export function shrink(text: string, stillWrong: (text: string) => boolean, attempts = 1500): string {
+export function shrink(
+  text: string,
+  stillWrong: (text: string) => boolean,
+  mayGoOn: () => boolean = () => true,
+): string {
   let lines = text.split('\n');
-  let left = attempts;
-  const keeps = (candidate: readonly string[]): boolean => left-- > 0 && stillWrong(candidate.join('\n'));
+  let left = MAX_ATTEMPTS;
+  const keeps = (candidate: readonly string[]): boolean => {
+    if (left > 0 && !mayGoOn()) left = 0;
+    return left-- > 0 && stillWrong(candidate.join('\n'));
+  };
   for (let again = true; again && left > 0; ) {
     again = false;
     for (let size = Math.max(1, lines.length >> 1); size >= 1; size >>= 1) {
