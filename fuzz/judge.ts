@@ -5,6 +5,7 @@
  * and as pruning usually has it.
  */
 
+import { KFUNCS } from '../src/helpers/kfuncs.ts';
 import { HELPERS } from '../src/helpers/table.ts';
 import {
   assemble,
@@ -73,6 +74,8 @@ const map = (name: string, type: MapSpec['type'], keySize: number, valueSize: nu
 const INNER = map('inner', 'array', 4, 16, 2);
 const LEAF = 'r0 = *(u32 *)(r1 + 12)\nr0 &= 3\nr0 += 40\nexit';
 const SAMPLES = 40;
+/** Instructions that a verifier may process: each program is verified five times. */
+const MAX_PROCESSED = 60_000;
 /** In place of an outcome. */
 const NOT_RUN = 'not run';
 const PACKET_BYTES = [14, 15, 20, 34, 64, 100];
@@ -152,8 +155,11 @@ export class Judge {
     await Promise.all([this.#runtime.dispose(), this.#court.runtime.dispose()]);
   }
 
-  /** @throws only where the text is no assembly */
-  judge(subject: Subject): Judgement {
+  /**
+   * @returns undefined where our verifier would take too long for a fuzzer
+   * @throws only where the text is no assembly
+   */
+  judge(subject: Subject): Judgement | undefined {
     const collection = collectionOf(subject);
     const packets = this.#packets(subject.seed);
     let refusal: VerifierError | undefined;
@@ -170,9 +176,15 @@ export class Judge {
       refusedAt,
     });
     try {
-      verifyProgram(collection.programs.get('fuzz')!, collection.maps);
+      verify(collection.programs.get('fuzz')!, {
+        maps: collection.maps,
+        helpers: HELPERS,
+        kfuncs: KFUNCS,
+        maxInsns: MAX_PROCESSED,
+      });
     } catch (error) {
       if (!(error instanceof VerifierError)) return result(undefined, '', 'crash', String((error as Error).stack));
+      if (error.code === 'too_complex') return undefined;
       refusal = error;
     }
     let kernelObject: Object | undefined;
@@ -337,6 +349,11 @@ export function isAboutNumbers(reason: string): boolean {
   return /(max|min) value is outside|unbounded|misaligned|variable-offset|math between|value_size|off=|invalid access|is negative|pointer offset|pointer be out of bounds/.test(
     reason,
   );
+}
+
+/** The kernel gave up where our pruning needs fewer states. */
+export function gaveUp(reason: string): boolean {
+  return /BPF program is too large|jumps is too complex/.test(reason);
 }
 
 /** Does some path read stack that nothing wrote? It holds zeros here, and anything in the kernel. */

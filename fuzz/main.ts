@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { generate } from './generator.ts';
 import {
   explainedByPrecision,
+  gaveUp,
   isAboutNumbers,
   isDeadHere,
   Judge,
@@ -35,7 +36,16 @@ function option(name: string, fallback: number): number {
 const minutes = option('minutes', 1);
 const first = Math.floor(option('seed', Date.now() % 1e9));
 const judge = new Judge();
-const counts = { programs: 0, bothAccept: 0, bothRefuse: 0, refusedHereOnly: 0, explained: 0, watched: 0 };
+const counts = {
+  programs: 0,
+  bothAccept: 0,
+  bothRefuse: 0,
+  refusedHereOnly: 0,
+  explained: 0,
+  gaveUp: 0,
+  tooComplex: 0,
+  watched: 0,
+};
 const wrongs = new Map<string, number>();
 /** Accepted here only, by the kernel's reason: all about numbers, and sampled runs stayed within the claims. */
 const better = new Map<string, number>();
@@ -56,7 +66,9 @@ function sameWrong(subject: Subject, wrong: Wrong | undefined, reason: string): 
     const candidate = { ...subject, text };
     let judgement: Judgement;
     try {
-      judgement = judge.judge(candidate);
+      const judged = judge.judge(candidate);
+      if (judged === undefined) return false;
+      judgement = judged;
     } catch {
       return false;
     }
@@ -72,7 +84,7 @@ function sameWrong(subject: Subject, wrong: Wrong | undefined, reason: string): 
 /** Prints it, smaller. */
 function show(subject: Subject, { wrong, reason, detail }: Judgement, seconds: number): string {
   const text = shrink(subject.text, sameWrong(subject, wrong, reason), within(seconds));
-  const shrunk = judge.judge({ ...subject, text });
+  const shrunk = judge.judge({ ...subject, text })!;
   console.log(
     `\n== ${wrong ?? 'refused here only'}: ${reason}\n   seed ${subject.seed}, ${subject.type}\n${text}\n-- ${shrunk.detail || detail}`,
   );
@@ -96,6 +108,10 @@ for (let seed = first; Date.now() < end; seed++) {
   const judgement = judge.judge(subject);
   slowest = Math.max(slowest, Date.now() - started);
   counts.programs++;
+  if (judgement === undefined) {
+    counts.tooComplex++;
+    continue;
+  }
   if (judgement.watched) counts.watched++;
   if (judgement.ours && judgement.kernel !== false) counts.bothAccept++;
   else if (!judgement.ours && judgement.kernel !== true) counts.bothRefuse++;
@@ -107,6 +123,10 @@ for (let seed = first; Date.now() < end; seed++) {
   const { wrong, reason } = judgement;
   if (wrong === undefined) continue;
   if (wrong === 'accepted here only') {
+    if (gaveUp(reason)) {
+      counts.gaveUp++;
+      continue;
+    }
     if (explainedByPrecision(subject)) {
       counts.explained++;
       continue;
@@ -139,6 +159,8 @@ ${String(counts.bothAccept).padStart(8)} accepted by both, and run
 ${String(counts.bothRefuse).padStart(8)} refused by both
 ${String(counts.refusedHereOnly).padStart(8)} refused here only
 ${String(counts.explained).padStart(8)} accepted here only, because of operations whose results the kernel forgets
+${String(counts.gaveUp).padStart(8)} accepted here only, where the kernel gave up
+${String(counts.tooComplex).padStart(8)} left out: too complex for a fuzzer
 ${String(counts.watched).padStart(8)} held against the verifier's claims, ${judge.compared} instructions
 ${String(slowest).padStart(8)} ms for the slowest program`);
 table('refused here only:', onlyHere);

@@ -20,14 +20,14 @@ test.skipIf(files.length === 0).each(files)('%s', name => {
   const content = readFileSync(join(DIRECTORY, name), 'utf8');
   const [, type, seed] = /^# type (\w+), seed (\d+)$/m.exec(content)!;
   const text = content.replace(/^#.*\n/gm, '').trim();
-  const { wrong, detail } = judge.judge({ type: type as Subject['type'], text, seed: Number(seed) });
+  const { wrong, detail } = judge.judge({ type: type as Subject['type'], text, seed: Number(seed) })!;
   expect(wrong, detail).toBeUndefined();
 });
 
 test(`${PROGRAMS} programs of the generator: a good part is accepted, a good part refused, nothing differs`, () => {
   let accepted = 0;
   for (let seed = 1; seed <= PROGRAMS; seed++) {
-    const { ours, wrong, detail } = judge.judge({ ...generate(seed), seed });
+    const { ours, wrong, detail } = judge.judge({ ...generate(seed), seed })!;
     if (ours) accepted++;
     // What is accepted here only is `npm run fuzz`'s to explain.
     if (wrong !== 'accepted here only') expect(wrong, `seed ${seed}: ${detail}`).toBeUndefined();
