@@ -14,7 +14,10 @@ import {
   RAW_SIZE_ID,
   type RegisterState,
   register,
+  SUM_32,
+  SUM_64,
   scalarRegister,
+  sumOf,
   UNKNOWN_SCALAR,
   withFields,
 } from './registers.ts';
@@ -120,14 +123,31 @@ function checkImmediate(a: Analysis, i: Alu): void {
     a.fail('invalid_instruction', `invalid shift ${i.imm}`, 'EINVAL', `Shift by 0 to ${i.width - 1}.`);
 }
 
-/** A scalar plus a constant stays linked to its copies: they differ by that constant. */
+/**
+ * A scalar plus a constant stays linked to its copies: they differ by that constant. As in the kernel, one constant: a second one ends
+ * it, as do numbers that the 32-bit sum would not be known to start from.
+ */
 function linkedSum(i: Alu, target: RegisterState, operand: RegisterState, result: RegisterState): RegisterState {
-  if (target.id === 0 || i.width !== 64 || (i.op !== 'add' && i.op !== 'sub') || !isConstant(operand.value))
-    return result;
-  const amount = BigInt.asIntN(64, constantValue(operand.value));
-  const offset = BigInt(target.offset) + (i.op === 'add' ? amount : -amount);
-  if (offset !== BigInt.asIntN(32, offset)) return result;
-  return withFields(result, { id: target.id, offset: Number(offset) });
+  if (target.id === 0 || (i.op !== 'add' && i.op !== 'sub') || i.src === i.dst) return result;
+  const amount = amountOf(i.width, operand.value);
+  if (amount === undefined) return result;
+  let offset = i.op === 'add' ? amount : -amount;
+  if (target.id === RAW_SIZE_ID) {
+    if (i.width !== 64) return result;
+    offset += target.offset;
+    return offset === (offset | 0) ? withFields(result, { id: target.id, offset }) : result;
+  }
+  if (offset !== (offset | 0) || sumOf(target.id) !== 0) return result;
+  if (i.width === 32 && !fits(target.value, 4)) return result;
+  return withFields(result, { id: target.id | (i.width === 64 ? SUM_64 : SUM_32), offset });
+}
+
+/** The constant as int32; undefined if it is none. */
+function amountOf(width: 32 | 64, value: Scalar): number | undefined {
+  if (width === 32) return value.mask32 === 0 ? value.value32 : undefined;
+  if (!isConstant(value)) return undefined;
+  const amount = BigInt.asIntN(64, constantValue(value));
+  return amount === BigInt.asIntN(32, amount) ? Number(amount) : undefined;
 }
 
 const unknown = (width: 32 | 64): RegisterState =>
@@ -154,7 +174,8 @@ function executeMov(a: Analysis, i: Alu): void {
 
 /** A copy shares an id with the original, so that what a comparison tells of one is known of both. */
 function linkedCopy(a: Analysis, from: number, source: RegisterState): RegisterState {
-  if (source.id !== 0 || isConstant(source.value)) return source;
+  if (isConstant(source.value)) return source;
+  if (source.id !== 0 && sumOf(source.id) === 0) return source;
   const linked = withFields(source, { id: a.newId(), offset: 0 });
   a.state.registers[from] = linked;
   return linked;
@@ -230,15 +251,17 @@ function checkMovable(a: Analysis, i: Alu, pointer: RegisterState, amount: Scala
 }
 
 /** Offsets beyond ±2^29 are refused early, so that no later sum can overflow. */
-function checkSane(a: Analysis, pointer: RegisterState, offset: Scalar, of: 'register' | 'pointer'): void {
+function checkSane(a: Analysis, pointer: RegisterState, of: RegisterState): void {
+  const offset = of.value;
   const name = kindName(pointer);
   if (isConstant(offset)) {
     const value = BigInt.asIntN(64, constantValue(offset));
     if (value >= MAX_OFFSET || value <= -MAX_OFFSET)
       a.fail('invalid_pointer_arithmetic', `math between ${name} pointer and ${value} is not allowed`);
   }
-  if (of === 'pointer' && (pointer.offset >= Number(MAX_OFFSET) || pointer.offset <= -Number(MAX_OFFSET)))
-    a.fail('invalid_pointer_arithmetic', `${name} pointer offset ${pointer.offset} is not allowed`);
+  // Of a number: what was added to the one that it is linked with. The kernel looks at both alike.
+  if (of.offset >= Number(MAX_OFFSET) || of.offset <= -Number(MAX_OFFSET))
+    a.fail('invalid_pointer_arithmetic', `${name} pointer offset ${of.offset} is not allowed`);
   if (offset.smin === -(1n << 63n))
     a.fail(
       'invalid_pointer_arithmetic',
@@ -280,8 +303,8 @@ function movePointer(
     !isConstant(amount)
   )
     return register('rawEnd', { offset: pointer.offset + amountRegister.offset });
-  checkSane(a, pointer, amount, 'register');
-  checkSane(a, pointer, pointer.value, 'pointer');
+  checkSane(a, pointer, amountRegister);
+  checkSane(a, pointer, pointer);
   const sanitation = sanitizePointer(a, i, pointer, amountRegister, pointerIsTarget);
   if (i.op === 'sub') {
     if (!pointerIsTarget) a.fail('invalid_pointer_arithmetic', `R${i.dst} tried to subtract pointer from scalar`);
@@ -303,7 +326,7 @@ function movePointer(
       moved = withFields(moved, { id: a.newId(), range: lowered ? Math.max(pointer.range, 0) : 0 });
     }
   }
-  checkSane(a, moved, moved.value, 'pointer');
+  checkSane(a, moved, moved);
   sanitizeMoved(a, i, moved, sanitation);
   return moved;
 }

@@ -16,14 +16,28 @@ import {
   isNonNullPointer,
   isPacketPointer,
   isPointer,
+  linkOf,
   RAW_SIZE_ID,
   type RegisterState,
+  SUM_32,
+  SUM_64,
   scalarRegister,
+  sumOf,
   withFields,
   withValue,
   ZERO_SCALAR,
 } from './registers.ts';
-import { alu, compare, constantOfInt, constantValue, intersect, isConstant, refine, type Scalar } from './scalar.ts';
+import {
+  alu,
+  compare,
+  constant,
+  constantOfInt,
+  constantValue,
+  intersect,
+  isConstant,
+  refine,
+  type Scalar,
+} from './scalar.ts';
 import type { State } from './state.ts';
 import { refuseComparison } from './unprivileged.ts';
 
@@ -171,34 +185,39 @@ function learnScalars(
 function spread(a: Analysis, state: State, from: RegisterState, known: Scalar): void {
   const { id, offset } = from;
   if (id === RAW_SIZE_ID) {
-    const size = shifted(known, -offset);
+    const size = shifted(known, -offset, 64);
     const least = Number(size.umin);
     if (least > state.rawSize) state.rawSize = least;
   }
-  noteLinked(a, state, id);
+  const link = linkOf(id);
+  noteLinked(a, state, link);
   state.mapRegisters(r => {
-    if (r.id !== id || r.kind !== 'scalar') return r;
-    const value = shifted(known, r.offset - offset);
-    return withValue(r, intersect(r.value, value) ?? value);
+    if (r.kind !== 'scalar' || linkOf(r.id) !== link) return r;
+    // Two sums of different widths differ by a constant in neither.
+    if ((sumOf(r.id) ^ sumOf(id)) === (SUM_64 | SUM_32)) return r;
+    const value = shifted(known, r.offset - offset, ((sumOf(r.id) | sumOf(id)) & SUM_32) !== 0 ? 32 : 64);
+    const narrowed = intersect(r.value, value) ?? value;
+    // Nothing, or nothing more, was added to it: it is a copy.
+    return r.offset === offset && r.id !== id ? withFields(r, { value: narrowed, id }) : withValue(r, narrowed);
   });
 }
 
-/** Leaves on the path which registers and slots share the id: who relies on one relies on all. */
-function noteLinked(a: Analysis, state: State, id: number): void {
+/** Leaves on the path which registers and slots are linked: who relies on one relies on all. */
+function noteLinked(a: Analysis, state: State, link: number): void {
   const places: number[] = [];
   state.frames.forEach((frame, f) => {
     frame.registers.forEach((r, index) => {
-      if (r.kind === 'scalar' && r.id === id) places.push(registerPlace(f, index));
+      if (r.kind === 'scalar' && linkOf(r.id) === link) places.push(registerPlace(f, index));
     });
     frame.slots.forEach((slot, index) => {
-      if (slot?.spilled?.kind === 'scalar' && slot.spilled.id === id) places.push(slotPlace(f, index));
+      if (slot?.spilled?.kind === 'scalar' && linkOf(slot.spilled.id) === link) places.push(slotPlace(f, index));
     });
   });
   if (places.length > 1) a.history.noteLinked(places);
 }
 
-function shifted(value: Scalar, by: number): Scalar {
-  return by === 0 ? value : alu('add', 64, value, constantOfInt(by));
+function shifted(value: Scalar, by: number, width: 32 | 64): Scalar {
+  return by === 0 ? value : alu('add', width, value, constant(BigInt(by)));
 }
 
 /** Every copy of the or-null pointer `unknown` is null, or none is. */

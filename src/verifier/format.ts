@@ -1,5 +1,5 @@
 /** Registers, stack slots and whole frames in the notation of the kernel's log (`print_verifier_state`). */
-import { kindName, type RegisterState } from './registers.ts';
+import { kindName, linkOf, type RegisterState, sumOf } from './registers.ts';
 import { constantValue, formatScalar, isConstant } from './scalar.ts';
 import type { StackObject } from './stack-objects.ts';
 import { ByteState, type Frame, REGISTERS, STACK_SLOTS, type StackSlot, type State } from './state.ts';
@@ -31,7 +31,9 @@ function formatRegister(r: RegisterState, frame: number, precise: boolean): stri
   const parts: string[] = [];
   if (r.id !== 0)
     parts.push(
-      r.kind === 'scalar' && r.offset !== 0 ? `id=${r.id}${r.offset < 0 ? '' : '+'}${r.offset}` : `id=${r.id}`,
+      r.kind === 'scalar' && (r.offset !== 0 || sumOf(r.id) !== 0)
+        ? `id=${linkOf(r.id)}${r.offset < 0 ? '' : '+'}${r.offset}`
+        : `id=${r.id}`,
     );
   if (r.reference !== 0) parts.push(`ref_obj_id=${r.reference}`);
   if (r.map !== undefined) {

@@ -25,8 +25,10 @@ import { inheritPrecision, markEverything } from './precision.ts';
 import { formatStored } from './precision-trace.ts';
 import {
   isPacketPointer,
+  linkOf,
   RAW_SIZE_ID,
   type RegisterState,
+  sumOf,
   UNINITIALIZED,
   UNKNOWN_SCALAR,
   withFields,
@@ -146,7 +148,9 @@ function registerCovered(
       sameFixed(old, current) &&
       old.range === current.range &&
       equal(old.value, current.value) &&
-      (old.kind === 'scalar' ? ids.checkScalar(old.id, current.id) : ids.check(old.id, current.id)) &&
+      (old.kind === 'scalar'
+        ? sumOf(old.id) === sumOf(current.id) && ids.checkScalar(linkOf(old.id), linkOf(current.id))
+        : ids.check(old.id, current.id)) &&
       ids.check(old.reference, current.reference) &&
       ids.check(old.dynptr, current.dynptr) &&
       ids.check(old.mapUid, current.mapUid)
@@ -155,8 +159,8 @@ function registerCovered(
   if (old.kind !== current.kind) return false;
   if (old.kind === 'scalar') {
     if ((mode === 'loose' && !precise) || (old === current && old.id === 0)) return true;
-    if (old.id !== 0 && old.offset !== current.offset) return false;
-    return contains(old.value, current.value) && ids.checkScalar(old.id, current.id);
+    if (old.id !== 0 && (old.offset !== current.offset || sumOf(old.id) !== sumOf(current.id))) return false;
+    return contains(old.value, current.value) && ids.checkScalar(linkOf(old.id), linkOf(current.id));
   }
   if (!sameFixed(old, current)) return false;
   if ((isPacketPointer(old) || old.kind === 'raw') && !rangeCovered(old.range, current.range)) return false;
@@ -342,18 +346,18 @@ let distinctIds = 0;
 function countId(r: RegisterState): void {
   if (r.kind !== 'scalar' || r.id <= 0) return;
   for (let i = 0; i < distinctIds; i++) {
-    if (occurringIds[i] !== r.id) continue;
+    if (occurringIds[i] !== linkOf(r.id)) continue;
     occurrences[i]!++;
     return;
   }
-  occurringIds[distinctIds] = r.id;
+  occurringIds[distinctIds] = linkOf(r.id);
   occurrences[distinctIds++] = 1;
 }
 
 function withoutSingleId(r: RegisterState): RegisterState {
   if (r.kind !== 'scalar' || r.id <= 0) return r;
   for (let i = 0; i < distinctIds; i++)
-    if (occurringIds[i] === r.id) return occurrences[i] === 1 ? withFields(r, { id: 0, offset: 0 }) : r;
+    if (occurringIds[i] === linkOf(r.id)) return occurrences[i] === 1 ? withFields(r, { id: 0, offset: 0 }) : r;
   return r;
 }
 

@@ -7,7 +7,8 @@
  * - `value`: a scalar's value; a pointer's variable offset (constant 0 where the whole offset is in `offset`).
  * - `offset`: fixed byte offset of a pointer. For a scalar: what was added to the linked value `id` stands for.
  * - `id`: equal ids mean the same unknown: the same or-null result, the same variable packet offset, or linked scalars.
- *   0 means unlinked. `RAW_SIZE_ID` is the size of a raw program's memory.
+ *   0 means unlinked. `RAW_SIZE_ID` is the size of a raw program's memory. A scalar's id has a flag where something was added to
+ *   the linked value, `SUM_64` or `SUM_32` by the width of the addition.
  * - `range`: bytes from (base + variable part) that were proved to be inside the packet or the raw memory. On paths where
  *   a packet pointer was found to be at or behind the end it is `AT_PACKET_END` or `BEYOND_PACKET_END` instead, so that
  *   the same comparison later on has only one outcome.
@@ -73,6 +74,21 @@ export interface RegisterState {
 
 /** In `raw` programs the id of the scalar that holds the memory's size; ids made during analysis are positive. */
 export const RAW_SIZE_ID = -1;
+
+/** Flags of a scalar's id: it is `offset` more than the linked value, modulo 2^64, or modulo 2^32 and zero-extended. */
+export const SUM_64 = 1 << 29;
+export const SUM_32 = 1 << 30;
+const SUM = SUM_64 | SUM_32;
+
+/** The id that all scalars have which are linked with each other. */
+export function linkOf(id: number): number {
+  return id > 0 ? id & ~SUM : id;
+}
+
+/** SUM_64, SUM_32 or 0. */
+export function sumOf(id: number): number {
+  return id > 0 ? id & SUM : 0;
+}
 
 /** The pointer is at the packet's end, or behind it. */
 export const AT_PACKET_END = -1;

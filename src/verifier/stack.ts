@@ -15,7 +15,15 @@ import { destroyDynptr } from './dynptr.ts';
 import { formatTnum } from './format.ts';
 import { needRegister, needSlot } from './precision.ts';
 import { markSlotRead } from './prune.ts';
-import { isPointer, type RegisterState, scalarRegister, UNKNOWN_SCALAR, withFields, ZERO_SCALAR } from './registers.ts';
+import {
+  isPointer,
+  type RegisterState,
+  scalarRegister,
+  sumOf,
+  UNKNOWN_SCALAR,
+  withFields,
+  ZERO_SCALAR,
+} from './registers.ts';
 import { constantValue, fits, isConstant, isZero, truncate } from './scalar.ts';
 import { ByteState, type ByteStateValue, type Frame, STACK_BYTES, type StackSlot } from './state.ts';
 import { checkCorruption, checkStackVariable } from './unprivileged.ts';
@@ -86,7 +94,8 @@ export function writeStack(
     let source = value;
     let stored = value;
     if (fits(value.value, size)) {
-      if (value.id === 0 && !isConstant(value.value)) source = stored = withFields(value, { id: a.newId(), offset: 0 });
+      if ((value.id === 0 || sumOf(value.id) !== 0) && !isConstant(value.value))
+        source = stored = withFields(value, { id: a.newId(), offset: 0 });
     } else {
       stored = scalarRegister(truncate(value.value, size));
     }

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 
-const FILES = ['cases.txt', 'references.txt', 'locks.txt', 'sockets.txt', 'iterators.txt', 'dynptrs.txt'];
+const FILES = ['cases.txt', 'references.txt', 'locks.txt', 'sockets.txt', 'iterators.txt', 'dynptrs.txt', 'links.txt'];
 
 const TUPLE = '*(u64 *)(r10 - 8) = 0\n*(u64 *)(r10 - 16) = 0\nr2 = r10\nr2 += -16\nr3 = 12\nr4 = -1\nr5 = 0\n';
 const MACROS: Readonly<Record<string, string>> = {
@@ -22,6 +22,8 @@ const MACROS: Readonly<Record<string, string>> = {
   SKBPTR: 'r9 = r1\nr2 = 0\nr3 = r10\nr3 += -16\ncall kfunc[0 bpf_dynptr_from_skb]',
   VALUE:
     '*(u32 *)(r10 - 20) = 0\nr2 = r10\nr2 += -20\nr1 = map[array] ll\ncall bpf_map_lookup_elem\nif r0 == 0 goto out\nr6 = r0\nr1 = r0\nr2 = 48\nr3 = 0\nr4 = r10\nr4 += -16\ncall bpf_dynptr_from_mem',
+  ELEMENT:
+    '*(u32 *)(r10 - 20) = 0\nr2 = r10\nr2 += -20\nr1 = map[array] ll\ncall bpf_map_lookup_elem\nif r0 == 0 goto out\nr9 = r0',
   RING: 'r1 = map[ring] ll\nr2 = 8\nr3 = 0\nr4 = r10\nr4 += -16\ncall bpf_ringbuf_reserve_dynptr',
   SLICE:
     'r1 = r10\nr1 += -16\nr2 = 0\nr3 = r10\nr3 += -40\nr4 = 14\ncall kfunc[0 bpf_dynptr_slice]\nif r0 == 0 goto out',

@@ -27,7 +27,15 @@ import { Runtime } from '../../src/runtime/runtime.ts';
 import type { CheckingOptions } from '../../src/verifier/analysis.ts';
 import { VerifierError } from '../../src/verifier/errors.ts';
 import { formatState } from '../../src/verifier/format.ts';
-import { AT_PACKET_END, BEYOND_PACKET_END, RAW_SIZE_ID, type RegisterState } from '../../src/verifier/registers.ts';
+import {
+  AT_PACKET_END,
+  BEYOND_PACKET_END,
+  linkOf,
+  RAW_SIZE_ID,
+  type RegisterState,
+  SUM_32,
+  sumOf,
+} from '../../src/verifier/registers.ts';
 import { type Scalar, truncate } from '../../src/verifier/scalar.ts';
 import type { StackObject } from '../../src/verifier/stack-objects.ts';
 import { ByteState, type Checkpoint, type StackSlot, type State } from '../../src/verifier/state.ts';
@@ -260,11 +268,12 @@ class Witness {
         if (!all && (precise & (1 << r)) === 0) continue;
         if (!isMember(claimed.value, value)) return `r${r}`;
         if (all && claimed.id !== 0) {
-          const base = BigInt.asUintN(64, value - BigInt(claimed.offset));
-          if (claimed.id === RAW_SIZE_ID) linked.set(RAW_SIZE_ID, concrete.rawSize);
-          const other = linked.get(claimed.id);
-          if (other !== undefined && other !== base) return `r${r}, id ${claimed.id}`;
-          linked.set(claimed.id, base);
+          const link = linkOf(claimed.id);
+          const base = BigInt.asUintN(sumOf(claimed.id) === SUM_32 ? 32 : 64, value - BigInt(claimed.offset));
+          if (link === RAW_SIZE_ID) linked.set(RAW_SIZE_ID, concrete.rawSize);
+          const other = linked.get(link);
+          if (other !== undefined && other !== base) return `r${r}, id ${link}`;
+          linked.set(link, base);
         }
         continue;
       }
