@@ -60,7 +60,7 @@ export type {
 } from './runtime/generations.ts';
 export { createBufferHost } from './runtime/host.ts';
 export type { LoadedGlobal, LoadedObject, SlotChange } from './runtime/loaded-object.ts';
-export type { Packet, PacketOutcome, RedirectRecord } from './runtime/packets.ts';
+export type { NextHop, Packet, PacketOutcome, RedirectRecord } from './runtime/packets.ts';
 export type { ProgArraySlots } from './runtime/prog-array-slots.ts';
 export type { Program } from './runtime/program.ts';
 export type { AsyncReplayOptions, ReplayOptions, ReplayResult, RunResult } from './runtime/replay.ts';

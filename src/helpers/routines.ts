@@ -8,6 +8,7 @@ import { HASH_ROUTINES } from './routines/hash.ts';
 import { ITERATOR_ROUTINES } from './routines/iterators.ts';
 import { MEMORY_ROUTINES } from './routines/memory.ts';
 import { PERF_EVENT_ROUTINES } from './routines/perf-event.ts';
+import { PROTOCOL_ROUTINES } from './routines/protocol.ts';
 import { REDIRECT_ROUTINES } from './routines/redirect.ts';
 import { ROUTE_ROUTINES } from './routines/route.ts';
 import { SKB_ROUTINES } from './routines/skb.ts';
@@ -22,6 +23,7 @@ export const HELPER_ROUTINES: readonly Routine[] = [
   ...CHECKSUM_ROUTINES,
   ...SKB_ROUTINES,
   ...ADJUST_ROOM_ROUTINES,
+  ...PROTOCOL_ROUTINES,
   ...VLAN_ROUTINES,
   ...HASH_ROUTINES,
   ...XDP_ROUTINES,

@@ -123,6 +123,7 @@ const SKB_HELPERS = [
   helper(19, 'skb_vlan_pop', TC, [context], number, movesPacket),
   helper(24, 'get_route_realm', TC, [context]),
   helper(26, 'skb_load_bytes', SKB, [context, scalar, write, size]),
+  helper(31, 'skb_change_proto', TC, [context, scalar, scalar], number, movesPacket),
   helper(32, 'skb_change_type', TC, [context, scalar]),
   helper(34, 'get_hash_recalc', TC, [context]),
   helper(38, 'skb_change_tail', TC, [context, scalar, scalar], number, movesPacket),
@@ -132,6 +133,8 @@ const SKB_HELPERS = [
   helper(48, 'set_hash', TC, [context, scalar]),
   helper(50, 'skb_adjust_room', TC, [context, scalar, scalar, scalar], number, movesPacket),
   helper(68, 'skb_load_bytes_relative', SKB, [context, scalar, write, size, scalar]),
+  helper(97, 'skb_ecn_set_ce', [...TC, 'cgroup_skb'], [context]),
+  helper(192, 'skb_set_tstamp', TC, [context, scalar, scalar]),
 ];
 
 const XDP_HELPERS = [
@@ -184,6 +187,8 @@ const PERF_EVENT_HELPERS = [
 const REDIRECT_HELPERS = [
   helper(13, 'clone_redirect', TC, [context, scalar, scalar], number, movesPacket),
   helper(23, 'redirect', TC_XDP, [scalar, scalar]),
+  helper(152, 'redirect_neigh', TC, [scalar, readOrNull, sizeOrZero, scalar]),
+  helper(155, 'redirect_peer', TC, [scalar, scalar]),
   helper(51, 'redirect_map', XDP, [map(REDIRECT_MAPS), scalar, scalar]),
 ];
 

@@ -4,7 +4,8 @@
  * is not 0 while the entry is set.
  *
  * Nothing here stands behind the numbers: interfaces need not exist, and sockets and perf events are named by any
- * number the embedding application chooses, where the kernel wants a file descriptor. Lookups give back what was stored.
+ * number the embedding application chooses, where the kernel wants a file descriptor. What was stored is what lookups give, but
+ * for sockets and perf events, which the kernel does not show: `entries` does.
  */
 import { MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
@@ -16,6 +17,8 @@ import { UpdateFlag } from './map.ts';
 const ENTRY = 8;
 /** Longest queue of a cpumap entry, packets (the kernel's limit). */
 const QUEUE_MAX = 16384;
+/** Types without lookups by user space, and the errno that bpf(2) answers. */
+const UNREADABLE: Partial<Record<MapSpec['type'], Errno>> = { xskmap: 'EOPNOTSUPP', perf_event_array: 'ENOTSUPP' };
 
 export class TargetArray implements BpfMap {
   readonly spec: MapSpec;
@@ -41,7 +44,15 @@ export class TargetArray implements BpfMap {
 
   lookup(key: Uint8Array): Uint8Array | undefined {
     this.access.read();
-    return this.#read(this.#index(key));
+    const index = this.#index(key);
+    const errno = UNREADABLE[this.spec.type];
+    if (errno !== undefined)
+      this.#fail(
+        'invalid_operation',
+        errno,
+        'its entries are not looked up by user space; entries() lists what was set',
+      );
+    return this.#read(index);
   }
 
   update(key: Uint8Array, value: Uint8Array, flags = 0): void {
@@ -50,7 +61,8 @@ export class TargetArray implements BpfMap {
     if (value.length !== this.spec.valueSize) {
       this.#fail('bad_value_size', 'EINVAL', `values have ${this.spec.valueSize} bytes, not ${value.length}`);
     }
-    if (!Number.isInteger(flags) || flags < 0 || flags > UpdateFlag.exist) {
+    const perf = this.spec.type === 'perf_event_array';
+    if (!Number.isInteger(flags) || flags < 0 || flags > (perf ? UpdateFlag.any : UpdateFlag.exist)) {
       this.#fail('invalid_operation', 'EINVAL', `unknown update flags ${flags}`);
     }
     if (index >= this.spec.maxEntries) {
@@ -58,7 +70,9 @@ export class TargetArray implements BpfMap {
     }
     const word = wordOf(value);
     const target = Number(word & 0xffff_ffffn);
-    if (this.spec.type === 'xskmap') this.#checkPresence(index, target, flags);
+    if (target === 0 && (perf || this.spec.type === 'xskmap'))
+      this.#fail('invalid_operation', 'EBADF', `a ${perf ? 'perf event' : 'socket'} has a number other than 0`);
+    if (this.spec.type === 'xskmap') this.#checkPresence(index, word, flags);
     else if (flags === UpdateFlag.noExist) {
       this.#fail('key_exists', 'EEXIST', 'every entry of an array exists already');
     }
@@ -130,11 +144,12 @@ export class TargetArray implements BpfMap {
     Atomics.store(this.#env.arena.u64, this.#word(index), word);
   }
 
-  #checkPresence(index: number, target: number, flags: number): void {
-    if (target === 0) this.#fail('invalid_operation', 'EBADF', 'a socket has a number other than 0');
-    const present = this.#read(index) !== undefined;
-    if (present && flags === UpdateFlag.noExist) this.#fail('key_exists', 'EEXIST', `entry ${index} is set`);
-    if (!present && flags === UpdateFlag.exist) this.#fail('no_such_key', 'ENOENT', `entry ${index} is empty`);
+  #checkPresence(index: number, word: bigint, flags: number): void {
+    const before = Atomics.load(this.#env.arena.u64, this.#word(index));
+    // The kernel looks at the flags only where the entry would change.
+    if (before === word) return;
+    if (before !== 0n && flags === UpdateFlag.noExist) this.#fail('key_exists', 'EEXIST', `entry ${index} is set`);
+    if (before === 0n && flags === UpdateFlag.exist) this.#fail('no_such_key', 'ENOENT', `entry ${index} is empty`);
   }
 
   #fail(code: MapErrorCode, errno: Errno, why: string): never {

@@ -90,7 +90,7 @@ export const RunContext = {
   entryTarget: 64,
   entryArguments: 72,
   entryResult: 112,
-  /** u32 each: what bpf_redirect* recorded. kind 0 none, 1 interface, 2 map entry. */
+  /** u32 each: what bpf_redirect* recorded. kind 0 none, 1 interface, 2 map entry, 3 peer, 4 neighbour (helpers/routines/redirect.ts). */
   redirectKind: 128,
   redirectIfindex: 132,
   /** u64: address of the map object. */

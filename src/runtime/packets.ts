@@ -24,11 +24,23 @@ export interface Packet {
   readonly socket?: Socket;
 }
 
-/** Where a packet was sent by bpf_redirect() or bpf_redirect_map(). */
+/** Where a packet was sent by bpf_redirect() and its kin. */
 export type RedirectRecord =
   | { readonly kind: 'interface'; readonly ifindex: number; readonly flags: bigint }
+  /** The other end of the interface, in another network namespace (bpf_redirect_peer). */
+  | { readonly kind: 'peer'; readonly ifindex: number }
+  /** A neighbour on the interface (bpf_redirect_neigh); without a next hop the one that the packet's destination has. */
+  | { readonly kind: 'neighbour'; readonly ifindex: number; readonly nextHop: NextHop | undefined }
   /** `map`: name of the map (devmap, cpumap, xskmap). */
   | { readonly kind: 'map'; readonly map: string; readonly key: number; readonly flags: bigint };
+
+/** struct bpf_redir_neigh, as the program gave it. */
+export interface NextHop {
+  /** AF_INET (2) or AF_INET6 (10); the kernel drops packets for any other. */
+  readonly family: number;
+  /** 16 bytes; of an IPv4 address the first four. */
+  readonly address: Uint8Array;
+}
 
 export interface PacketOutcome {
   /** r0; the low 32 bits unless the program is raw. */
@@ -199,9 +211,16 @@ export class PacketMemory {
     const metaLength = view.getUint32(at + Descriptor.metaLength, true);
     const kind = view.getUint32(at + Descriptor.redirectKind, true);
     const flags = view.getBigUint64(at + Descriptor.redirectFlags, true);
+    const ifindex = view.getUint32(at + Descriptor.redirectIfindex, true);
     let redirect: RedirectRecord | undefined;
-    if (kind === 1)
-      redirect = { kind: 'interface', ifindex: view.getUint32(at + Descriptor.redirectIfindex, true), flags };
+    if (kind === 1) redirect = { kind: 'interface', ifindex, flags };
+    if (kind === 3) redirect = { kind: 'peer', ifindex };
+    if (kind === 4) {
+      const family = view.getUint32(at + Descriptor.redirectKey, true);
+      const halves = [view.getBigUint64(at + Descriptor.redirectMap, true), flags];
+      const address = new Uint8Array(BigUint64Array.from(halves).buffer);
+      redirect = { kind: 'neighbour', ifindex, nextHop: family === 0 ? undefined : { family, address } };
+    }
     if (kind === 2) {
       const map = mapName(view.getBigUint64(at + Descriptor.redirectMap, true));
       redirect = { kind: 'map', map, key: view.getUint32(at + Descriptor.redirectKey, true), flags };

@@ -98,6 +98,7 @@ test.skipIf(kernel === undefined)(
       if (allowed) unexplained.push(name);
     }
     expect(unexplained).toEqual([]);
+    expect([...HELPERS.values()].filter(({ name }) => REFUSED_HELPERS.has(name))).toEqual([]);
   },
 );
 

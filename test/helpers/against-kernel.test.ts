@@ -5,7 +5,6 @@
  */
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
-import { SkBuff } from '../../src/memory/layout.ts';
 import { openScratch } from '../kernel/scratch.ts';
 import {
   type Call,
@@ -28,7 +27,7 @@ const kernel = openScratch(VALUE);
 afterAll(() => kernel?.dispose());
 
 /** Runs the calls with our routines. @returns what the kernel's program leaves in its map, and the packet. */
-function ourRun(machine: HelperMachine, ctx: bigint, calls: readonly Call[], fields: () => readonly number[]) {
+function ourRun(machine: HelperMachine, ctx: bigint, calls: readonly Call[], fields: () => readonly bigint[]) {
   const value = new Uint8Array(VALUE);
   const view = new DataView(value.buffer);
   const base = machine.bytes(value);
@@ -43,20 +42,22 @@ function ourRun(machine: HelperMachine, ctx: bigint, calls: readonly Call[], fie
     view.setBigInt64(8 * i, machine.call(`bpf_${name}`, ...values), true);
   });
   fields().forEach((field, i) => {
-    view.setBigUint64(8 * (MAX_CALLS + i), BigInt(field), true);
+    view.setBigUint64(8 * (MAX_CALLS + i), field, true);
   });
   value.set(machine.read(base, VALUE).subarray(READS), READS);
   return { value, packet: machine.packet(true) };
 }
 
 /**
- * True where the kernel's answer means nothing, in two corners. Where growth uses up the 64 bytes of headroom of a test
+ * True where the kernel's answer means nothing, in three corners. Where growth uses up the 64 bytes of headroom of a test
  * run's skb, the kernel moves it and shifts a transport header offset that was never set, which bpf_skb_change_tail
  * takes for the shortest length (received packets have it set). And bpf_skb_adjust_room in a packet cut shorter than
- * its headers moves bytes that lie behind its end; ours refuses.
+ * its headers moves bytes that lie behind its end; ours refuses. And the second bpf_skb_vlan_push adds 4 to a length of the MAC
+ * header that a test run never sets, which bpf_skb_ecn_set_ce then skips to find the protocol behind the tags.
  */
 function undefinedInKernel(calls: readonly Call[], input: Uint8Array): boolean {
   let grown = 0;
+  let tags = 0;
   let shortest = input.length;
   return calls.some(({ name, args }) => {
     const by = args[1]?.kind === 'number' ? Number(BigInt.asIntN(32, args[1].value)) : 0;
@@ -74,7 +75,14 @@ function undefinedInKernel(calls: readonly Call[], input: Uint8Array): boolean {
         return false;
       case 'skb_vlan_push':
         grown += 4;
+        tags++;
         return false;
+      case 'skb_change_proto':
+        grown += 20;
+        shortest -= 20;
+        return false;
+      case 'skb_ecn_set_ce':
+        return tags > 1;
       case 'skb_vlan_pop':
         shortest -= 8;
         return false;
@@ -89,12 +97,8 @@ describe.skipIf(kernel === undefined)('helpers against the running kernel', () =
     const machine = new HelperMachine();
     const skb = type === 'sched_cls';
     const ctx = skb ? machine.skb(input) : machine.xdp(input);
-    const theirs = kernel!.run(
-      type,
-      programText(calls, skb ? FIELDS.map(name => SkBuff[name]) : [], `map_fd[${kernel!.mapFd}]`),
-      input,
-    );
-    const ours = ourRun(machine, ctx, calls, () => (skb ? FIELDS.map(name => machine.field(name)) : []));
+    const theirs = kernel!.run(type, programText(calls, skb ? FIELDS : [], `map_fd[${kernel!.mapFd}]`), input);
+    const ours = ourRun(machine, ctx, calls, () => (skb ? FIELDS.map(field => machine.read64(field)) : []));
     expect(outcome(ours, calls.length)).toEqual(outcome(theirs, calls.length));
   };
 

@@ -1,6 +1,6 @@
 /** Random helper calls on random packets, and a program that makes them: what the comparisons with the kernel run. */
 import fc from 'fast-check';
-import type { SkbFields } from './platform.ts';
+import { SkBuff } from '../../src/memory/layout.ts';
 
 /** In the kernel: one u64 per result, then 64 bytes per read. In ours: the same layout in scratch memory. */
 export const MAX_CALLS = 8;
@@ -27,7 +27,7 @@ const result: Argument = { kind: 'result' };
 const number = (value: bigint | number): Argument => ({ kind: 'number', value: BigInt(value) });
 const bytes = (content: Uint8Array, slot: 0 | 1 = 0): Argument => ({ kind: 'bytes', bytes: content, slot });
 
-export function programText(calls: readonly Call[], fields: readonly number[], map: string): string {
+export function programText(calls: readonly Call[], fields: readonly Field[], map: string): string {
   const lines = [
     'r6 = r1',
     '*(u32 *)(r10 - 4) = 0',
@@ -58,8 +58,8 @@ export function programText(calls: readonly Call[], fields: readonly number[], m
     });
     lines.push(`call ${helper}`, `*(u64 *)(r7 + ${8 * i}) = r0`);
   });
-  fields.forEach((offset, i) => {
-    lines.push(`r0 = *(u32 *)(r6 + ${offset})`, `*(u64 *)(r7 + ${8 * (MAX_CALLS + i)}) = r0`);
+  fields.forEach(({ at, bits }, i) => {
+    lines.push(`r0 = *(u${bits} *)(r6 + ${at})`, `*(u64 *)(r7 + ${8 * (MAX_CALLS + i)}) = r0`);
   });
   lines.push('r0 = 0', 'exit');
   return lines.join('\n');
@@ -195,6 +195,27 @@ export const skbCalls: readonly fc.Arbitrary<Call>[] = [
   fc.constant({ name: 'skb_vlan_pop', helper: 19, args: [context] }),
   fc.integer({ min: 0, max: 4 }).map(level => ({ name: 'csum_level', helper: 135, args: [context, number(level)] })),
   u64.map(sum => ({ name: 'csum_update', helper: 40, args: [context, number(sum)] })),
+  fc.tuple(fc.constantFrom(0x0008, 0xdd86, 0xdd86, 0x0081), fc.constantFrom(0, 0, 0, 1)).map(([protocol, flags]) => ({
+    name: 'skb_change_proto',
+    helper: 31,
+    args: [context, number(protocol), number(flags)],
+  })),
+  fc.constantFrom([5, 0], [0, 0], [2 ** 32 - 1, 0], [5, 1]).map(([ifindex, flags]) => ({
+    name: 'redirect_peer',
+    helper: 155,
+    args: [number(ifindex!), number(flags!)],
+  })),
+  fc.tuple(fc.integer({ min: 0, max: 40 }), fc.constantFrom(0, 0, 0, 1)).map(([size, flags]) => ({
+    name: 'redirect_neigh',
+    helper: 152,
+    args: [number(3), bytes(new Uint8Array(40).fill(7)), number(size), number(flags)],
+  })),
+  fc.constant({ name: 'skb_ecn_set_ce', helper: 97, args: [context] }),
+  fc.tuple(fc.oneof(u64, fc.constant(0n)), fc.integer({ min: 0, max: 4 })).map(([time, clock]) => ({
+    name: 'skb_set_tstamp',
+    helper: 192,
+    args: [context, number(time), number(clock)],
+  })),
 ];
 
 const delta = (near: number): fc.Arbitrary<number> =>
@@ -248,4 +269,15 @@ export const packets = fc
     return Uint8Array.from([...to, ...from, ...type, ...rest]);
   });
 
-export const FIELDS: readonly (keyof SkbFields)[] = ['len', 'protocol', 'vlanPresent', 'vlanTci', 'vlanProto'];
+/** A field of `struct __sk_buff`: its offset, and its size, which programs must read it with. */
+export interface Field {
+  readonly at: number;
+  readonly bits: 8 | 32 | 64;
+}
+export const FIELDS: readonly Field[] = [
+  ...(['len', 'protocol', 'vlanPresent', 'vlanTci', 'vlanProto'] as const).map(
+    (name): Field => ({ at: SkBuff[name], bits: 32 }),
+  ),
+  { at: SkBuff.tstamp, bits: 64 },
+  { at: SkBuff.tstampType, bits: 8 },
+];

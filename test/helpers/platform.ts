@@ -155,6 +155,11 @@ export class HelperMachine {
   field(name: keyof SkbFields): number {
     return this.arena.view.getUint32(this.context + SkbContext.uapi + SkBuff[name], true);
   }
+  /** A field of the skb, of 8, 32 or 64 bits. */
+  read64({ at, bits }: { readonly at: number; readonly bits: number }): bigint {
+    const field = this.arena.view.getBigUint64(this.context + SkbContext.uapi + at, true);
+    return BigInt.asUintN(bits, field);
+  }
   setField(name: keyof SkbFields, value: number): void {
     this.arena.view.setUint32(this.context + SkbContext.uapi + SkBuff[name], value, true);
   }

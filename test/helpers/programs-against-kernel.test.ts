@@ -5,7 +5,6 @@
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { assemble, type Collection, createRuntime, programFromInstructions } from '../../src/index.ts';
-import { SkBuff } from '../../src/memory/layout.ts';
 import { nativeSupported } from '../../src/runtime/native/host.ts';
 import { openScratch } from '../kernel/scratch.ts';
 import {
@@ -24,7 +23,6 @@ import {
 
 const kernel = openScratch(VALUE);
 afterAll(() => kernel?.dispose());
-const SKB_OFFSETS = FIELDS.map(name => SkBuff[name]);
 const NO_MEMORY = -12n;
 
 function collection(type: 'sched_cls' | 'xdp', text: string): Collection {
@@ -74,7 +72,7 @@ const xdpSequence = fc.array(
 describe.skipIf(kernel === undefined).each(['native', 'interpreter'] as const)('programs on backend %s', backend => {
   const usable = backend === 'interpreter' || nativeSupported();
   const compare = async (type: 'sched_cls' | 'xdp', calls: readonly Call[], input: Uint8Array): Promise<void> => {
-    const fields = type === 'xdp' ? [] : SKB_OFFSETS;
+    const fields = type === 'xdp' ? [] : FIELDS;
     const theirs = kernel!.run(type, programText(calls, fields, `map_fd[${kernel!.mapFd}]`), input);
     const ours = await runHere(backend, type, programText(calls, fields, 'map[values]'), input);
     const result = outcome(ours, calls.length);

@@ -1,24 +1,18 @@
 /** The same operations on our maps and on the running kernel's: same results, same errors. */
-import { afterAll, describe, expect, test } from 'vitest';
-import { assemble } from '../../src/isa/assembler.ts';
+import { describe, expect, test } from 'vitest';
 import { Attr, Command, closeFd } from '../../src/kernel/bpf.ts';
-import { loadKernelProgram } from '../../src/kernel/load.ts';
 import { KernelMap, possibleCpus } from '../../src/kernel/map.ts';
 import { createMap } from '../../src/maps/create.ts';
 import { MapError } from '../../src/maps/errors.ts';
-import type { BpfMap } from '../../src/maps/map.ts';
-import type { MapOfMaps } from '../../src/maps/map-of-maps.ts';
-import type { ProgArray } from '../../src/maps/prog-array.ts';
 import { MAP_TYPE } from '../../src/maps/uapi.ts';
-import { programFromInstructions } from '../../src/object/from-instructions.ts';
 import type { MapSpec } from '../../src/object/spec.ts';
 import { kernelMissing } from '../kernel/support.ts';
 import { createPlatform } from './platform.ts';
 import {
+  compareKeys,
   createComparedPlatform,
   failure,
   generator,
-  key32,
   OPERATIONS,
   OPERATIONS_TIMEOUT,
   same,
@@ -48,9 +42,6 @@ const CREATED = [
     'perf_event_array',
   ] as const),
 ];
-
-/** For types whose operations take long in the kernel. */
-const MANY = OPERATIONS / 10;
 
 const SHAPES: readonly Partial<MapSpec>[] = [
   { keySize: 4, valueSize: 4, maxEntries: 7 },
@@ -265,49 +256,6 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
     ours.dispose();
   });
 
-  test.each([
-    ['devmap', 4, MANY],
-    ['devmap', 8, MANY],
-    ['devmap_hash', 8, MANY],
-    // Each entry the kernel makes is a thread.
-    ['cpumap', 4, 150],
-  ] as const)('%s with values of %i bytes', { timeout: OPERATIONS_TIMEOUT }, (type, valueSize, operations) => {
-    const platform = createComparedPlatform(1 << 20, cpus);
-    const given = spec({ type, valueSize, maxEntries: type === 'cpumap' ? cpus : 3 });
-    const theirs = new KernelMap(given);
-    const ours = createMap(given, { ...platform, id: 1 });
-    const next = generator(7);
-    const seen = new Set<string>();
-    for (let step = 0; step < operations; step++) {
-      const key = key32(next(given.maxEntries + 2));
-      const at = [step, key];
-      switch (next(4)) {
-        case 0: {
-          // Interface 1 is the loopback device of every network namespace.
-          const value = new Uint8Array(valueSize);
-          value[0] = next(3) === 0 ? 0 : 1;
-          if (type === 'cpumap') value[2] = next(3) === 0 ? 1 : 0;
-          const flags = next(5);
-          const expected = failure(() => theirs.update(key, value, flags));
-          seen.add(`update ${expected}`);
-          expect([at, flags, failure(() => ours.update(key, value, flags))]).toEqual([at, flags, expected]);
-          break;
-        }
-        case 1:
-          expect([at, failure(() => ours.delete(key))]).toEqual([at, failure(() => theirs.delete(key))]);
-          break;
-        case 2:
-          expect([at, ours.lookup(key) ?? 'ENOENT']).toEqual([at, theirs.lookup(key) ?? 'ENOENT']);
-          break;
-        default:
-          if (type !== 'devmap_hash') expect(ours.nextKey(key) ?? 'ENOENT').toEqual(theirs.nextKey(key) ?? 'ENOENT');
-          else compareKeys(ours, theirs);
-      }
-    }
-    expect(seen.size).toBeGreaterThan(3);
-    theirs.dispose();
-  });
-
   test('sizes of ring buffers', () => {
     const platform = createPlatform(1 << 20, cpus);
     for (const maxEntries of [0, 1, 2048, 4095, 4096, 4097, 8192, 12288, 65536]) {
@@ -344,105 +292,6 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
       expect([given, creation(given, platform)]).toEqual([given, failure(() => new KernelMap(given).dispose())]);
     }
   });
-
-  test.each(['array_of_maps', 'hash_of_maps'] as const)('%s', { timeout: OPERATIONS_TIMEOUT }, type => {
-    const platform = createComparedPlatform(1 << 20, cpus);
-    const inner = spec({ type: 'array', valueSize: 8, maxEntries: 2 });
-    const given = spec({ type, maxEntries: 5, inner });
-    const theirs = new KernelMap(given);
-    const ours = createMap(given, { ...platform, id: 1 }) as MapOfMaps;
-    const pairs = Array.from({ length: 4 }, (_, i) => {
-      // The last does not match.
-      const one = i === 3 ? spec({ type: 'array', valueSize: 4, maxEntries: 2 }) : inner;
-      return { mine: createMap(one, { ...platform, id: 10 + i }), kernel: new KernelMap(one) };
-    });
-    const numberOf = (id: Uint8Array | undefined, ids: readonly number[]): number | string =>
-      id === undefined ? 'ENOENT' : ids.indexOf(new DataView(id.buffer).getUint32(0, true));
-    const next = generator(5);
-    const seen = new Set<string>();
-    for (let step = 0; step < MANY; step++) {
-      const key = key32(next(7));
-      switch (next(4)) {
-        case 0: {
-          const { mine, kernel } = pairs[next(8) === 0 ? 3 : next(3)]!;
-          const flags = [0, 0, 0, 1, 2, 3][next(6)]!;
-          const expected = failure(() => theirs.update(key, key32(kernel.fd), flags));
-          seen.add(`set ${expected}`);
-          same(
-            failure(() => ours.set(key, mine, flags)),
-            expected,
-            step,
-            key,
-            flags,
-          );
-          break;
-        }
-        case 1:
-          same(
-            failure(() => ours.delete(key)),
-            failure(() => theirs.delete(key)),
-            step,
-            key,
-          );
-          break;
-        case 2: {
-          const [mine, kernel] = [pairs.map(pair => pair.mine.id), pairs.map(pair => pair.kernel.id)];
-          same(numberOf(ours.lookup(key), mine), numberOf(theirs.lookup(key), kernel), step, key);
-          break;
-        }
-        default:
-          if (type === 'array_of_maps') same(ours.nextKey(key) ?? 'ENOENT', theirs.nextKey(key) ?? 'ENOENT', step, key);
-          else if (step % 8 === 0) compareKeys(ours, theirs);
-      }
-    }
-    expect(seen.size).toBeGreaterThan(2);
-    ours.dispose();
-    theirs.dispose();
-    for (const { mine, kernel } of pairs) {
-      mine.dispose();
-      kernel.dispose();
-    }
-  });
-
-  test('prog array', { timeout: OPERATIONS_TIMEOUT }, () => {
-    const platform = createComparedPlatform(1 << 20, cpus);
-    const smallest = programFromInstructions({ name: 'p', type: 'xdp', insns: assemble('r0 = 0\nexit') });
-    const programs = Array.from({ length: 4 }, () => loadKernelProgram(smallest, new Map()));
-    afterAll(() => {
-      for (const program of programs) program.dispose();
-    });
-    const given = spec({ type: 'prog_array', maxEntries: 6 });
-    const theirs = new KernelMap(given);
-    const ours = createMap(given, { ...platform, id: 1, cachedTargets: true }) as ProgArray;
-    const next = generator(99);
-    for (let step = 0; step < OPERATIONS / 4; step++) {
-      const index = next(8);
-      const key = key32(index);
-      const { fd, id } = programs[next(4)]!;
-      switch (next(4)) {
-        case 0: {
-          const expected = failure(() => theirs.update(key, key32(fd), 0));
-          const entry = {
-            id,
-            objectAddress: BigInt(id) << 12n,
-            target: BigInt(id),
-            traits: { type: 'xdp', backend: 'x64', attachType: undefined, xdpFrags: false } as const,
-          };
-          expect(failure(() => ours.set(index, entry))).toBe(expected);
-          break;
-        }
-        case 1:
-          expect(failure(() => ours.delete(key))).toBe(failure(() => theirs.delete(key)));
-          break;
-        case 2:
-          expect(ours.lookup(key) ?? 'ENOENT').toEqual(theirs.lookup(key) ?? 'ENOENT');
-          break;
-        default:
-          expect(ours.nextKey(key) ?? 'ENOENT').toEqual(theirs.nextKey(key) ?? 'ENOENT');
-      }
-    }
-    theirs.dispose();
-  });
 });
 
 function creation(given: MapSpec, platform: ReturnType<typeof createPlatform>): string | undefined {
@@ -453,14 +302,4 @@ function creation(given: MapSpec, platform: ReturnType<typeof createPlatform>): 
     if (error instanceof MapError) return error.errno;
     throw error;
   }
-}
-
-/** Walks both by nextKey: the same set of keys, each once, with the same values. */
-function compareKeys(ours: BpfMap, theirs: KernelMap): void {
-  const walk = (next: (key: Uint8Array | undefined) => Uint8Array | string | undefined): string[] => {
-    const keys: string[] = [];
-    for (let key = next(undefined); key instanceof Uint8Array; key = next(key)) keys.push(key.join());
-    return keys.sort();
-  };
-  expect(walk(key => ours.nextKey(key))).toEqual(walk(key => theirs.nextKey(key)));
 }

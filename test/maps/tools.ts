@@ -1,6 +1,7 @@
 import { expect } from 'vitest';
 import { KernelError } from '../../src/kernel/errors.ts';
 import { MapError } from '../../src/maps/errors.ts';
+import type { BpfMap } from '../../src/maps/map.ts';
 import type { MapSpec } from '../../src/object/spec.ts';
 import { nativeSupported } from '../../src/runtime/native/host.ts';
 import { createNativePlatform, createPlatform, type Platform } from './platform.ts';
@@ -32,7 +33,7 @@ export function stageBytes(platform: Platform, bytes: Uint8Array): bigint {
   return platform.arena.address(offset);
 }
 
-/** Operations for each map type and shape in comparisons with the kernel: the issue asks for a million of each. */
+/** Operations for each map type in comparisons with the kernel; docs/maps.md says when a million of each were made. */
 export const OPERATIONS = Number(process.env.SWITCHYARD_MAP_OPERATIONS ?? 20_000);
 
 /** A million operations are for native code; the default suits the interpreter, which finds more mistakes. */
@@ -58,4 +59,40 @@ export function same(ours: unknown, theirs: unknown, ...at: readonly unknown[]):
   if (ours === theirs) return;
   if (ours instanceof Uint8Array && theirs instanceof Uint8Array && Buffer.compare(ours, theirs) === 0) return;
   expect([...at, ours]).toEqual([...at, theirs]);
+}
+
+type Walked = Pick<BpfMap, 'nextKey'>;
+
+/** Walks both by nextKey: the same set of keys, each once. */
+export function compareKeys(ours: Walked, theirs: Walked): void {
+  const walk = (next: (key: Uint8Array | undefined) => Uint8Array | string | undefined): string[] => {
+    const keys: string[] = [];
+    for (let key = next(undefined); key instanceof Uint8Array; key = next(key)) keys.push(key.join());
+    return keys.sort();
+  };
+  expect(walk(key => ours.nextKey(key))).toEqual(walk(key => theirs.nextKey(key)));
+}
+
+/** What a lookup gives, or the errno with which it fails; absent is ENOENT. */
+export function found(lookup: () => Uint8Array | undefined): Uint8Array | string {
+  let value: Uint8Array | undefined;
+  const errno = failure(() => {
+    value = lookup();
+  });
+  return errno ?? value ?? 'ENOENT';
+}
+
+/** Counts outcomes, so that a test can tell that each kind was met. */
+export class Outcomes {
+  readonly #seen = new Set<string>();
+
+  /** @returns the outcome itself */
+  note<T>(operation: string, outcome: T): T {
+    this.#seen.add(`${operation} ${outcome instanceof Uint8Array ? 'value' : (outcome ?? 'done')}`);
+    return outcome;
+  }
+
+  get names(): readonly string[] {
+    return [...this.#seen].sort();
+  }
 }

@@ -97,6 +97,26 @@ for (const [platform, options] of Object.entries(PLATFORMS)) {
         expect(object.program('none').run(new Uint8Array(64)).redirect).toBeUndefined();
       }));
 
+    test('redirects to a peer or a neighbour are recorded, with the next hop', () =>
+      withRuntime(runtime => {
+        const peer = 'r1 = 7\n r2 = 0\n call 155\n exit';
+        const neighbour = 'r1 = 7\n r2 = 0\n r3 = 0\n r4 = 0\n call 152\n exit';
+        const nextHop = `
+          *(u32 *)(r10 - 24) = 10
+          ${[20, 16, 12, 8].map(at => `*(u32 *)(r10 - ${at}) = ${0x01010101 * at}`).join('\n')}
+          r1 = 7\n r2 = r10\n r2 += -24\n r3 = 20\n r4 = 0\n call 152\n exit`;
+        const object = runtime.load(collection({ type: 'sched_cls', programs: { peer, neighbour, nextHop } }), options);
+        const redirect = (name: string) => {
+          const { verdict, redirect } = object.program(name).run(new Uint8Array(64));
+          expect(verdict).toBe('TC_ACT_REDIRECT');
+          return redirect;
+        };
+        expect(redirect('peer')).toEqual({ kind: 'peer', ifindex: 7 });
+        expect(redirect('neighbour')).toEqual({ kind: 'neighbour', ifindex: 7, nextHop: undefined });
+        const address = Uint8Array.from([20, 16, 12, 8].flatMap(at => [at, at, at, at]));
+        expect(redirect('nextHop')).toEqual({ kind: 'neighbour', ifindex: 7, nextHop: { family: 10, address } });
+      }));
+
     test('slots refuse programs of another type, and indexes out of range', () =>
       withRuntime(runtime => {
         const xdp = runtime.load(collection({ maps: [JMP], programs: { main: CALL, leaf: 'r0 = 1\n exit' } }), options);

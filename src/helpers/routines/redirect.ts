@@ -8,7 +8,9 @@ import { Errno } from './shared.ts';
 
 const Verdict = { xdpAborted: 0, xdpRedirect: 4, tcShot: 2, tcRedirect: 7 } as const;
 /** Values of `RunContext.redirectKind`. */
-const Kind = { none: 0, interface: 1, mapEntry: 2 } as const;
+const Kind = { none: 0, interface: 1, mapEntry: 2, peer: 3, neighbour: 4 } as const;
+/** Bytes of struct bpf_redir_neigh: family, address. */
+const NEXT_HOP = 20;
 const BPF_F_INGRESS = 1;
 /** The low bits of bpf_redirect_map's flags: the verdict where the map has no such entry. */
 const ACTION_MASK = 3;
@@ -38,6 +40,57 @@ refused:
 `,
   };
 }
+
+/** redirect_peer(ifindex, flags) */
+const redirectPeer: Routine = {
+  name: 'bpf_redirect_peer',
+  text: `
+  if r2 != 0 goto refused
+  r3 = run_context
+  *(u32 *)(r3 + ${RunContext.redirectKind}) = ${Kind.peer}
+  *(u32 *)(r3 + ${RunContext.redirectIfindex}) = r1
+  r0 = ${Verdict.tcRedirect}
+  exit
+refused:
+  r0 = ${Verdict.tcShot}
+  exit
+`,
+};
+
+/**
+ * redirect_neigh(ifindex, next hop, its size, flags). The next hop goes where other redirects have what this one lacks: its family
+ * to the key, 0 for none; the halves of its address to the map and the flags.
+ */
+const redirectNeighbour: Routine = {
+  name: 'bpf_redirect_neigh',
+  text: `
+  w3 = w3
+  if r4 != 0 goto refused
+  r5 = run_context
+  r0 = 0
+  if r3 == 0 goto record
+  if r3 < ${NEXT_HOP} goto refused
+  if r3 s> 0x7fffffff goto refused
+  r0 = *(u32 *)(r2 + 4)
+  *(u32 *)(r5 + ${RunContext.redirectMap}) = r0
+  r0 = *(u32 *)(r2 + 8)
+  *(u32 *)(r5 + ${RunContext.redirectMap + 4}) = r0
+  r0 = *(u32 *)(r2 + 12)
+  *(u32 *)(r5 + ${RunContext.redirectFlags}) = r0
+  r0 = *(u32 *)(r2 + 16)
+  *(u32 *)(r5 + ${RunContext.redirectFlags + 4}) = r0
+  r0 = *(u32 *)(r2 + 0)
+record:
+  *(u32 *)(r5 + ${RunContext.redirectKey}) = r0
+  *(u32 *)(r5 + ${RunContext.redirectKind}) = ${Kind.neighbour}
+  *(u32 *)(r5 + ${RunContext.redirectIfindex}) = r1
+  r0 = ${Verdict.tcRedirect}
+  exit
+refused:
+  r0 = ${Verdict.tcShot}
+  exit
+`,
+};
 
 /** redirect_map(map, key, flags). An entry that is all zero in its first word is one that nobody filled. */
 const redirectMap: Routine = {
@@ -115,6 +168,8 @@ invalid:
 export const REDIRECT_ROUTINES: readonly Routine[] = [
   redirectRoutine('bpf_redirect', BPF_F_INGRESS, Verdict.tcRedirect, Verdict.tcShot),
   redirectRoutine('bpf_xdp_redirect', 0, Verdict.xdpRedirect, Verdict.xdpAborted),
+  redirectPeer,
+  redirectNeighbour,
   redirectMap,
   cloneRedirect,
 ];
