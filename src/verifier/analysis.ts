@@ -15,6 +15,7 @@ import type { BackEdge } from './loops.ts';
 import { type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import type { HelperTable } from './signature.ts';
 import type { Checkpoint, State } from './state.ts';
+import type { StoredStates } from './stored-states.ts';
 import type { Sanitation } from './unprivileged.ts';
 
 export interface VerifyOptions {
@@ -125,7 +126,7 @@ export class Analysis {
   /** Last in, first out. */
   readonly pending: Pending[] = [];
   /** By slot: the states stored there. */
-  explored: (Checkpoint[] | undefined)[] = [];
+  explored: (StoredStates | undefined)[] = [];
   /** What the path in work processed. */
   readonly history = new History();
   /** Paths that ended inside loops that are not wholly walked yet. */

@@ -36,6 +36,7 @@ import {
 import { contains, equal } from './scalar.ts';
 import type { StackObject } from './stack-objects.ts';
 import { ByteState, Checkpoint, type Frame, REGISTERS, STACK_SLOTS, type StackSlot, type State } from './state.ts';
+import { StoredStates } from './stored-states.ts';
 
 /** loose: containment of what is live. contained: containment of everything. exact: equality of everything. */
 type Mode = 'loose' | 'contained' | 'exact';
@@ -314,11 +315,17 @@ function noteDifference(old: Checkpoint, r: number, before: RegisterState, now: 
   old.differentValue = before.value;
 }
 
+/** Did some path from the stored state rely on the number that told it from another one? */
+function reliesOnDifference(old: Checkpoint): boolean {
+  const r = old.differentRegister;
+  return r >= 0 && (old.preciseRegisters(old.state.frames.length - 1) & (1 << r)) !== 0;
+}
+
 /** Does the number that told the stored state from another one tell it from this one, too? Then all else need not be looked at. */
 function differsAgain(old: Checkpoint, current: State, mode: Mode): boolean {
   const r = old.differentRegister;
   if (r < 0) return false;
-  if (mode === 'loose' && (old.preciseRegisters(old.state.frames.length - 1) & (1 << r)) === 0) return false;
+  if (mode === 'loose' && !reliesOnDifference(old)) return false;
   const now = current.registers[r]!;
   return now.kind === 'scalar' && !contains(old.differentValue!, now.value);
 }
@@ -389,8 +396,6 @@ function dropDeadRegisters(a: Analysis, state: State, insn: number): void {
 /** What a path is told at a prune point. */
 export type Arrival = 'covered' | 'go on';
 
-const NONE: Checkpoint[] = [];
-
 /** Times its length (and a thousand) that a program is walked before its paths count as multiplying. */
 const MULTIPLYING = 8;
 
@@ -399,7 +404,8 @@ export function arrive(a: Analysis): Arrival {
   const insn = a.insn;
   const state = a.state;
   const forced = a.cfg.forcedCheckpoint[insn] === 1;
-  const list = a.explored[insn] ?? NONE;
+  const stored = a.explored[insn];
+  const { registers } = state;
   let compared = 0;
   const multiplying = a.insnsProcessed > MULTIPLYING * (a.insns.length + 1000);
   const { checking } = a.options;
@@ -408,10 +414,18 @@ export function arrive(a: Analysis): Arrival {
     checking !== undefined ||
     (a.jumpsProcessed - a.jumpsAtCheckpoint >= 2 && a.insnsProcessed - a.insnsAtCheckpoint >= 8);
   const instruction = a.insns[insn]!;
+  // Where paths multiply, comparing is cheaper than walking again what a state that was dropped too early had proved.
+  const usualPatience = multiplying ? 8 : 3;
   // The newest first.
-  for (let i = list.length - 1; i >= 0; i--) {
-    const old = list[i]!;
+  for (let i = stored === undefined ? -1 : stored.states.length - 1; i >= 0; i--) {
+    const states = stored!;
     compared++;
+    if (states.differs(i, registers)) {
+      if (store) states.miss(i);
+      if (states.isWorn(i, usualPatience)) states.remove(i);
+      continue;
+    }
+    const old = states.states[i]!;
     if (old.pending > 0) {
       if (instruction.kind === 'mayGoto') {
         if (old.state.mayGotoDepth !== state.mayGotoDepth && covered(a, old, state, 'contained')) {
@@ -421,7 +435,7 @@ export function arrive(a: Analysis): Arrival {
         }
       } else if (instruction.kind === 'callKfunc' && forced) {
         if (covered(a, old, state, 'contained') && isActive(a, state)) {
-          old.hits++;
+          states.hit(i);
           inheritReads(state, old);
           inheritPrecision(a, state, old);
           noteBackEdge(a, old);
@@ -441,8 +455,8 @@ export function arrive(a: Analysis): Arrival {
           !depthsDiffer(old.state, state)
         ) {
           const index = state.frames.length - 1;
-          const states = `cur state:${formatFrame(state.frame, index)}\nold state:${formatStored(old, index)}`;
-          a.fail('infinite_loop', `infinite loop detected at insn ${insn}`, 'EINVAL', undefined, states);
+          const both = `cur state:${formatFrame(state.frame, index)}\nold state:${formatStored(old, index)}`;
+          a.fail('infinite_loop', `infinite loop detected at insn ${insn}`, 'EINVAL', undefined, both);
         }
         if (
           !forced &&
@@ -455,21 +469,18 @@ export function arrive(a: Analysis): Arrival {
     } else {
       const incomplete = isIncomplete(old);
       if (covered(a, old, state, incomplete ? 'contained' : 'loose')) {
-        old.hits++;
+        states.hit(i);
         inheritReads(state, old);
         inheritPrecision(a, state, old);
         if (incomplete) noteBackEdge(a, old);
         return 'covered';
       }
+      if (reliesOnDifference(old)) states.keep(i, old.differentRegister, old.differentValue!);
     }
     // A visit that adds no state says nothing of whether this one helps.
-    if (store) old.misses++;
+    if (store) states.miss(i);
     // A state that never helps costs time at each arrival. Heads of loops that converge by comparison stay longer.
-    // Where paths multiply, comparing is cheaper than walking again what a state that was dropped too early had proved.
-    const patience = forced && old.pending > 0 ? 64 : multiplying ? 8 : 3;
-    if (old.misses > old.hits * patience + patience) {
-      list.splice(i, 1);
-    }
+    if (states.isWorn(i, forced && old.pending > 0 ? 64 : usualPatience)) states.remove(i);
   }
   if (compared > a.maxStatesPerInsn) a.maxStatesPerInsn = compared;
   if (store) storeState(a);
@@ -482,10 +493,9 @@ function storeState(a: Analysis): void {
   // Comparisons ignore them anyway; the log shows them, as the kernel's does.
   if (a.log.level < 2) dropDeadRegisters(a, copy, a.insn);
   const checkpoint = new Checkpoint(a.insn, copy, a.history.length);
-  // An array that begins with its first element is a small one.
-  const list = a.explored[a.insn];
-  if (list === undefined) a.explored[a.insn] = [checkpoint];
-  else list.push(checkpoint);
+  const stored = a.explored[a.insn];
+  if (stored === undefined) a.explored[a.insn] = new StoredStates(checkpoint);
+  else stored.states.push(checkpoint);
   a.totalStates++;
   a.peakStates++;
   a.jumpsAtCheckpoint = a.jumpsProcessed;

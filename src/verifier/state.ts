@@ -165,8 +165,6 @@ export class Checkpoint {
   readonly depth: number;
   /** Paths from here that are not yet finished; 0: everything reachable from here was proved safe. */
   pending = 1;
-  misses = 0;
-  hits = 0;
   /** All of this and of every state before it. */
   everythingPrecise = false;
   /** Register of the innermost frame whose number, a live one, told this state from one it was compared with last; -1: none yet. */

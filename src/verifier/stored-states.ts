@@ -1,0 +1,94 @@
+/**
+ * The states stored at one instruction, in the order in which they were stored.
+ *
+ * Problem: where paths multiply without meeting, each arrival is compared with many stored states, nearly always in vain, and
+ * what a comparison reads lies in half a dozen objects that no cache holds. Strategy: what told a state from the last one that it
+ * was compared with is likely to tell it from the next. So if that was a number, its 32-bit halves are kept in one array for all
+ * states, beside the counters that decide how long a state is kept: most comparisons read a few neighbouring words and nothing else.
+ *
+ * Invariant: a row has a number only of a state from which everything was walked, and only of a live register that something
+ * relied on. Both stay so for good; hence a number that is not contained in it tells the states apart in every kind of comparison.
+ */
+import type { RegisterState } from './registers.ts';
+import type { Scalar } from './scalar.ts';
+import type { Checkpoint } from './state.ts';
+
+/** Layout of a row. The register's number plus one; 0: nothing is kept. */
+const REGISTER = 0;
+const MIN = 1;
+const MAX = 2;
+const SIGNED_MIN = 3;
+const SIGNED_MAX = 4;
+const VALUE = 5;
+const MASK = 6;
+const MISSES = 7;
+const HITS = 8;
+const ROW = 9;
+
+export class StoredStates {
+  readonly states: Checkpoint[];
+  /** Of small integers, so that it holds them in place. Ends with the last row in use. */
+  private readonly rows: number[] = [];
+
+  constructor(first: Checkpoint) {
+    // An array that begins with its first element is a small one.
+    this.states = [first];
+  }
+
+  /** Is it clear from the number kept that state `i` does not cover one with these registers in its innermost frame? */
+  differs(i: number, registers: readonly RegisterState[]): boolean {
+    const { rows } = this;
+    const at = ROW * i;
+    if (at >= rows.length || rows[at]! === 0) return false;
+    const now = registers[rows[at]! - 1]!;
+    if (now.kind !== 'scalar') return false;
+    const { value } = now;
+    return (
+      rows[at + MIN]! >>> 0 > value.u32min ||
+      rows[at + MAX]! >>> 0 < value.u32max ||
+      rows[at + SIGNED_MIN]! > value.s32min ||
+      rows[at + SIGNED_MAX]! < value.s32max ||
+      ((value.mask32 | (value.value32 ^ rows[at + VALUE]!)) & ~rows[at + MASK]!) !== 0
+    );
+  }
+
+  /** Keeps the number that register `r` of state `i` had. The invariant is the caller's to see to. */
+  keep(i: number, r: number, value: Scalar): void {
+    const at = this.row(i);
+    const { rows } = this;
+    rows[at + REGISTER] = r + 1;
+    rows[at + MIN] = value.u32min | 0;
+    rows[at + MAX] = value.u32max | 0;
+    rows[at + SIGNED_MIN] = value.s32min;
+    rows[at + SIGNED_MAX] = value.s32max;
+    rows[at + VALUE] = value.value32;
+    rows[at + MASK] = value.mask32;
+  }
+
+  /** State `i` covered a path. */
+  hit(i: number): void {
+    this.rows[this.row(i) + HITS]!++;
+  }
+
+  /** State `i` did not. */
+  miss(i: number): void {
+    this.rows[this.row(i) + MISSES]!++;
+  }
+
+  /** @param patience misses per hit, and before the first one */
+  isWorn(i: number, patience: number): boolean {
+    const at = ROW * i;
+    return at < this.rows.length && this.rows[at + MISSES]! > (this.rows[at + HITS]! + 1) * patience;
+  }
+
+  remove(i: number): void {
+    this.states.splice(i, 1);
+    if (ROW * i < this.rows.length) this.rows.splice(ROW * i, ROW);
+  }
+
+  private row(i: number): number {
+    const { rows } = this;
+    while (rows.length <= ROW * i) rows.push(0, 0, 0, 0, 0, 0, 0, 0, 0);
+    return ROW * i;
+  }
+}
