@@ -181,7 +181,7 @@ export function destroyDynptr(a: Analysis, frame: Frame, slot: number): void {
     a.fail('invalid_memory_access', 'cannot overwrite referenced dynptr', 'EINVAL', 'Submit or discard it first.');
   const first = object.first ? slot : slot + 1;
   for (const part of [first, first - 1]) {
-    frame.slots[part] = undefined;
+    frame.setSlot(part, undefined);
     a.log.touchSlot(part);
   }
   a.state.mapRegisters(r => (r.dynptr === object.id ? a.forgotten : r));

@@ -94,14 +94,14 @@ export function splitAtNext(a: Analysis, { frame, slot, iterator }: IteratorUse,
     setIterator(body, state.frames.indexOf(frame), slot, { ...iterator, depth: iterator.depth + 1 });
     if (before !== undefined) widenChanged(before, body, a.options.checking?.precision !== 'all');
     body.registers[0] = withFields(element, { nullable: false });
-    frame.slots[slot] = { ...frame.slots[slot]!, object: { ...iterator, active: false } };
+    frame.setSlot(slot, { ...frame.slots[slot]!, object: { ...iterator, active: false } });
   }
   a.write(0, ZERO_SCALAR);
 }
 
 function setIterator(state: State, frame: number, slot: number, object: IteratorSlot): void {
-  const { slots } = state.frames[frame]!;
-  slots[slot] = { ...slots[slot]!, object };
+  const holder = state.frames[frame]!;
+  holder.setSlot(slot, { ...holder.slots[slot]!, object });
 }
 
 /** Is the iterator that r1 points to at a call of `_next` one that may still give elements? */

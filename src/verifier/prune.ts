@@ -417,7 +417,7 @@ export function arrive(a: Analysis): Arrival {
   // Where paths multiply, comparing is cheaper than walking again what a state that was dropped too early had proved.
   const usualPatience = multiplying ? 8 : 3;
   // The newest first.
-  for (let i = stored === undefined ? -1 : stored.states.length - 1; i >= 0; i--) {
+  for (let i = stored === undefined ? -1 : stored.length - 1; i >= 0; i--) {
     const states = stored!;
     compared++;
     if (states.differs(i, registers)) {
@@ -425,7 +425,7 @@ export function arrive(a: Analysis): Arrival {
       if (states.isWorn(i, usualPatience)) states.remove(i);
       continue;
     }
-    const old = states.states[i]!;
+    const old = states.get(i);
     if (old.pending > 0) {
       if (instruction.kind === 'mayGoto') {
         if (old.state.mayGotoDepth !== state.mayGotoDepth && covered(a, old, state, 'contained')) {
@@ -495,7 +495,7 @@ function storeState(a: Analysis): void {
   const checkpoint = new Checkpoint(a.insn, copy, a.history.length);
   const stored = a.explored[a.insn];
   if (stored === undefined) a.explored[a.insn] = new StoredStates(checkpoint);
-  else stored.states.push(checkpoint);
+  else stored.add(checkpoint);
   a.totalStates++;
   a.peakStates++;
   a.jumpsAtCheckpoint = a.jumpsProcessed;
@@ -584,7 +584,7 @@ export function widenChanged(old: Checkpoint, state: State, keepPrecise: boolean
       if (slot?.spilled === undefined) continue;
       if (keepPrecise && old.isPreciseSlot(index, i)) continue;
       const spilled = widen(before.slots[i]?.spilled, slot.spilled);
-      if (spilled !== slot.spilled) frame.slots[i] = { bytes: slot.bytes, spilled };
+      if (spilled !== slot.spilled) frame.setSlot(i, { bytes: slot.bytes, spilled });
     }
   });
 }

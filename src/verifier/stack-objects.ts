@@ -74,14 +74,14 @@ export function overwrite(a: Analysis, number: number, r: RegisterState, bytes: 
 }
 
 export function placeObject(a: Analysis, frame: Frame, slot: number, object: StackObject): void {
-  frame.slots[slot] = { bytes: MISC, spilled: undefined, object };
+  frame.setSlot(slot, { bytes: MISC, spilled: undefined, object });
   frame.noteWritten(slot);
   a.log.touchSlot(slot);
 }
 
 /** What is left is as good as never written. */
 export function removeObject(a: Analysis, frame: Frame, slot: number): void {
-  frame.slots[slot] = undefined;
+  frame.setSlot(slot, undefined);
   frame.noteWritten(slot);
   a.log.touchSlot(slot);
 }

@@ -85,7 +85,7 @@ export function writeStack(
     if (size !== 8) a.fail('invalid_memory_access', 'invalid size of register spill');
     if (value.kind === 'stack' && frameIndex !== a.state.frames.length - 1)
       a.fail('invalid_memory_access', 'cannot spill pointers to stack into stack frame of the caller', 'EINVAL');
-    frame.slots[index] = { bytes: 0xffff, spilled: value };
+    frame.setSlot(index, { bytes: 0xffff, spilled: value });
     frame.noteWritten(index);
     return value;
   }
@@ -101,7 +101,7 @@ export function writeStack(
     }
     let bytes = size === 8 ? 0 : scrub(slot);
     for (let byte = 0; byte < size; byte++) bytes = setByte(bytes, byte, ByteState.spill);
-    frame.slots[index] = { bytes, spilled: stored };
+    frame.setSlot(index, { bytes, spilled: stored });
     if (size === 8) frame.noteWritten(index);
     noteSlot(a, frameIndex, index);
     return source;
@@ -110,7 +110,7 @@ export function writeStack(
   const state = isZeroScalar(value) ? ByteState.zero : ByteState.misc;
   if (state === ByteState.zero) needRegister(a, valueRegister);
   for (let byte = first; byte < first + size; byte++) bytes = setByte(bytes, byte, state);
-  frame.slots[index] = { bytes, spilled: undefined };
+  frame.setSlot(index, { bytes, spilled: undefined });
   if (size === 8) frame.noteWritten(index);
   return value;
 }
@@ -132,7 +132,7 @@ export function clobberStack(a: Analysis, frameIndex: number, offset: number, si
       );
     let bytes = scrub(frame.slots[index]);
     for (let byte = first; byte < end; byte++) bytes = setByte(bytes, byte, ByteState.misc);
-    frame.slots[index] = { bytes, spilled: undefined };
+    frame.setSlot(index, { bytes, spilled: undefined });
     if (end - first === 8) frame.noteWritten(index);
     a.log.touchSlot(index);
     at += end - first;
@@ -171,7 +171,7 @@ export function writeStackRange(
       continue;
     }
     const after = zero && before === ByteState.zero ? ByteState.zero : ByteState.misc;
-    frame.slots[index] = { bytes: setByte(scrub(slot), byte, after), spilled: undefined };
+    frame.setSlot(index, { bytes: setByte(scrub(slot), byte, after), spilled: undefined });
     a.log.touchSlot(index);
   }
 }

@@ -29,53 +29,76 @@ export interface StackSlot {
   readonly object?: StackObject;
 }
 
+/** What made a frame; all copies of the frame have it in common. */
+interface Call {
+  /** Slot of the call; -1 for the first frame. */
+  readonly site: number;
+  readonly subprogram: number;
+  readonly isCallback: boolean;
+}
+
 export class Frame {
   readonly registers: RegisterState[];
+  private readonly call: Call;
+  private slotsNow: (StackSlot | undefined)[];
+  /** Copies of the frame have the same slots, until one of them is written. */
+  private slotsShared = false;
+  /** Callback iterations begun from this frame so far on this path (bounds bpf_loop with a small constant count). */
+  callbackDepth = 0;
+  /** Slots wholly written since the last stored state, as two 32-bit sets: a read of one is no read of what was there before. */
+  writtenLow = -1;
+  writtenHigh = -1;
+
+  private constructor(call: Call, registers: RegisterState[], slots: (StackSlot | undefined)[]) {
+    this.call = call;
+    this.registers = registers;
+    this.slotsNow = slots;
+  }
+
+  static enter(site: number, subprogram: number, isCallback: boolean, index: number): Frame {
+    const registers: RegisterState[] = new Array(REGISTERS).fill(UNINITIALIZED);
+    registers[10] = register('stack', { frame: index });
+    return new Frame({ site, subprogram, isCallback }, registers, []);
+  }
+
   /**
    * Slot i covers bytes [-8(i+1), -8i) from the frame pointer. Undefined, or beyond the array's end: nothing written yet. The array
    * ends with the deepest slot written, so that copies of shallow frames are small.
    */
-  readonly slots: (StackSlot | undefined)[];
-  /** Slot of the call that made this frame; -1 for the first. */
-  readonly callSite: number;
-  readonly subprogram: number;
-  /** Runs as callback of the helper called at `callSite`; exit goes back to that call. */
-  readonly isCallback: boolean;
-  /** Callback iterations begun from this frame so far on this path (bounds bpf_loop with a small constant count). */
-  callbackDepth: number;
-  /** Slots wholly written since the last stored state, as two 32-bit sets: a read of one is no read of what was there before. */
-  writtenLow: number;
-  writtenHigh: number;
-
-  constructor(
-    callSite: number,
-    subprogram: number,
-    isCallback: boolean,
-    registers: RegisterState[],
-    slots: (StackSlot | undefined)[],
-  ) {
-    this.callSite = callSite;
-    this.subprogram = subprogram;
-    this.isCallback = isCallback;
-    this.registers = registers;
-    this.slots = slots;
-    this.callbackDepth = 0;
-    this.writtenLow = -1;
-    this.writtenHigh = -1;
+  get slots(): readonly (StackSlot | undefined)[] {
+    return this.slotsNow;
   }
 
-  static enter(callSite: number, subprogram: number, isCallback: boolean, index: number): Frame {
-    const registers: RegisterState[] = new Array(REGISTERS).fill(UNINITIALIZED);
-    registers[10] = register('stack', { frame: index });
-    return new Frame(callSite, subprogram, isCallback, registers, []);
+  /** Slot of the call that made this frame; -1 for the first. */
+  get callSite(): number {
+    return this.call.site;
+  }
+
+  get subprogram(): number {
+    return this.call.subprogram;
+  }
+
+  /** Runs as callback of the helper called at `callSite`; exit goes back to that call. */
+  get isCallback(): boolean {
+    return this.call.isCallback;
   }
 
   copy(): Frame {
-    const copy = new Frame(this.callSite, this.subprogram, this.isCallback, this.registers.slice(), this.slots.slice());
+    const copy = new Frame(this.call, this.registers.slice(), this.slotsNow);
+    this.slotsShared = true;
+    copy.slotsShared = true;
     copy.callbackDepth = this.callbackDepth;
     copy.writtenLow = this.writtenLow;
     copy.writtenHigh = this.writtenHigh;
     return copy;
+  }
+
+  setSlot(index: number, slot: StackSlot | undefined): void {
+    if (this.slotsShared) {
+      this.slotsNow = this.slotsNow.slice();
+      this.slotsShared = false;
+    }
+    this.slotsNow[index] = slot;
   }
 
   noteWritten(slot: number): void {
@@ -84,23 +107,85 @@ export class Frame {
   }
 }
 
+/** What seldom changes along a path. Never changed in place, so that states share it. */
+interface Circumstances {
+  readonly rawSize: number;
+  readonly mayGotoDepth: number;
+  readonly callbackUnrollDepth: number;
+  readonly references: readonly Reference[];
+  readonly rcuDepth: number;
+  readonly preemptDepth: number;
+}
+
+const AT_START: Circumstances = {
+  rawSize: 0,
+  mayGotoDepth: 0,
+  callbackUnrollDepth: 0,
+  references: [],
+  rcuDepth: 0,
+  preemptDepth: 0,
+};
+
 export class State {
   readonly frames: Frame[];
   /** Last state stored on this path. */
   parent: Checkpoint | undefined = undefined;
-  /** Bytes of raw memory proved to exist. */
-  rawSize = 0;
-  mayGotoDepth = 0;
-  callbackUnrollDepth = 0;
-  /** What must be given back before the program ends, in order of acquisition. Never changed in place. */
-  references: readonly Reference[] = [];
-
-  /** Regions that the path is in: calls of bpf_rcu_read_lock and bpf_preempt_disable less those that end them. */
-  rcuDepth = 0;
-  preemptDepth = 0;
+  private circumstances = AT_START;
 
   constructor(frames: Frame[]) {
     this.frames = frames;
+  }
+
+  /** Bytes of raw memory proved to exist. */
+  get rawSize(): number {
+    return this.circumstances.rawSize;
+  }
+
+  set rawSize(rawSize: number) {
+    this.circumstances = { ...this.circumstances, rawSize };
+  }
+
+  get mayGotoDepth(): number {
+    return this.circumstances.mayGotoDepth;
+  }
+
+  set mayGotoDepth(mayGotoDepth: number) {
+    this.circumstances = { ...this.circumstances, mayGotoDepth };
+  }
+
+  get callbackUnrollDepth(): number {
+    return this.circumstances.callbackUnrollDepth;
+  }
+
+  set callbackUnrollDepth(callbackUnrollDepth: number) {
+    this.circumstances = { ...this.circumstances, callbackUnrollDepth };
+  }
+
+  /** What must be given back before the program ends, in order of acquisition. Never changed in place. */
+  get references(): readonly Reference[] {
+    return this.circumstances.references;
+  }
+
+  set references(references: readonly Reference[]) {
+    this.circumstances = { ...this.circumstances, references };
+  }
+
+  /** Regions that the path is in: calls of bpf_rcu_read_lock less those that end them. */
+  get rcuDepth(): number {
+    return this.circumstances.rcuDepth;
+  }
+
+  set rcuDepth(rcuDepth: number) {
+    this.circumstances = { ...this.circumstances, rcuDepth };
+  }
+
+  /** The same of bpf_preempt_disable. */
+  get preemptDepth(): number {
+    return this.circumstances.preemptDepth;
+  }
+
+  set preemptDepth(preemptDepth: number) {
+    this.circumstances = { ...this.circumstances, preemptDepth };
   }
 
   get frame(): Frame {
@@ -116,12 +201,7 @@ export class State {
     for (let i = 0; i < frames.length; i++) frames[i] = frames[i]!.copy();
     const copy = new State(frames);
     copy.parent = this.parent;
-    copy.rawSize = this.rawSize;
-    copy.mayGotoDepth = this.mayGotoDepth;
-    copy.callbackUnrollDepth = this.callbackUnrollDepth;
-    copy.references = this.references;
-    copy.rcuDepth = this.rcuDepth;
-    copy.preemptDepth = this.preemptDepth;
+    copy.circumstances = this.circumstances;
     return copy;
   }
 
@@ -137,7 +217,7 @@ export class State {
         const slot = frame.slots[i];
         if (slot?.spilled === undefined) continue;
         const next = change(slot.spilled);
-        if (next !== slot.spilled) frame.slots[i] = { bytes: slot.bytes, spilled: next };
+        if (next !== slot.spilled) frame.setSlot(i, { bytes: slot.bytes, spilled: next });
       }
     }
   }
@@ -165,14 +245,17 @@ export class Checkpoint {
   readonly depth: number;
   /** Paths from here that are not yet finished; 0: everything reachable from here was proved safe. */
   pending = 1;
+  /** How often it was compared in vain, and not. Among many, its row has them (see `stored-states.ts`). */
+  misses = 0;
+  hits = 0;
   /** All of this and of every state before it. */
   everythingPrecise = false;
   /** Register of the innermost frame whose number, a live one, told this state from one it was compared with last; -1: none yet. */
   differentRegister = -1;
   /** What it held here. */
   differentValue: Scalar | undefined = undefined;
-  /** Five sets by frame; see the constants. One array, since most states are never marked and all are kept. */
-  private readonly marks: number[];
+  /** Five sets by frame; see the constants. Most states are never marked and all are kept: made when there is something to mark. */
+  private marks: number[] | undefined = undefined;
 
   constructor(insn: number, state: State, position: number) {
     this.insn = insn;
@@ -180,12 +263,13 @@ export class Checkpoint {
     this.state = state;
     this.parent = state.parent;
     this.depth = state.parent === undefined ? 0 : state.parent.depth + 1;
-    this.marks = state.frames.length === 1 ? [0, 0, 0, 0, 0] : new Array(SETS * state.frames.length).fill(0);
+    // Only the path itself walks up through it.
+    state.parent = undefined;
   }
 
   /** Slots of half `half` (0: the first 32) that some path from here reads before writing, as a set. */
   readSlots(frame: number, half: number): number {
-    return this.marks[SETS * frame + READ + half]!;
+    return this.set(SETS * frame + READ + half);
   }
 
   reads(frame: number, slot: number): boolean {
@@ -193,21 +277,21 @@ export class Checkpoint {
   }
 
   markRead(frame: number, slot: number): void {
-    this.marks[SETS * frame + READ + (slot >> 5)]! |= 1 << (slot & 31);
+    this.add(SETS * frame + READ + (slot >> 5), 1 << (slot & 31));
   }
 
   /** Registers whose numbers some path from here relied on, as a set. */
   preciseRegisters(frame: number): number {
-    return this.marks[SETS * frame + PRECISE_REGISTERS]!;
+    return this.set(SETS * frame + PRECISE_REGISTERS);
   }
 
   markPreciseRegisters(frame: number, registers: number): void {
-    this.marks[SETS * frame + PRECISE_REGISTERS]! |= registers;
+    this.add(SETS * frame + PRECISE_REGISTERS, registers);
   }
 
   /** Slots of half `half` whose numbers some path from here relied on, as a set. */
   preciseSlots(frame: number, half: number): number {
-    return this.marks[SETS * frame + PRECISE_SLOTS + half]!;
+    return this.set(SETS * frame + PRECISE_SLOTS + half);
   }
 
   isPreciseSlot(frame: number, slot: number): boolean {
@@ -215,17 +299,27 @@ export class Checkpoint {
   }
 
   markPreciseSlots(frame: number, half: number, slots: number): void {
-    this.marks[SETS * frame + PRECISE_SLOTS + half]! |= slots;
+    this.add(SETS * frame + PRECISE_SLOTS + half, slots);
   }
 
   /** A copy of all marks, to tell later whether any was added. */
   copyMarks(): Int32Array {
-    return Int32Array.from(this.marks);
+    return this.marks === undefined ? new Int32Array(SETS * this.state.frames.length) : Int32Array.from(this.marks);
   }
 
   markAllPrecise(): void {
     this.everythingPrecise = true;
     for (let frame = 0; frame < this.state.frames.length; frame++)
-      this.marks.fill(-1, SETS * frame + PRECISE_REGISTERS, SETS * frame + SETS);
+      for (let set = PRECISE_REGISTERS; set < SETS; set++) this.add(SETS * frame + set, -1);
+  }
+
+  private set(index: number): number {
+    return this.marks === undefined ? 0 : this.marks[index]!;
+  }
+
+  private add(index: number, members: number): void {
+    const { frames } = this.state;
+    this.marks ??= frames.length === 1 ? [0, 0, 0, 0, 0] : new Array(SETS * frames.length).fill(0);
+    this.marks[index]! |= members;
   }
 }

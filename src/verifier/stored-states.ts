@@ -26,20 +26,32 @@ const HITS = 8;
 const ROW = 9;
 
 export class StoredStates {
-  readonly states: Checkpoint[];
-  /** Of small integers, so that it holds them in place. Ends with the last row in use. */
-  private readonly rows: number[] = [];
+  private readonly states: Checkpoint[];
+  /** Of small integers, so that it holds them in place. Ends with the last row in use; most instructions have none. */
+  private rows: number[] | undefined = undefined;
 
   constructor(first: Checkpoint) {
     // An array that begins with its first element is a small one.
     this.states = [first];
   }
 
+  get length(): number {
+    return this.states.length;
+  }
+
+  get(i: number): Checkpoint {
+    return this.states[i]!;
+  }
+
+  add(state: Checkpoint): void {
+    this.states.push(state);
+  }
+
   /** Is it clear from the number kept that state `i` does not cover one with these registers in its innermost frame? */
   differs(i: number, registers: readonly RegisterState[]): boolean {
     const { rows } = this;
     const at = ROW * i;
-    if (at >= rows.length || rows[at]! === 0) return false;
+    if (rows === undefined || at >= rows.length || rows[at]! === 0) return false;
     const now = registers[rows[at]! - 1]!;
     if (now.kind !== 'scalar') return false;
     const { value } = now;
@@ -54,8 +66,15 @@ export class StoredStates {
 
   /** Keeps the number that register `r` of state `i` had. The invariant is the caller's to see to. */
   keep(i: number, r: number, value: Scalar): void {
-    const at = this.row(i);
+    this.rows ??= [];
     const { rows } = this;
+    const at = ROW * i;
+    while (rows.length <= at) rows.push(0, 0, 0, 0, 0, 0, 0, 0, 0);
+    if (rows[at] === 0) {
+      const { misses, hits } = this.states[i]!;
+      rows[at + MISSES] = misses;
+      rows[at + HITS] = hits;
+    }
     rows[at + REGISTER] = r + 1;
     rows[at + MIN] = value.u32min | 0;
     rows[at + MAX] = value.u32max | 0;
@@ -67,28 +86,33 @@ export class StoredStates {
 
   /** State `i` covered a path. */
   hit(i: number): void {
-    this.rows[this.row(i) + HITS]!++;
+    const { rows } = this;
+    if (rows !== undefined && this.hasRow(i)) rows[ROW * i + HITS]!++;
+    else this.states[i]!.hits++;
   }
 
   /** State `i` did not. */
   miss(i: number): void {
-    this.rows[this.row(i) + MISSES]!++;
+    const { rows } = this;
+    if (rows !== undefined && this.hasRow(i)) rows[ROW * i + MISSES]!++;
+    else this.states[i]!.misses++;
   }
 
   /** @param patience misses per hit, and before the first one */
   isWorn(i: number, patience: number): boolean {
-    const at = ROW * i;
-    return at < this.rows.length && this.rows[at + MISSES]! > (this.rows[at + HITS]! + 1) * patience;
+    const { rows } = this;
+    if (rows !== undefined && this.hasRow(i)) return rows[ROW * i + MISSES]! > (rows[ROW * i + HITS]! + 1) * patience;
+    const { misses, hits } = this.states[i]!;
+    return misses > (hits + 1) * patience;
   }
 
   remove(i: number): void {
     this.states.splice(i, 1);
-    if (ROW * i < this.rows.length) this.rows.splice(ROW * i, ROW);
+    this.rows?.splice(ROW * i, ROW);
   }
 
-  private row(i: number): number {
+  private hasRow(i: number): boolean {
     const { rows } = this;
-    while (rows.length <= ROW * i) rows.push(0, 0, 0, 0, 0, 0, 0, 0, 0);
-    return ROW * i;
+    return rows !== undefined && ROW * i < rows.length && rows[ROW * i] !== 0;
   }
 }
