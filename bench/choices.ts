@@ -6,7 +6,7 @@
  * The programs' code: fetch the index, then the sequence, then `out`, where a call that fails would fall through.
  */
 import { CodeBuffer } from '../src/jit/shared/code-buffer.ts';
-import { Condition, jumpIf } from '../src/jit/x64/branches.ts';
+import { Condition, jumpIf, loadAddress } from '../src/jit/x64/branches.ts';
 import { encode } from '../src/jit/x64/encodings.ts';
 import { R8, RAX, RCX, RDI, RDX, RSI, SCRATCH, TAIL_CALLS_LEFT } from '../src/jit/x64/registers.ts';
 import { Computer, nativePlatform } from '../test/jit/computer.ts';
@@ -54,18 +54,21 @@ function target({ buffer, slots }: Parts, out: ReturnType<CodeBuffer['label']>):
   encode(buffer, 'mov r, rm', 64, { base: RSI, index: RDX, scale: SLOT_BYTES, displacement: 0 }, RCX);
 }
 
-/** As `fast` has it: empty slot and limit in one branch. */
-function hop({ buffer }: Parts, out: ReturnType<CodeBuffer['label']>): void {
-  encode(buffer, 'lea r, m', 64, { base: RCX, displacement: -1 }, RAX);
-  encode(buffer, 'lea r, m', 64, { base: TAIL_CALLS_LEFT, displacement: -1 }, SCRATCH);
-  encode(buffer, 'or rm, r', 64, RAX, SCRATCH);
-  jumpIf(buffer, Condition.sign, out);
-  encode(buffer, 'mov rm, r', 64, TAIL_CALLS_LEFT, SCRATCH);
-  encode(buffer, 'jmp rm64', 32, RCX);
+/** As `fast` has it where slots are tested: empty slot and limit in one branch. The count is negative, as there. */
+function testSlot({ buffer }: Parts, out: ReturnType<CodeBuffer['label']>): void {
+  encode(buffer, 'mov rm, r', 64, SCRATCH, RCX);
+  encode(buffer, 'neg rm', 64, SCRATCH);
+  encode(buffer, 'and rm, r', 64, SCRATCH, TAIL_CALLS_LEFT);
+  jumpIf(buffer, Condition.notSign, out);
+  encode(buffer, 'add rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+}
+function hop(parts: Parts, out: ReturnType<CodeBuffer['label']>): void {
+  testSlot(parts, out);
+  encode(parts.buffer, 'jmp rm64', 32, RCX);
 }
 function count(buffer: CodeBuffer, out: ReturnType<CodeBuffer['label']>): void {
-  encode(buffer, 'sub rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
-  jumpIf(buffer, Condition.less, out);
+  encode(buffer, 'add rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+  jumpIf(buffer, Condition.greater, out);
 }
 function finish(buffer: CodeBuffer, out: ReturnType<CodeBuffer['label']>): void {
   buffer.bind(out);
@@ -93,7 +96,7 @@ const CHOICES: readonly Choice[] = [
   },
   {
     name: 'one branch',
-    what: 'range; empty and limit in one branch (fast)',
+    what: 'range; empty and limit in one branch (fast, slots tested)',
     emit: parts => {
       const out = parts.buffer.label();
       fetch(parts);
@@ -119,16 +122,31 @@ const CHOICES: readonly Choice[] = [
   },
   {
     name: 'miss stub',
-    what: 'range; limit; empty slots lead to a stub that goes back through rax',
+    what: 'range; limit; empty slots lead to a stub that goes back through r11',
     emit: parts => {
       const { buffer } = parts;
       const out = buffer.label();
       fetch(parts);
       target(parts, out);
       count(buffer, out);
-      // lea rax, [rip + 2]: behind the jump.
-      for (const byte of [0x48, 0x8d, 0x05, 2, 0, 0, 0]) buffer.u8(byte);
+      loadAddress(buffer, SCRATCH, out);
       encode(buffer, 'jmp rm64', 32, RCX);
+      finish(buffer, out);
+    },
+  },
+  {
+    name: 'stub, one branch',
+    what: 'range and limit in one branch; empty slots lead to a stub (fast)',
+    emit: parts => {
+      const { buffer, slots } = parts;
+      const out = buffer.label();
+      fetch(parts);
+      encode(buffer, 'lea r, m', 64, { base: RDX, displacement: -slots }, RCX);
+      encode(buffer, 'and rm, r', 64, RCX, TAIL_CALLS_LEFT);
+      jumpIf(buffer, Condition.notSign, out);
+      loadAddress(buffer, SCRATCH, out);
+      encode(buffer, 'add rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+      encode(buffer, 'jmp rm64', 32, { base: RSI, index: RDX, scale: SLOT_BYTES, displacement: 0 });
       finish(buffer, out);
     },
   },
@@ -143,11 +161,7 @@ const CHOICES: readonly Choice[] = [
       encode(buffer, 'cmp rm, imm32', 32, RDX, 0, slots);
       jumpIf(buffer, Condition.aboveOrEqual, out);
       encode(buffer, 'mov r, rm', 32, { base: RSI, index: RDX, scale: NARROW_SLOT_BYTES, displacement: 0 }, RCX);
-      encode(buffer, 'lea r, m', 64, { base: RCX, displacement: -1 }, RAX);
-      encode(buffer, 'lea r, m', 64, { base: TAIL_CALLS_LEFT, displacement: -1 }, SCRATCH);
-      encode(buffer, 'or rm, r', 64, RAX, SCRATCH);
-      jumpIf(buffer, Condition.sign, out);
-      encode(buffer, 'mov rm, r', 64, TAIL_CALLS_LEFT, SCRATCH);
+      testSlot(parts, out);
       encode(buffer, 'add rm, r', 64, RCX, R8);
       encode(buffer, 'jmp rm64', 32, RCX);
       finish(buffer, out);
@@ -209,7 +223,7 @@ class Choices {
     const computer = this.#computer;
     const buffer = new CodeBuffer(2 * STRIDE * (hops + 1));
     const out = buffer.label();
-    encode(buffer, 'mov r32, imm32', 32, TAIL_CALLS_LEFT, 0, hops);
+    encode(buffer, 'mov rm, imm32', 64, TAIL_CALLS_LEFT, 0, -hops);
     const usual = { slot: 0, address: 0n };
     for (let i = 0; i < hops; i++) emit({ buffer, slots: 0, address: 0n, usual, out });
     encode(buffer, 'mov rm, r', 64, RAX, RDI);
@@ -262,7 +276,7 @@ class Choices {
     const entry = new CodeBuffer(2 * STRIDE);
     encode(entry, 'mov r64, imm64', 64, RSI, 0, table);
     encode(entry, 'mov r64, imm64', 64, R8, 0, base);
-    encode(entry, 'mov r32, imm32', 32, TAIL_CALLS_LEFT, 0, hops);
+    encode(entry, 'mov rm, imm32', 64, TAIL_CALLS_LEFT, 0, -hops);
     const start = computer.place(new Uint8Array(2 * STRIDE));
     jumpTo({ buffer: entry, address: start }, addresses[0]!);
     this.#write(start, entry.finish().bytes);

@@ -12,6 +12,7 @@ import { assemble } from '../src/isa/assembler.ts';
 import type { CompileOptions, TailCallMode } from '../src/jit/shared/code.ts';
 import { CodeBuffer } from '../src/jit/shared/code-buffer.ts';
 import { PATCH_WORD_BYTES } from '../src/jit/shared/patch-word.ts';
+import { chooseTailCalls, type TailCallOverrides } from '../src/jit/shared/tail-call-choices.ts';
 import { Condition, jumpIf, near } from '../src/jit/x64/branches.ts';
 import { encode } from '../src/jit/x64/encodings.ts';
 import { x64Machine } from '../src/jit/x64/machine.ts';
@@ -28,7 +29,8 @@ export const HOPS = 33;
 export const CELL_BYTES = 4;
 
 export type Site = 'static' | 'proved' | 'direct';
-export type Maker = TailCallMode | 'floor';
+/** A mode, with choices other than its own; or code written by hand. */
+export type Maker = { readonly mode: TailCallMode; readonly choices?: TailCallOverrides } | 'floor';
 
 /** A chain that can be run. */
 export interface Chain {
@@ -100,7 +102,7 @@ exit`;
 }
 
 export class Bench {
-  readonly #computer = new Computer(nativePlatform, { dataBytes: 64 << 20, codeBytes: 128 << 20 });
+  readonly #computer = new Computer(nativePlatform, { dataBytes: 128 << 20, codeBytes: 256 << 20 });
   readonly #driver: bigint;
   readonly #flusher: bigint;
 
@@ -126,7 +128,8 @@ export class Bench {
       const program = (cell + 1) % hops === 0 ? leaf : pattern.next(cell);
       view.setUint32(base + cell * CELL_BYTES, slotOf(program), true);
     }
-    const array = new TestProgArray(this.#computer, pattern.slots);
+    const emptySlots = maker === 'floor' ? 'test' : choicesOf(maker).emptySlots;
+    const array = new TestProgArray(this.#computer, pattern.slots, emptySlots);
     const entries = maker === 'floor' ? this.#floor(site, pattern, array) : this.#compiled(maker, site, pattern, array);
     // A direct chain is as long as what lies between its entry and the leaf; a circle of direct hops ends at the limit.
     const entry = entries[site === 'direct' ? Math.max(pattern.programs - hops, 0) : 0]!;
@@ -154,8 +157,12 @@ export class Bench {
     return [this.#computer.allocate(0), this.#computer.place(new Uint8Array())];
   }
 
-  #compiled(tailCallMode: TailCallMode, site: Site, pattern: Pattern, array: TestProgArray): bigint[] {
-    const options: CompileOptions = { kind: 'program', tailCallMode };
+  #compiled(maker: Exclude<Maker, 'floor'>, site: Site, pattern: Pattern, array: TestProgArray): bigint[] {
+    const options: CompileOptions = {
+      kind: 'program',
+      tailCallMode: maker.mode,
+      ...(maker.choices && { tailCallChoices: maker.choices }),
+    };
     const slotOf = pattern.slot;
     const place = (text: string, keys: readonly number[]): { entry: bigint; offset: number } => {
       const lowered = byHand('hop', text, pattern.slots, keys, site === 'proved');
@@ -225,6 +232,10 @@ export class Bench {
     const bytes = [...buffer.finish().bytes, ...program()];
     return [this.#computer.place(Uint8Array.from(bytes))];
   }
+}
+
+function choicesOf({ mode, choices }: Exclude<Maker, 'floor'>) {
+  return chooseTailCalls(x64Machine.tailCallPresets, mode, choices);
 }
 
 /** @param keys of the direct sites @param proved the index is below `maxEntries` */

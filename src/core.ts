@@ -12,6 +12,7 @@ export type { Instruction, WireInstruction } from './isa/instruction.ts';
 export { type DisassembledInstruction, disassembleArm64 } from './jit/arm64/disassemble.ts';
 export type { Code, CompiledTailCall, RelocationTarget, TailCallMode } from './jit/shared/code.ts';
 export { symbolName } from './jit/shared/object-file.ts';
+export type { TailCallChoices, TailCallOverrides, TailCallPresets } from './jit/shared/tail-call-choices.ts';
 export type { Lowered } from './lowering/lowered.ts';
 export { ArenaMap } from './maps/arena-map.ts';
 export {

@@ -5,24 +5,24 @@
 import { join } from 'node:path';
 import {
   type Collection,
+  type CompiledCollection,
   type CompiledUnit,
   type CompileProgramOptions,
   compileCollection,
   type MapSpec,
   symbolName,
-  type TailCallMode,
 } from '../core.ts';
 import { listingLines } from './disasm.ts';
 import { UsageError } from './errors.ts';
 import { findProgram, makeDirectory, mentionUnsupported, readObject, writeBytes } from './files.ts';
 import { type Arch, nativeListing } from './native-listing.ts';
+import { type TailCallOptions, tailCallSettings } from './options.ts';
 import { bold, column } from './terminal.ts';
 
-export interface CompileOptions {
+export interface CompileOptions extends TailCallOptions {
   readonly output: string;
   readonly arch: Arch;
   readonly program?: readonly string[];
-  readonly tailCallMode?: TailCallMode;
   readonly atomics?: 'lse' | 'exclusive';
   readonly pokes: boolean;
   readonly btf?: string;
@@ -51,13 +51,14 @@ export async function compile(path: string, options: CompileOptions): Promise<vo
   const compilerOptions: CompileProgramOptions = {
     arch,
     pokes,
+    ...tailCallSettings(options),
     tailCallMode: options.tailCallMode ?? 'fast',
     ...(options.atomics && { atomics: options.atomics }),
   };
   const compiled = compileCollection(collection, { ...compilerOptions, ...(programs && { programs }) });
   const outputs: Output[] = [];
   for (const unit of [...compiled.programs, ...compiled.routines]) {
-    outputs.push(await outputOf(unit, collection, compilerOptions));
+    outputs.push(await outputOf(unit, collection, compilerOptions, compiled));
   }
   makeDirectory(output);
   if (compiled.routines.length > 0) makeDirectory(join(output, ROUTINES));
@@ -94,6 +95,7 @@ async function outputOf(
   unit: CompiledUnit,
   { programs, maps }: Collection,
   options: CompileProgramOptions,
+  compiled: CompiledCollection,
 ): Promise<Output> {
   const { kind, name, lowered, code } = unit;
   const spec = kind === 'program' ? programs.get(name)! : { lines: [], subprograms: [] };
@@ -104,7 +106,7 @@ async function outputOf(
     path: kind === 'program' ? fileName(name) : join(ROUTINES, fileName(name)),
     files: [
       ['.bin', code.bytes],
-      ['.json', text([JSON.stringify(description(unit, maps, options), null, 2)])],
+      ['.json', text([JSON.stringify(description(unit, maps, options, compiled), null, 2)])],
       ['.lst', text(listingLines(listing, spec, 'native'))],
       ['.o', unit.objectFile],
     ],
@@ -116,6 +118,7 @@ function description(
   { kind, name, lowered, code }: CompiledUnit,
   maps: ReadonlyMap<string, MapSpec>,
   { arch, atomics, tailCallMode }: CompileProgramOptions,
+  { emptySlots, missStub }: CompiledCollection,
 ) {
   const { usedMaps, pokeTable } = lowered;
   return {
@@ -125,7 +128,12 @@ function description(
     ...(kind === 'program' && { type: lowered.type }),
     arch,
     ...(arch === 'arm64' && { atomics: atomics ?? 'lse' }),
-    ...(kind === 'program' && { tailCallMode, tailCallEntry: code.tailCallPrologueOffset }),
+    ...(kind === 'program' && {
+      tailCallMode,
+      emptySlots,
+      missStub: emptySlots === 'stub' ? Buffer.from(missStub).toString('hex') : null,
+      tailCallEntry: code.tailCallPrologueOffset,
+    }),
     bytes: code.bytes.length,
     functions: code.functions,
     relocations: code.relocations.map(({ offset, form, target, addend }) => ({

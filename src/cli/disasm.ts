@@ -6,18 +6,17 @@ import {
   lineAt,
   lowerProgram,
   type ProgramSpec,
-  type TailCallMode,
   verifyProgram,
 } from '../core.ts';
 import { UsageError } from './errors.ts';
 import { findProgram, mentionUnsupported, readObject } from './files.ts';
 import { type Arch, nativeListing } from './native-listing.ts';
+import { type TailCallOptions, tailCallSettings } from './options.ts';
 import { dim } from './terminal.ts';
 
-export interface DisasmOptions {
+export interface DisasmOptions extends TailCallOptions {
   readonly program: string;
   readonly stage: 'object' | 'lowered' | 'native';
-  readonly tailCallMode?: TailCallMode;
   readonly backend: 'native' | 'kernel';
   readonly arch: Arch;
   readonly btf?: string;
@@ -34,7 +33,7 @@ export interface ListedInstruction {
 }
 
 export async function disasm(path: string, options: DisasmOptions): Promise<void> {
-  const { stage, tailCallMode, arch, backend } = options;
+  const { stage, arch, backend } = options;
   if (backend === 'kernel' && stage !== 'native') {
     throw new UsageError('bad_usage', 'the kernel shows machine code only: --backend kernel needs --stage native', {
       stage,
@@ -50,12 +49,7 @@ export async function disasm(path: string, options: DisasmOptions): Promise<void
     const verified = verifyProgram(spec, collection.maps);
     const lowered = lowerProgram(verified, collection.maps, true);
     if (stage === 'lowered') listing = list(lowered.insns, slot => lowered.origin[slot]!);
-    else
-      listing = await nativeListing(
-        lowered,
-        compileProgram(lowered, { arch, ...(tailCallMode && { tailCallMode }) }),
-        arch,
-      );
+    else listing = await nativeListing(lowered, compileProgram(lowered, { arch, ...tailCallSettings(options) }), arch);
   }
   if (options.json) {
     console.log(

@@ -24,7 +24,7 @@ export const EXIT_USAGE = 2;
 /** Codes of errors that the caller's words or files are to blame for, by error class. */
 const INPUT_CLASSES = new Set(['UsageError', 'ObjectError', 'CaptureError', 'IsaError', 'AsmError']);
 const ANSWERS = new Set(['no_such_key', 'no_control']);
-const INPUT_CODES = new Set(['bad_argument', 'no_such_program', 'no_such_map', 'index_out_of_range']);
+const INPUT_CODES = new Set(['bad_argument', 'bad_choice', 'no_such_program', 'no_such_map', 'index_out_of_range']);
 
 export function exitCode(error: unknown): number {
   if (!(error instanceof SwitchyardError) || ANSWERS.has(error.code)) return EXIT_FAILED;

@@ -49,11 +49,32 @@ function tailCallModeOption(where: string): Option {
   ).choices(['baseline', 'cached', 'fast']);
 }
 
+/** How tail calls are compiled. */
+function tailCallOptions(subcommand: Command, where: string): Command {
+  return subcommand
+    .addOption(tailCallModeOption(where))
+    .addOption(
+      new Option(
+        '--empty-slots <choice>',
+        `${where}mode fast: empty slots lead to a stub, or each hop tests its slot`,
+      ).choices(['stub', 'test']),
+    )
+    .addOption(
+      new Option(
+        '--range-check <choice>',
+        `${where}mode fast: no check of an index that was proved (default), or always`,
+      ).choices(['proved', 'always']),
+    );
+}
+
 commonOptions(
-  command(
-    'run',
-    'run a program over a packet capture and show verdicts and maps',
-    `${EXAMPLE} --program router --input examples/router/capture.pcap`,
+  tailCallOptions(
+    command(
+      'run',
+      'run a program over a packet capture and show verdicts and maps',
+      `${EXAMPLE} --program router --input examples/router/capture.pcap`,
+    ),
+    'tail calls: ',
   )
     .argument('<object>', 'BPF ELF object')
     .requiredOption('--program <name>', 'program to enter')
@@ -72,7 +93,6 @@ commonOptions(
         'x86-64 code, interpreter, or the running kernel (default: native where there is a compiler)',
       ).choices(['native', 'interpreter', 'kernel']),
     )
-    .addOption(tailCallModeOption('tail calls: '))
     .option('--max-tail-calls <n>', 'tail calls that a packet may make (default: 33)', integer(1, 1 << 20))
     .option('--hits', 'count tail calls that succeed too, by slot; costs 2 to 10 ns each')
     .option('--save-maps <file>', 'write what the maps hold after the run, for `switchyard map` and --load-maps')
@@ -136,7 +156,10 @@ commonOptions(
 ).action((path, options) => guarded(options.json, async () => (await import('./graph.ts')).graph(path, options)));
 
 commonOptions(
-  command('disasm', 'list a program as BPF or as machine code', `${EXAMPLE} --program router --stage native`)
+  tailCallOptions(
+    command('disasm', 'list a program as BPF or as machine code', `${EXAMPLE} --program router --stage native`),
+    'native: ',
+  )
     .argument('<object>', 'BPF ELF object')
     .requiredOption('--program <name>', 'program to list')
     .addOption(
@@ -149,7 +172,6 @@ commonOptions(
         .choices(['x64', 'arm64'])
         .default('x64'),
     )
-    .addOption(tailCallModeOption('native: '))
     .addOption(
       new Option('--backend <name>', "native: our code, or the running kernel's")
         .choices(['native', 'kernel'])
@@ -158,10 +180,13 @@ commonOptions(
 ).action((path, options) => guarded(options.json, async () => (await import('./disasm.ts')).disasm(path, options)));
 
 commonOptions(
-  command(
-    'compile',
-    'compile programs ahead of time: code, relocations, listing and ELF file of each',
-    `${EXAMPLE} --arch arm64 -o router-arm64`,
+  tailCallOptions(
+    command(
+      'compile',
+      'compile programs ahead of time: code, relocations, listing and ELF file of each',
+      `${EXAMPLE} --arch arm64 -o router-arm64`,
+    ),
+    'tail calls: ',
   )
     .argument('<object>', 'BPF ELF object')
     .requiredOption('-o, --output <directory>', 'where the files are written; made if missing')
@@ -171,7 +196,6 @@ commonOptions(
         .makeOptionMandatory(),
     )
     .option('--program <name>', 'only this program (repeatable; default: all)', names)
-    .addOption(tailCallModeOption('tail calls: '))
     .addOption(
       new Option(
         '--atomics <dialect>',

@@ -1,5 +1,6 @@
 /** Options that several commands share, and their checks. */
 import { InvalidArgumentError } from 'commander';
+import type { TailCallMode, TailCallOverrides } from '../core.ts';
 
 /** A parser of integers from `min` to `max` for commander. */
 export function integer(min: number, max: number): (text: string) => number {
@@ -30,4 +31,23 @@ export function slotAssignment(text: string, previous: readonly SlotAssignment[]
 /** Collects names. */
 export function names(text: string, previous: readonly string[] = []): readonly string[] {
   return [...previous, text];
+}
+
+/** How tail calls are compiled. */
+export interface TailCallOptions {
+  readonly tailCallMode?: TailCallMode;
+  readonly emptySlots?: 'stub' | 'test';
+  readonly rangeCheck?: 'proved' | 'always';
+}
+
+/** The same as options of `load` and `compileProgram`. */
+export function tailCallSettings({ tailCallMode, emptySlots, rangeCheck }: TailCallOptions): {
+  readonly tailCallMode?: TailCallMode;
+  readonly tailCallChoices?: TailCallOverrides;
+} {
+  const choices = { ...(emptySlots && { emptySlots }), ...(rangeCheck && { rangeCheck }) };
+  return {
+    ...(tailCallMode && { tailCallMode }),
+    ...(Object.keys(choices).length > 0 && { tailCallChoices: choices }),
+  };
 }

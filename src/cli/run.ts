@@ -9,7 +9,6 @@ import {
   type RouteTable,
   type RunResult,
   type Runtime,
-  type TailCallMode,
   writeCapture,
 } from '../index.ts';
 import { UsageError } from './errors.ts';
@@ -17,13 +16,13 @@ import { findProgram, mentionUnsupported, readBytes, readCaptureFile, readObject
 import { mapText } from './map-text.ts';
 import { dumpMap, type Held } from './maps.ts';
 import { type HitRow, hitText, type MissRow, missText, tailCallHits, tailCallMisses } from './misses.ts';
-import type { SlotAssignment } from './options.ts';
+import { type SlotAssignment, type TailCallOptions, tailCallSettings } from './options.ts';
 import { replayInKernel } from './run-kernel.ts';
 import { checkRunMaps, openRunMaps, type RunMapsOptions } from './run-maps.ts';
 import { saveMaps } from './snapshot.ts';
 import { bold, column, Progress } from './terminal.ts';
 
-export interface RunOptions extends RunMapsOptions {
+export interface RunOptions extends RunMapsOptions, TailCallOptions {
   readonly program: string;
   readonly input: string;
   readonly output?: string;
@@ -32,7 +31,6 @@ export interface RunOptions extends RunMapsOptions {
   readonly repeat?: number;
   readonly workers: number;
   readonly backend?: 'native' | 'interpreter' | 'kernel';
-  readonly tailCallMode?: TailCallMode;
   readonly maxTailCalls?: number;
   /** Count tail calls that succeed, too. */
   readonly hits?: boolean;
@@ -146,8 +144,14 @@ export async function run(path: string, options: RunOptions): Promise<void> {
 }
 
 /** The kernel compiles and counts as it likes. */
-function checkKernelOptions({ tailCallMode, maxTailCalls, hits }: RunOptions): void {
-  const given = { '--tail-call-mode': tailCallMode, '--max-tail-calls': maxTailCalls, '--hits': hits };
+function checkKernelOptions({ tailCallMode, emptySlots, rangeCheck, maxTailCalls, hits }: RunOptions): void {
+  const given = {
+    '--tail-call-mode': tailCallMode,
+    '--empty-slots': emptySlots,
+    '--range-check': rangeCheck,
+    '--max-tail-calls': maxTailCalls,
+    '--hits': hits,
+  };
   for (const [option, value] of Object.entries(given)) {
     if (value === undefined) continue;
     throw new UsageError('bad_usage', `the kernel has no choice of ${option}; leave it out, or --backend`, { option });
@@ -158,14 +162,15 @@ function checkKernelOptions({ tailCallMode, maxTailCalls, hits }: RunOptions): v
 export function loadPrograms(
   runtime: Runtime,
   collection: Collection,
-  { program, set = [], tailCallMode, maxTailCalls, hits }: RunOptions,
+  options: RunOptions,
   maps?: ReadonlyMap<string, BpfMap>,
 ): LoadedObject {
+  const { program, set = [], maxTailCalls, hits } = options;
   const programs = [program, ...set.map(({ program: name }) => name)];
   const object = runtime.load(collection, {
     programs,
     ...(maps && { maps }),
-    ...(tailCallMode && { tailCallMode }),
+    ...tailCallSettings(options),
     ...(maxTailCalls !== undefined && { maxTailCalls }),
     ...(hits && { countHits: true }),
   });

@@ -23,6 +23,8 @@ export interface MapEnv {
   readonly btf?: Btf | undefined;
   /** Prog arrays: the backend's programs have tail-call entries, so the array gets a second half of cached targets. Default false. */
   readonly cachedTargets?: boolean;
+  /** Prog arrays: address of what their empty slots lead to where the programs' choice of `emptySlots` is 'stub'. Default: there is none. */
+  readonly missStub?: bigint;
 }
 
 export const roundUp = (n: number, unit: number): number => Math.ceil(n / unit) * unit;

@@ -2,8 +2,8 @@
  * Prog arrays: the maps that bpf_tail_call jumps through.
  *
  * Layout: a MapHeader, then N addresses of program objects (what dynamic call sites, the interpreter and lookups
- * read), then, where the backend has a tail-call prologue offset, N *cached targets*: the address a tail call jumps to, 0
- * for an empty slot. A call site that knows the array reads its target at `slots + (N + index) * 8`, with N an immediate.
+ * read), then, where the backend has a tail-call prologue offset, N *cached targets*: the address a tail call jumps to. For an
+ * empty slot that is 0, or the backend's *miss stub* where the array's owner has call sites that don't look for 0. A call site that knows the array reads its target at `slots + (N + index) * 8`, with N an immediate.
  *
  * Invariants:
  * - Each word is replaced by one atomic exchange, so no reader ever sees a torn one. Between the two exchanges of a
@@ -33,9 +33,11 @@ export interface OwnerTraits {
   readonly xdpFrags: boolean;
   /**
    * Compiled programs: where frames and the tail call count are kept. Tail calls compiled as before the series or as in it
-   * agree in that ("linked"), those of mode 'fast' differ ("common").
+   * agree in that ("own"), those of mode 'fast' differ ("common").
    */
-  readonly tailCallFrames?: 'linked' | 'common';
+  readonly tailCallFrames?: 'own' | 'common';
+  /** Those of mode 'fast': whether their call sites look for empty slots, or such slots must lead to the miss stub. */
+  readonly emptySlots?: 'test' | 'stub';
   /** Tail calls that one run may make; the program that a run starts in decides. Default 33. */
   readonly maxTailCalls?: number;
 }
@@ -75,6 +77,8 @@ export class ProgArray implements BpfMap {
   #manager: SlotListener | undefined;
   readonly #listeners = new Set<SlotListener>();
   #owner: OwnerTraits | undefined;
+  /** Cached target of empty slots. */
+  #emptyTarget = 0n;
 
   constructor(spec: MapSpec, env: MapEnv) {
     checkSpec(spec);
@@ -92,7 +96,15 @@ export class ProgArray implements BpfMap {
   #allocate(): number {
     const offset = allocateMap(this.spec, this.#env, this.#bytes);
     this.#env.arena.view.setUint32(offset + MapHeader.stride, 8, true);
+    if (this.#emptyTarget !== 0n) this.#fillEmpty(offset);
     return offset;
+  }
+
+  /** All slots of a side are empty. */
+  #fillEmpty(offset: number): void {
+    const { maxEntries } = this.spec;
+    const first = (offset + ProgArrayLayout.ptrs) / 8 + maxEntries;
+    this.#env.arena.u64.fill(this.#emptyTarget, first, first + maxEntries);
   }
 
   get memoryUsage(): number {
@@ -129,7 +141,7 @@ export class ProgArray implements BpfMap {
     const offset = this.#offsets[side]!;
     const word = (offset + ProgArrayLayout.ptrs) / 8 + index;
     const objectAddress = entry === undefined ? 0n : entry.objectAddress;
-    const target = entry === undefined ? 0n : entry.target;
+    const target = entry === undefined ? this.#emptyTarget : entry.target;
     if (idle) {
       u64[word] = objectAddress;
       if (this.cachedTargets) u64[word + this.spec.maxEntries] = target;
@@ -154,22 +166,30 @@ export class ProgArray implements BpfMap {
   claim(traits: OwnerTraits): void {
     this.#access.alive();
     this.#checkOwner(traits);
-    this.#owner ??= { ...traits };
+    if (this.#owner) return;
+    if (traits.emptySlots === 'stub') {
+      const { missStub = 0n } = this.#env;
+      if (!this.cachedTargets || missStub === 0n) {
+        throw new MapError(
+          'invalid_operation',
+          'EINVAL',
+          `prog array ${this.spec.name} was made without the miss stub that its empty slots have to lead to`,
+          { map: this.spec.name },
+        );
+      }
+      // No program calls through an array that has no owner, so nobody reads it yet, and all slots are empty.
+      this.#emptyTarget = missStub;
+      for (const offset of this.#offsets) this.#fillEmpty(offset);
+    }
+    this.#owner = { ...traits };
   }
 
   #checkOwner(traits: OwnerTraits, other?: OwnerTraits): void {
     const owner = this.#owner ?? other;
-    if (owner === undefined) return;
-    const differences: string[] = [];
-    const compare = (what: string, theirs: unknown, ours: unknown): void => {
-      if (theirs !== ours) differences.push(`${what} is ${theirs ?? 'none'}, the array's is ${ours ?? 'none'}`);
-    };
-    compare('its type', traits.type, owner.type);
-    compare('its backend', traits.backend, owner.backend);
-    compare('its attach type', traits.attachType, owner.attachType);
-    compare('its support for XDP fragments', traits.xdpFrags, owner.xdpFrags);
-    compare('its tail-call mode', modeOf(traits), modeOf(owner));
-    compare('its maxTailCalls', traits.maxTailCalls ?? 33, owner.maxTailCalls ?? 33);
+    const differences = owner === undefined ? [] : differencesOf(traits, owner);
+    if (owner === undefined && traits.tailCallFrames !== undefined && !this.cachedTargets) {
+      differences.push(`its backend is ${traits.backend}, the array was made for programs without tail-call entries`);
+    }
     if (differences.length > 0) {
       throw new MapError(
         'owner_mismatch',
@@ -337,9 +357,31 @@ export class ProgArray implements BpfMap {
   }
 }
 
+/** What a program's traits and the owner's differ in. */
+function differencesOf(traits: OwnerTraits, owner: OwnerTraits): string[] {
+  const differences: string[] = [];
+  const compare = (what: string, theirs: unknown, ours: unknown): void => {
+    if (theirs !== ours) differences.push(`${what} is ${theirs ?? 'none'}, the array's is ${ours ?? 'none'}`);
+  };
+  compare('its type', traits.type, owner.type);
+  compare('its backend', traits.backend, owner.backend);
+  compare('its attach type', traits.attachType, owner.attachType);
+  compare('its support for XDP fragments', traits.xdpFrags, owner.xdpFrags);
+  compare('its tail-call mode', modeOf(traits), modeOf(owner));
+  if (traits.tailCallFrames === owner.tailCallFrames) {
+    compare('its choice of emptySlots', quoted(traits.emptySlots), quoted(owner.emptySlots));
+  }
+  compare('its maxTailCalls', traits.maxTailCalls ?? 33, owner.maxTailCalls ?? 33);
+  return differences;
+}
+
 function modeOf({ tailCallFrames }: OwnerTraits): string | undefined {
   if (tailCallFrames === undefined) return undefined;
   return tailCallFrames === 'common' ? "'fast'" : "'baseline' or 'cached'";
+}
+
+function quoted(choice: string | undefined): string | undefined {
+  return choice === undefined ? undefined : `'${choice}'`;
 }
 
 function toIndex(key: Uint8Array): number {

@@ -8,6 +8,7 @@
 import type { Routine } from '../isa/routine.ts';
 import type { Code } from '../jit/shared/code.ts';
 import { objectFile } from '../jit/shared/object-file.ts';
+import { chooseTailCalls, type TailCallChoices, type TailCallOverrides } from '../jit/shared/tail-call-choices.ts';
 import type { Lowered } from '../lowering/lowered.ts';
 import { lowerRoutine } from '../lowering/routine.ts';
 import type { Collection } from '../object/spec.ts';
@@ -16,6 +17,8 @@ import { ROUTINES } from './routines.ts';
 import { type CompileProgramOptions, compileProgram, lowerProgram, machineFor, verifyProgram } from './stages.ts';
 
 export interface CompileCollectionOptions extends CompileProgramOptions {
+  /** As for `compileProgram`, but that `emptySlots` is "test" by default: a host's empty slots hold 0 unless it says otherwise. */
+  readonly tailCallChoices?: TailCallOverrides;
   /** Default: every program of the collection. */
   readonly programs?: readonly string[];
 }
@@ -35,6 +38,10 @@ export interface CompiledCollection {
   readonly programs: readonly CompiledUnit[];
   /** Trusted routines that the programs refer to, and those that these refer to; by name. */
   readonly routines: readonly CompiledUnit[];
+  /** What the second halves of prog arrays have to hold for an empty slot: 0, or the address of `missStub`. */
+  readonly emptySlots: TailCallChoices['emptySlots'];
+  /** Code to be placed anywhere, without relocations. */
+  readonly missStub: Uint8Array;
 }
 
 const ROUTINE_BY_NAME: ReadonlyMap<string, Routine> = new Map(ROUTINES.map(routine => [routine.name, routine]));
@@ -45,8 +52,16 @@ const ROUTINE_BY_NAME: ReadonlyMap<string, Routine> = new Map(ROUTINES.map(routi
  */
 export function compileCollection(
   { programs, maps }: Collection,
-  options: CompileCollectionOptions = {},
+  given: CompileCollectionOptions = {},
 ): CompiledCollection {
+  const machine = machineFor(given);
+  const tailCallMode = given.tailCallMode ?? machine.tailCallModes.at(-1)!;
+  const options = {
+    ...given,
+    tailCallMode,
+    tailCallChoices: { emptySlots: 'test', ...given.tailCallChoices } as const,
+  };
+  const { emptySlots } = chooseTailCalls(machine.tailCallPresets, tailCallMode, options.tailCallChoices);
   const wanted = new Set(options.programs ?? programs.keys());
   for (const name of wanted) {
     if (programs.has(name)) continue;
@@ -63,7 +78,12 @@ export function compileCollection(
       const lowered = lowerProgram(verifyProgram(spec, maps), maps, options.pokes !== false);
       return unit('program', lowered, compileProgram(lowered, options), options);
     });
-  return { programs: compiled, routines: routinesOf(compiled, options) };
+  return {
+    programs: compiled,
+    routines: routinesOf(compiled, options),
+    emptySlots,
+    missStub: machine.missStub(),
+  };
 }
 
 function unit(kind: CompiledUnit['kind'], lowered: Lowered, code: Code, options: CompileProgramOptions): CompiledUnit {

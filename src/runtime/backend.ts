@@ -1,5 +1,6 @@
 /** What runs lowered programs: the interpreter, or a compiler with executable memory behind it. */
 import type { Code, CompileOptions, TailCallMode } from '../jit/shared/code.ts';
+import type { TailCallPresets } from '../jit/shared/tail-call-choices.ts';
 import type { Lowered } from '../lowering/lowered.ts';
 import type { BpfMap, RoutineCaller } from '../maps/map.ts';
 import type { ContextBlock } from './contexts.ts';
@@ -40,6 +41,10 @@ export interface Backend extends RoutineCaller {
   readonly cachedTargets: boolean;
   /** How it can compile tail calls, the default last; none where nothing is compiled. */
   readonly tailCallModes: readonly TailCallMode[];
+  /** What each mode chooses; undefined where nothing is compiled. */
+  readonly tailCallPresets: TailCallPresets | undefined;
+  /** Address of what empty slots lead to, see `Machine.missStub`; 0 where nothing is compiled. Stays as long as the backend. */
+  readonly missStub: bigint;
   /** Direct call sites can be patched. */
   readonly pokes: boolean;
   /** Other native threads can run programs. */

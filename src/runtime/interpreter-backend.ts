@@ -16,6 +16,8 @@ export class InterpreterBackend implements Backend {
   readonly name = 'interpreter';
   readonly cachedTargets = false;
   readonly tailCallModes = [];
+  readonly tailCallPresets = undefined;
+  readonly missStub = 0n;
   readonly pokes = false;
   readonly threads = false;
   readonly codeUsage = 0;

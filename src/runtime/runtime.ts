@@ -8,6 +8,7 @@
 
 import { createServices } from '../helpers/services.ts';
 import type { TailCallMode } from '../jit/shared/code.ts';
+import { checkOverrides, chooseTailCalls, type TailCallOverrides } from '../jit/shared/tail-call-choices.ts';
 import { createMap } from '../maps/create.ts';
 import type { BpfMap } from '../maps/map.ts';
 import { MapOfMaps } from '../maps/map-of-maps.ts';
@@ -62,6 +63,11 @@ export interface LoadOptions extends VerifyProgramOptions {
    * programs or others. Without effect on interpreted programs.
    */
   readonly tailCallMode?: TailCallMode;
+  /**
+   * Choices that mode "fast" leaves open, other than its own: `rangeCheck`, `emptySlots`. Programs that differ in `emptySlots` can't
+   * share a prog array. Without effect on interpreted programs.
+   */
+  readonly tailCallChoices?: TailCallOverrides;
   /** Most tail calls in a run that starts in these programs, 1 to 2^20; default 33. Another number needs mode "fast". */
   readonly maxTailCalls?: number;
   /** Patch direct jumps where the verifier proved map and index; default true. */
@@ -329,6 +335,7 @@ export class Runtime {
           routines: this.#backends[0]!,
           id: this.#nextId++,
           cachedTargets: backend.cachedTargets,
+          missStub: backend.missStub,
           btf: collection.btf,
         });
         this.#maps.set(map, { references: 0, objects: 0, inner: [] });
@@ -359,12 +366,19 @@ export class Runtime {
     });
     const spec = verified.program;
     const tailCallMode = this.#tailCallMode(backend, options);
+    // Interpreted programs have no use for choices, but what is no choice is refused for them too.
+    if (options.tailCallChoices) checkOverrides(options.tailCallChoices);
+    const choices =
+      tailCallMode && backend.tailCallPresets
+        ? chooseTailCalls(backend.tailCallPresets, tailCallMode, options.tailCallChoices)
+        : undefined;
     const traits: OwnerTraits = {
       type: spec.type,
       backend: backend.name,
       attachType: spec.attachType,
       xdpFrags: spec.xdpFrags,
-      ...(tailCallMode === undefined ? {} : { tailCallFrames: tailCallMode === 'fast' ? 'common' : 'linked' }),
+      ...(choices && { tailCallFrames: choices.frames }),
+      ...(choices?.frames === 'common' && { emptySlots: choices.emptySlots }),
       ...(options.maxTailCalls === undefined ? {} : { maxTailCalls: options.maxTailCalls }),
     };
     const progArrays = new Map<string, ProgArraySlots>();
@@ -381,6 +395,7 @@ export class Runtime {
     try {
       installed = backend.install(lowered, misses ? [...used, misses.records] : used, id, {
         tailCallMode: tailCallMode ?? 'cached',
+        ...(options.tailCallChoices && tailCallMode && { tailCallChoices: options.tailCallChoices }),
         pokes: options.pokes !== false,
         ...(options.maxTailCalls === undefined ? {} : { maxTailCalls: options.maxTailCalls }),
       });

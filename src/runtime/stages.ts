@@ -4,6 +4,7 @@ import { HELPERS, helperRoutine } from '../helpers/table.ts';
 import type { AtomicsDialect } from '../jit/arm64/emit-atomic.ts';
 import { arm64Machine } from '../jit/arm64/machine.ts';
 import type { Code, Machine, TailCallKind, TailCallMode } from '../jit/shared/code.ts';
+import type { TailCallOverrides } from '../jit/shared/tail-call-choices.ts';
 import { x64Machine } from '../jit/x64/machine.ts';
 import { lower } from '../lowering/lower.ts';
 import type { Lowered } from '../lowering/lowered.ts';
@@ -72,6 +73,8 @@ export interface CompileProgramOptions {
   readonly atomics?: AtomicsDialect;
   /** Default: the best of the machine, "fast" on x86-64. */
   readonly tailCallMode?: TailCallMode;
+  /** Choices that mode "fast" leaves open, other than its own. */
+  readonly tailCallChoices?: TailCallOverrides;
   /** Default true. */
   readonly pokes?: boolean;
 }
@@ -87,6 +90,7 @@ export function compileProgram(lowered: Lowered, options: CompileProgramOptions 
   return machine.compile(lowered, {
     kind: 'program',
     tailCallMode: options.tailCallMode ?? machine.tailCallModes.at(-1)!,
+    ...(options.tailCallChoices && { tailCallChoices: options.tailCallChoices }),
     pokes: options.pokes !== false,
   });
 }

@@ -91,9 +91,15 @@ describe('run', () => {
     expect(tailCallMisses.length).toBeGreaterThan(0);
   });
 
-  test.runIf(NATIVE)('every tail-call mode gives the same verdicts and misses', async () => {
+  test.runIf(NATIVE)('every tail-call mode and choice gives the same verdicts and misses', async () => {
     const modes = await Promise.all(
-      ['baseline', 'cached', 'fast'].map(mode => runJson(ROUTER, 'router', '--tail-call-mode', mode)),
+      [
+        ['--tail-call-mode', 'baseline'],
+        ['--tail-call-mode', 'cached'],
+        ['--tail-call-mode', 'fast'],
+        ['--empty-slots', 'stub'],
+        ['--empty-slots', 'test', '--range-check', 'always'],
+      ].map(words => runJson(ROUTER, 'router', ...words)),
     );
     const [one, ...others] = modes.map(({ verdicts, tailCallMisses }) => ({ verdicts, tailCallMisses }));
     for (const other of others) expect(other).toEqual(one);
@@ -443,5 +449,18 @@ describe('disasm', () => {
     const cached = await switchyard(...disasm, ...sites, 'cached');
     expect(cached.code).toBe(0);
     expect(cached.stdout.split('\n').length).toBeLessThan(baseline.stdout.split('\n').length);
+  });
+
+  test('choices apart from the mode show in the listing', async () => {
+    const dynamic = ['disasm', ROUTER, '--program', 'stage_vlan', '--stage', 'native'];
+    const listings = await Promise.all(
+      [[], ['--empty-slots', 'stub', '--range-check', 'proved'], ['--empty-slots', 'test']].map(async words => {
+        const { code, stdout } = await switchyard(...dynamic, ...words);
+        expect(code).toBe(0);
+        return stdout;
+      }),
+    );
+    expect(listings[1]).toBe(listings[0]);
+    expect(listings[2]).not.toBe(listings[0]);
   });
 });

@@ -272,14 +272,20 @@ describe('options', () => {
     ['--tail-call-mode', 'cached'],
     ['--atomics', 'exclusive'],
     ['--no-pokes'],
+    ['--empty-slots', 'stub'],
   ])('%s %s makes other code', async (...words) => {
     const directory = join(scratch, words.join(''));
     expect((await switchyard('compile', ROUTER, '--arch', 'arm64', '-o', directory, ...words)).code).toBe(0);
     const usual = filesOf(await router('arm64'));
     expect([...filesOf(directory)].some(([name, bytes]) => !bytes.equals(usual.get(name)!))).toBe(true);
-    const { pokeSites, atomics, tailCallMode } = JSON.parse(readFileSync(join(directory, 'stage_tcp.json'), 'utf8'));
+    const { pokeSites, atomics, tailCallMode, emptySlots, missStub } = JSON.parse(
+      readFileSync(join(directory, 'stage_tcp.json'), 'utf8'),
+    );
     expect(atomics).toBe(words[0] === '--atomics' ? 'exclusive' : 'lse');
     expect(tailCallMode).toBe(words[0] === '--tail-call-mode' ? words[1] : 'fast');
+    // add x26, x26, #1; br x12
+    const stub = words[0] === '--empty-slots';
+    expect([emptySlots, missStub]).toEqual(stub ? ['stub', '5a07009180011fd6'] : ['test', null]);
     if (words[0] === '--no-pokes') expect(pokeSites).toEqual([]);
   });
 

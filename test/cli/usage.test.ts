@@ -68,6 +68,19 @@ describe('exit code 2', () => {
       'bad_usage',
       /no choice of/,
     ],
+    [
+      'choice of empty slots in the kernel',
+      [...run, '--backend', 'kernel', '--empty-slots', 'test'],
+      'bad_usage',
+      /no choice of --empty-slots/,
+    ],
+    ['unknown choice', [...run, '--empty-slots', 'x'], 'bad_usage', /stub, test/],
+    [
+      'choice that a mode does not leave open',
+      [...run, '--tail-call-mode', 'cached', '--empty-slots', 'stub'],
+      'bad_choice',
+      /emptySlots is 'test' in tail-call mode 'cached'/,
+    ],
     ['limit 0', [...run, '--max-tail-calls', '0'], 'bad_usage', /integer from 1 to 1048576/],
     [
       'limit without mode fast',
@@ -98,6 +111,12 @@ describe('exit code 2', () => {
     ['compile: no directory', ['compile', ROUTER, '--arch', 'x64'], 'bad_usage', /--output <directory>' not specified/],
     ['compile: --atomics on x64', [...compile, '--arch', 'x64', '--atomics', 'lse'], 'bad_usage', /--arch arm64/],
     ['compile: unknown mode', [...compile, '--tail-call-mode', 'x'], 'bad_usage', /baseline, cached, fast/],
+    [
+      'compile: choice without mode fast',
+      [...compile, '--arch', 'x64', '--tail-call-mode', 'baseline', '--range-check', 'proved'],
+      'bad_choice',
+      /rangeCheck is 'always'/,
+    ],
     ['compile: unknown program', [...compile, '--arch', 'x64', '--program', 'x'], 'no_such_program', /stage_udp/],
     ['compile: no ELF file', ['compile', garbage, '--arch', 'x64', '-o', scratch], 'bad_elf', /expected an ELF file/],
     ['unknown program to verify', ['verify', ROUTER, '--program', 'x'], 'no_such_program', /router\.bpf\.o/],

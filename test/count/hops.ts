@@ -6,6 +6,7 @@
  */
 
 import type { TailCallMode } from '../../src/jit/shared/code.ts';
+import { chooseTailCalls, type TailCallOverrides } from '../../src/jit/shared/tail-call-choices.ts';
 import { x64Machine } from '../../src/jit/x64/machine.ts';
 import { packTailCall } from '../../src/lowering/tail-call-imm.ts';
 import { Computer } from '../jit/computer.ts';
@@ -17,12 +18,13 @@ import { Arch, Engine, Mode } from '../unicorn.ts';
 
 const ARCHS = ['x64', 'arm64'] as const;
 const SITES = ['direct', 'static', 'dynamic'] as const;
-const MODES: readonly TailCallMode[] = ['baseline', 'cached', 'fast'];
+/** Modes, and 'fast' as it is with a choice other than its own. */
+const MODES = ['baseline', 'cached', 'fast', 'fast, slots tested', 'fast, index proved'] as const;
 
 export interface HopCount {
   readonly arch: (typeof ARCHS)[number];
   readonly site: (typeof SITES)[number];
-  readonly mode: TailCallMode;
+  readonly mode: (typeof MODES)[number];
   readonly instructions: number;
   /** Instructions that read memory, and that write it; one that does both counts twice. */
   readonly loads: number;
@@ -71,7 +73,9 @@ const SHORT = 10;
 const LONG = 30;
 const SLOTS = 64;
 
-function countSite(arch: HopCount['arch'], site: HopCount['site'], mode: TailCallMode): HopCount {
+function countSite(arch: HopCount['arch'], site: HopCount['site'], mode: HopCount['mode']): HopCount {
+  const tailCallMode = mode.split(',')[0] as TailCallMode;
+  const tailCallChoices: TailCallOverrides = mode === 'fast, slots tested' ? { emptySlots: 'test' } : {};
   const processor = arch === 'x64' ? new EmulatedX64() : new Arm64Processor('lse');
   const computer = new Computer({
     name: arch,
@@ -81,14 +85,16 @@ function countSite(arch: HopCount['arch'], site: HopCount['site'], mode: TailCal
     create: () => processor,
   });
   const { machine } = computer;
-  const array = new TestProgArray(computer, SLOTS);
+  const { emptySlots } = chooseTailCalls(machine.tailCallPresets, tailCallMode, tailCallChoices);
+  const array = new TestProgArray(computer, SLOTS, emptySlots);
   const load = (text: string, key: number): { entry: bigint; offset: number } => {
     const program = lowered(text, {
       stackDepth: 0,
+      indices: mode === 'fast, index proved' ? [{ max: SLOTS - 1, narrow: true }] : [],
       usedMaps: [{ name: 'jump_table', maxEntries: SLOTS }],
       pokeTable: [{ insn: 0, map: 0, key }],
     });
-    const code = machine.compile(program, { kind: 'program', tailCallMode: mode });
+    const code = machine.compile(program, { kind: 'program', tailCallMode, tailCallChoices });
     const entry = computer.install(code, [array.address]);
     array.addSites(code, entry, [key]);
     return { entry, offset: code.tailCallPrologueOffset };
@@ -134,5 +140,12 @@ function countSite(arch: HopCount['arch'], site: HopCount['site'], mode: TailCal
 }
 
 export function countHops(): HopCount[] {
-  return ARCHS.flatMap(arch => SITES.flatMap(site => MODES.map(mode => countSite(arch, site, mode))));
+  return ARCHS.flatMap(arch =>
+    SITES.flatMap(site =>
+      // A direct site reads no slot; only a static one may rely on what was proved.
+      MODES.filter(
+        mode => !(site === 'direct' && mode.includes(',')) && !(site === 'dynamic' && mode.endsWith('proved')),
+      ).map(mode => countSite(arch, site, mode)),
+    ),
+  );
 }

@@ -6,6 +6,7 @@ import type { LinkedProgram } from '../../src/interpreter/linked-program.ts';
 import { linkRoutine } from '../../src/interpreter/linked-program.ts';
 import { formatInstruction } from '../../src/isa/disassembler.ts';
 import type { Instruction } from '../../src/isa/instruction.ts';
+import { chooseTailCalls } from '../../src/jit/shared/tail-call-choices.ts';
 import type { Lowered } from '../../src/lowering/lowered.ts';
 import { lowerRoutine } from '../../src/lowering/routine.ts';
 import { unpackTailCall } from '../../src/lowering/tail-call-imm.ts';
@@ -152,14 +153,15 @@ function compiled(platform: Platform): { run: Run; close(): void } {
   computer.addService(SERVICE.name, SERVICE.body);
   computer.addRoutine(ROUTINE.name, computer.install(computer.compile(lowerRoutine(ROUTINE), 'routine')));
   const release = computer.mark();
-  const run: Run = ({ lowered: all, programs, slots, tailCallMode }, contents) => {
+  const run: Run = ({ lowered: all, programs, slots, tailCallMode, tailCallChoices }, contents) => {
     release();
     const from = at + BLOCK_BYTES;
     computer.data.fill(0, from, from + ARRAY_BYTES + 64);
     computer.data.set(contents, at);
-    const array = new TestProgArray(computer, SLOTS);
+    const { emptySlots } = chooseTailCalls(computer.machine.tailCallPresets, tailCallMode, tailCallChoices);
+    const array = new TestProgArray(computer, SLOTS, emptySlots);
     const entries = all.map((each, i) => {
-      const code = computer.machine.compile(each, { kind: 'program', tailCallMode });
+      const code = computer.machine.compile(each, { kind: 'program', tailCallMode, tailCallChoices });
       const entry = computer.install(code, [array.address]);
       array.addSites(code, entry, programs[i]!.pokes);
       return { entry, offset: code.tailCallPrologueOffset };
@@ -223,7 +225,7 @@ export function runBatch(first: number, count: number): BatchResult {
 function describe(
   seed: number,
   platform: string,
-  { programs, slots, tailCallMode }: Case,
+  { programs, slots, tailCallMode, tailCallChoices }: Case,
   want: Outcome,
   got: Outcome,
 ) {
@@ -234,7 +236,7 @@ function describe(
     ].join('\n'),
   );
   const text = ({ result, memory }: Outcome) => `0x${result.toString(16)} ${Buffer.from(memory).toString('hex')}`;
-  return `seed ${seed}: the interpreter and ${platform} disagree (tail calls '${tailCallMode}', slots ${JSON.stringify(slots)})
+  return `seed ${seed}: the interpreter and ${platform} disagree (tail calls '${tailCallMode}' ${JSON.stringify(tailCallChoices)}, slots ${JSON.stringify(slots)})
 interpreter ${text(want)}
 ${platform} ${text(got)}
 ${listing.join('\n')}`;

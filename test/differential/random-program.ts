@@ -6,6 +6,7 @@
  */
 import type { AluOp, Instruction, JumpOp, Register, Size, Width } from '../../src/isa/instruction.ts';
 import type { TailCallMode } from '../../src/jit/shared/code.ts';
+import type { TailCallOverrides } from '../../src/jit/shared/tail-call-choices.ts';
 import type { TailCallIndex } from '../../src/lowering/lowered.ts';
 import { packTailCall } from '../../src/lowering/tail-call-imm.ts';
 import { MapHeader, RunContext } from '../../src/memory/layout.ts';
@@ -110,6 +111,7 @@ export interface RandomCase {
   /** What each slot of the prog array holds: index in `programs`. */
   readonly slots: readonly (number | undefined)[];
   readonly tailCallMode: TailCallMode;
+  readonly tailCallChoices: TailCallOverrides;
 }
 
 const mov = (dst: Register, src: Register): Instruction => ({ kind: 'alu', op: 'mov', width: 64, dst, src, imm: 0 });
@@ -173,12 +175,16 @@ class Generator {
   case(): RandomCase {
     const { random } = this;
     const tailCallMode = random.pick(['baseline', 'cached', 'fast'] as const);
+    const tailCallChoices: TailCallOverrides =
+      tailCallMode === 'fast'
+        ? { emptySlots: random.pick(['test', 'stub']), rangeCheck: random.pick(['always', 'proved']) }
+        : {};
     if (!random.oneIn(4)) {
-      return { programs: [this.program(false)], slots: Array(SLOTS).fill(undefined), tailCallMode };
+      return { programs: [this.program(false)], slots: Array(SLOTS).fill(undefined), tailCallMode, tailCallChoices };
     }
     const programs = Array.from({ length: 1 + random.below(4) }, () => this.program(true));
     const slots = Array.from({ length: SLOTS }, () => (random.oneIn(3) ? undefined : random.below(programs.length)));
-    return { programs, slots, tailCallMode };
+    return { programs, slots, tailCallMode, tailCallChoices };
   }
 
   private program(tailCalls: boolean): RandomProgram {

@@ -25,9 +25,21 @@ describe('the tail-call entry', () => {
   const expected: Record<TailCallMode, string[]> = {
     baseline: ['movz x26, #33, lsl #0', 'stp x29, x30, [sp, #-16]!', 'add x29, sp, #0'],
     cached: ['movz x26, #33, lsl #0', 'stp x29, x30, [sp, #-16]!', 'add x29, sp, #0'],
-    fast: ['movz x26, #33, lsl #0', 'movk x26, #0, lsl #16', 'stp x29, x30, [sp, #-16]!', 'add x29, sp, #0'],
+    // The common frame whole, and a cache line filled up.
+    fast: [
+      'movz x26, #33, lsl #0',
+      'movk x26, #0, lsl #16',
+      'stp x29, x30, [sp, #-16]!',
+      'add x29, sp, #0',
+      'stp x19, x20, [sp, #-16]!',
+      'stp x21, x22, [sp, #-16]!',
+      'stp x25, xzr, [sp, #-16]!',
+      'add x25, sp, #0',
+      'sub sp, sp, #512',
+      ...Array<string>(7).fill('nop'),
+    ],
   };
-  test.each(machine.tailCallModes)('lies behind the frame link: %s', tailCallMode => {
+  test.each(machine.tailCallModes)('lies behind the frame link, or the common frame: %s', tailCallMode => {
     for (const text of programs) {
       const code = machine.compile(lowered(text, { usedMaps: [{ name: 'm', maxEntries: 4 }] }), {
         kind: 'program',

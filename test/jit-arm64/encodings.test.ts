@@ -68,7 +68,7 @@ const registerName = (width: string, number: number, stack: boolean): string =>
 function operandsOf(form: Form, width: 32 | 64): fc.Arbitrary<{ operands: (number | bigint)[]; text: string }> {
   const matches = [...form.matchAll(OPERAND)];
   const bits = (letter: string): number => ENCODINGS[form].split(letter).length - 1;
-  const branches = /^(b|bl|b\.C|cbz|cbnz)\b/.test(form);
+  const branches = /^(b|bl|b\.C|cbz|cbnz|adr)\b/.test(form);
   // A load that writes its base back, or a pair loaded into one register, is no valid instruction.
   const distinct = form.startsWith('ldp') || form.includes(']!') || form.includes('], ') || form.startsWith('st');
   const parts = matches.map(

@@ -3,9 +3,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SwitchyardError } from '../../src/errors.ts';
 import type { Instruction, Register } from '../../src/isa/instruction.ts';
-import type { Code, CompileOptions } from '../../src/jit/shared/code.ts';
+import type { Code, CompileOptions, TailCallMode } from '../../src/jit/shared/code.ts';
 import { CompileError } from '../../src/jit/shared/errors.ts';
+import type { TailCallOverrides } from '../../src/jit/shared/tail-call-choices.ts';
 import { compile } from '../../src/jit/x64/compile.ts';
+import { x64Machine } from '../../src/jit/x64/machine.ts';
 import type { Lowered } from '../../src/lowering/lowered.ts';
 import { packTailCall } from '../../src/lowering/tail-call-imm.ts';
 import { Computer, nativePlatform } from './computer.ts';
@@ -231,12 +233,47 @@ describe("mode 'fast'", () => {
     compile(lowered(text, { ...USED, ...options }), { kind: 'program', tailCallMode: 'fast', ...rest });
   const nested = 'call f\nexit\nf:\ntail_call 0\nr0 = 0\nexit';
 
-  test('a hop writes no memory, and reads its target only', () => {
-    const { bytes, tailCalls } = fast('tail_call 0\nr0 = 0\nexit');
-    const [site] = tailCalls;
-    const lines = disassemble(bytes).filter(({ offset }) => offset >= site!.start && offset < site!.end);
-    expect(lines.filter(({ text }) => text.includes('[') && !text.startsWith('lea'))).toHaveLength(1);
-    expect(lines.filter(({ text }) => /push|pop|rsp|rbp/.test(text))).toEqual([]);
+  const siteOf = (code: Code): string[] => {
+    const [site] = code.tailCalls;
+    const lines = disassemble(code.bytes).filter(({ offset }) => offset >= site!.start && offset < site!.end);
+    return lines.map(({ text }) => text);
+  };
+
+  test.each(['stub', 'test'] as const)('a hop writes no memory, and reads its target only: %s', emptySlots => {
+    const lines = siteOf(fast('tail_call 0\nr0 = 0\nexit', {}, { tailCallChoices: { emptySlots } }));
+    expect(lines.filter(text => text.includes('[') && !text.startsWith('lea'))).toHaveLength(1);
+    expect(lines.filter(text => /push|pop|rsp|rbp/.test(text))).toEqual([]);
+  });
+
+  test('where empty slots lead to the stub a hop jumps through its slot and never looks at it', () => {
+    const branches = (imm: number, emptySlots: 'stub' | 'test', max?: number) => {
+      const indices = max === undefined ? [] : [{ max, narrow: true }];
+      const lines = siteOf(fast(`tail_call ${imm}\nr0 = 0\nexit`, { indices }, { tailCallChoices: { emptySlots } }));
+      return [lines.at(-1)!, lines.filter(text => text.startsWith('j')).length] as const;
+    };
+    const dynamic = packTailCall({ usedMap: 0, dynamic: true, poke: undefined });
+    // Range, limit and jump; range and limit together; range known.
+    expect(branches(dynamic, 'stub')).toEqual(['jmp qword [rsi+rcx*8+0x40]', 3]);
+    expect(branches(0, 'stub')).toEqual(['jmp qword [rsi+rdx*8+0x60]', 2]);
+    expect(branches(0, 'stub', 3)).toEqual(['jmp qword [rsi+rdx*8+0x60]', 2]);
+    expect(branches(dynamic, 'test')).toEqual(['jmp rcx', 3]);
+    expect(branches(0, 'test')).toEqual(['jmp rcx', 3]);
+    expect(branches(0, 'test', 3)).toEqual(['jmp rcx', 2]);
+  });
+
+  test('choices can be made apart from mode fast only', () => {
+    const compiled = (tailCallMode: TailCallMode, tailCallChoices: TailCallOverrides) => () =>
+      fast('tail_call 0\nr0 = 0\nexit', {}, { tailCallMode, tailCallChoices });
+    const refused = expect.objectContaining({ code: 'bad_choice' });
+    for (const mode of ['baseline', 'cached'] as const) {
+      expect(compiled(mode, { emptySlots: 'stub' })).toThrow(refused);
+      expect(compiled(mode, { rangeCheck: 'proved' })).toThrow(refused);
+      expect(compiled(mode, { emptySlots: 'test', rangeCheck: 'always' })().bytes).toEqual(compiled(mode, {})().bytes);
+    }
+    expect(compiled('fast', { emptySlots: 'x' as 'stub' })).toThrow(refused);
+    expect(compiled('fast', { count: 'memory' } as TailCallOverrides)).toThrow(refused);
+    const { emptySlots, rangeCheck } = x64Machine.tailCallPresets.fast;
+    expect(compiled('fast', { emptySlots, rangeCheck })().bytes).toEqual(compiled('fast', {})().bytes);
   });
 
   test('every program has its tail-call entry at the start of a cache line', () => {

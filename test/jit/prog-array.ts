@@ -1,6 +1,7 @@
 /** A prog array in the test's data region, with the poke list that the runtime would keep. */
 import type { Code } from '../../src/jit/shared/code.ts';
 import { mergePatch } from '../../src/jit/shared/patch-word.ts';
+import type { TailCallChoices } from '../../src/jit/shared/tail-call-choices.ts';
 import { MapHeader, ProgArrayLayout, ProgramObject } from '../../src/memory/layout.ts';
 import type { Computer } from './computer.ts';
 
@@ -15,12 +16,21 @@ export class TestProgArray {
   readonly maxEntries: number;
   private readonly computer: Computer;
   private readonly sites = new Map<number, Site[]>();
+  /** What empty slots of the second half hold. */
+  readonly emptyTarget: bigint;
 
-  constructor(computer: Computer, maxEntries: number) {
+  /** @param emptySlots as the programs around the array were compiled; what mode 'fast' chooses, or 'test' for other modes */
+  constructor(computer: Computer, maxEntries: number, emptySlots: TailCallChoices['emptySlots'] = 'test') {
     this.computer = computer;
     this.maxEntries = maxEntries;
     this.address = computer.allocate(ProgArrayLayout.ptrs + 16 * maxEntries);
-    computer.view.setUint32(computer.offset(this.address) + MapHeader.maxEntries, maxEntries, true);
+    this.emptyTarget = emptySlots === 'stub' ? computer.place(computer.machine.missStub()) : 0n;
+    const { view } = computer;
+    const base = computer.offset(this.address);
+    view.setUint32(base + MapHeader.maxEntries, maxEntries, true);
+    for (let slot = maxEntries; slot < 2 * maxEntries; slot++) {
+      view.setBigUint64(base + ProgArrayLayout.ptrs + 8 * slot, this.emptyTarget, true);
+    }
   }
 
   /** @param entry code address, undefined to empty the slot */
@@ -32,10 +42,10 @@ export class TestProgArray {
       object = computer.allocate(ProgramObject.size);
       computer.view.setBigUint64(computer.offset(object) + ProgramObject.bpfFunc, entry, true);
     }
-    const target = entry === undefined ? 0n : entry + BigInt(prologueOffset);
+    const target = entry === undefined ? this.emptyTarget : entry + BigInt(prologueOffset);
     computer.view.setBigUint64(slot, object, true);
     computer.view.setBigUint64(slot + 8 * this.maxEntries, target, true);
-    for (const site of this.sites.get(index) ?? []) this.patch(site, target);
+    for (const site of this.sites.get(index) ?? []) this.patch(site, index);
   }
 
   /** Registers the direct sites of installed code. `keys` are the poke table's. */
@@ -51,7 +61,7 @@ export class TestProgArray {
       };
       list.push(patched);
       this.sites.set(key, list);
-      this.patch(patched, this.cachedTarget(key));
+      this.patch(patched, key);
     }
   }
 
@@ -60,11 +70,13 @@ export class TestProgArray {
     return this.computer.view.getBigUint64(at, true);
   }
 
-  private patch(site: Site, target: bigint): void {
+  private patch(site: Site, index: number): void {
     const { machine } = this.computer;
+    const target = this.cachedTarget(index);
+    const empty = target === this.emptyTarget;
     if (site.bypass === undefined) {
-      this.write(site.target, machine.jump(site.target, target === 0n ? site.out : target));
-    } else if (target === 0n) {
+      this.write(site.target, machine.jump(site.target, empty ? site.out : target));
+    } else if (empty) {
       this.write(site.bypass, machine.jump(site.bypass, site.out));
       this.write(site.target, machine.trap());
     } else {

@@ -41,7 +41,22 @@ export const PLATFORMS: Record<string, LoadOptions & { backend: 'native' | 'inte
   'x86-64, cached targets, no pokes': { backend: 'native', tailCallMode: 'cached', pokes: false },
   'x86-64, fast': { backend: 'native', tailCallMode: 'fast' },
   'x86-64, fast, no pokes': { backend: 'native', tailCallMode: 'fast', pokes: false },
+  'x86-64, fast, slots tested': { backend: 'native', tailCallMode: 'fast', tailCallChoices: { emptySlots: 'test' } },
+  'x86-64, fast, no pokes, all checked': {
+    backend: 'native',
+    tailCallMode: 'fast',
+    tailCallChoices: { emptySlots: 'test', rangeCheck: 'always' },
+    pokes: false,
+  },
   'x86-64, before the series': { backend: 'native', tailCallMode: 'baseline' },
+};
+
+/** Every mode of tail calls, and both choices of what empty slots lead to, for what is compiled. */
+export const TAIL_CALL_MODES: Record<string, Pick<LoadOptions, 'tailCallMode' | 'tailCallChoices'>> = {
+  baseline: { tailCallMode: 'baseline' },
+  cached: { tailCallMode: 'cached' },
+  fast: { tailCallMode: 'fast', tailCallChoices: { emptySlots: 'stub' } },
+  'fast, slots tested': { tailCallMode: 'fast', tailCallChoices: { emptySlots: 'test' } },
 };
 
 /** A runtime whose test ends with every byte given back. */

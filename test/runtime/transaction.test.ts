@@ -18,7 +18,7 @@ import {
   type Runtime,
   type RuntimeError,
 } from '../../src/index.ts';
-import { collection, PLATFORMS, withRuntime } from './build.ts';
+import { collection, PLATFORMS, TAIL_CALL_MODES, withRuntime } from './build.ts';
 
 const SECONDS = Number(process.env.SOAK_SECONDS ?? (process.env.CI ? 60 : 8));
 const TRANSACTIONS = Number(process.env.SOAK_TRANSACTIONS ?? (process.env.CI ? 200_000 : 9000));
@@ -131,7 +131,6 @@ function loadChain(runtime: Runtime, kind: string, options: LoadOptions, between
 const frame = () => new Uint8Array(64);
 const turn = () => new Promise(resolve => setImmediate(resolve));
 const KINDS = ['direct', 'static', 'dynamic'];
-const MODES = ['baseline', 'cached', 'fast'] as const;
 const native = createRuntime().backends[0] === 'native';
 
 describe.skipIf(!native)('while other threads run', () => {
@@ -182,7 +181,9 @@ describe.skipIf(!native)('while other threads run', () => {
   const oneGeneration = ({ verdicts }: Soaked) => expect([...verdicts.keys()].sort()).toEqual(ALL_GENERATIONS);
   const anyLost = ({ verdicts }: Soaked) => verdicts.has(String(MIXED)) || verdicts.has(String(MISSED));
 
-  const all = KINDS.flatMap(kind => MODES.map(tailCallMode => ({ kind, tailCallMode })));
+  const all = KINDS.flatMap(kind =>
+    Object.entries(TAIL_CALL_MODES).map(([mode, options]) => ({ kind, mode, options })),
+  );
   const share = SECONDS / all.length;
   const timeout = 60_000 + SECONDS * 1000 + TRANSACTIONS * 10;
   const total = { transactions: 0, published: 0, runs: 0 };
@@ -192,10 +193,10 @@ describe.skipIf(!native)('while other threads run', () => {
     }
   });
 
-  for (const { kind, tailCallMode } of all) {
-    test(`${kind} sites, ${tailCallMode}: no run sees two generations`, { timeout }, () =>
+  for (const { kind, mode, options } of all) {
+    test(`${kind} sites, ${mode}: no run sees two generations`, { timeout }, () =>
       withRuntime(async runtime => {
-        const chain = loadChain(runtime, kind, { tailCallMode });
+        const chain = loadChain(runtime, kind, options);
         chain.commit(0);
         const soaked = await soak(
           runtime,
@@ -214,9 +215,9 @@ describe.skipIf(!native)('while other threads run', () => {
       }),
     );
 
-    test(`${kind} sites, ${tailCallMode}: slots that are set one by one fail the same check`, { timeout }, () =>
+    test(`${kind} sites, ${mode}: slots that are set one by one fail the same check`, { timeout }, () =>
       withRuntime(async runtime => {
-        const chain = loadChain(runtime, kind, { tailCallMode });
+        const chain = loadChain(runtime, kind, options);
         // Where the arrays have one side, and where they have two.
         for (const first of [chain.set, chain.commit]) {
           first(0);

@@ -70,6 +70,13 @@ export function jumpIfZero(buffer: CodeBuffer, zero: boolean, width: 32 | 64, re
   buffer.branch(form, label);
 }
 
+/** adr: the label's address, at most 1 MiB away. */
+export function loadAddress(buffer: CodeBuffer, register: number, label: Label): void {
+  buffer.field(INSTRUCTION_BYTES, label, (out, at, target) => {
+    out.setInt32(at, encodeWord('adr Xd, #j*4', 64, register, target - at), true);
+  });
+}
+
 export function call(buffer: CodeBuffer, label: Label): void {
   buffer.field(INSTRUCTION_BYTES, label, (out, at, target) => {
     out.setInt32(at, encodeWord('bl #j*4', 64, target - at), true);

@@ -7,6 +7,12 @@ import type { Lowered } from '../../lowering/lowered.ts';
 import type { Code, CompileOptions, TailCallMode } from '../shared/code.ts';
 import { compileFor, type Fixup, MAX_TAIL_CALLS, type Target } from '../shared/compile.ts';
 import { CompileError } from '../shared/errors.ts';
+import {
+  chooseTailCalls,
+  FAST_CHOICES,
+  type TailCallChoices,
+  type TailCallPresets,
+} from '../shared/tail-call-choices.ts';
 import { call, INSTRUCTION_BYTES, jump } from './branches.ts';
 import { emitAlu, emitByteSwap, emitMovSx, loadConstant, move } from './emit-alu.ts';
 import { type AtomicsDialect, emitAtomic } from './emit-atomic.ts';
@@ -15,7 +21,9 @@ import { emitLoad, emitStore } from './emit-memory.ts';
 import {
   emitDirectTailCall,
   emitDynamicTailCall,
+  emitFastDirectTailCall,
   emitFastDynamicTailCall,
+  emitFastStaticTailCall,
   emitStaticTailCall,
   MAX_STATIC_ENTRIES,
 } from './emit-tail-call.ts';
@@ -23,10 +31,12 @@ import { encode } from './encodings.ts';
 import {
   emitCallIndirect,
   emitExit,
+  emitFastPrologue,
   emitPrologue,
   emitSetCount,
   FAST_PROLOGUE_OFFSET,
   type Frame,
+  fastFrame,
   frameOf,
   TAIL_CALL_PROLOGUE_OFFSET,
 } from './frame.ts';
@@ -37,6 +47,21 @@ const ADDRESS_PARTS = [0, 16, 32] as const;
 const ADDRESS: Fixup = { form: 'moveWide48', bytesBack: ADDRESS_PARTS.length * INSTRUCTION_BYTES, bias: 0 };
 
 export const TAIL_CALL_MODES: readonly TailCallMode[] = ['baseline', 'cached', 'fast'];
+const BASELINE: TailCallChoices = {
+  count: 'register',
+  frames: 'own',
+  targets: 'read',
+  dynamicTargets: 'read',
+  rangeCheck: 'always',
+  emptySlots: 'test',
+  directJumps: 'two',
+  deadArguments: 'load',
+};
+export const TAIL_CALL_PRESETS: TailCallPresets = {
+  baseline: BASELINE,
+  cached: { ...BASELINE, targets: 'cached' },
+  fast: FAST_CHOICES,
+};
 /** Largest `maxTailCalls`. */
 const LARGEST_LIMIT = 1 << 20;
 
@@ -45,6 +70,7 @@ function target(atomics: AtomicsDialect): Target<Frame> {
   return {
     tailCallPrologueOffset: TAIL_CALL_PROLOGUE_OFFSET,
     tailCallModes: ['baseline', 'cached'],
+    choices: BASELINE,
     maxStaticEntries: MAX_STATIC_ENTRIES,
     frame: frameOf,
     prologue: (buffer, frame, tailCallEntry) =>
@@ -82,16 +108,19 @@ function target(atomics: AtomicsDialect): Target<Frame> {
     runContext: (buffer, dst) => move(buffer, 64, machineRegister(dst), RUN_CONTEXT),
     loadFence: buffer => encode(buffer, 'dmb ishld'),
     directTailCall: emitDirectTailCall,
-    staticTailCall: (buffer, frame, out, maxEntries) => emitStaticTailCall(buffer, frame, out, maxEntries),
+    staticTailCall: emitStaticTailCall,
     dynamicTailCall: emitDynamicTailCall,
   };
 }
 
-function fastTarget(atomics: AtomicsDialect, limit: number): Target<Frame> {
+/** What differs in mode 'fast': frames, limits, tail calls. */
+function fastTarget(atomics: AtomicsDialect, limit: number, choices: TailCallChoices): Target<Frame> {
+  const { emptySlots } = choices;
   return {
     ...TARGETS[atomics],
     tailCallPrologueOffset: FAST_PROLOGUE_OFFSET,
     tailCallModes: ['fast'],
+    choices,
     frame(shape) {
       if (
         shape.kind === 'subprogram' &&
@@ -104,17 +133,19 @@ function fastTarget(atomics: AtomicsDialect, limit: number): Target<Frame> {
           { maxTailCalls: limit },
         );
       }
-      return frameOf(shape);
+      return fastFrame(shape);
     },
     prologue: (buffer, frame, tailCallEntry) =>
-      emitPrologue(buffer, frame, at => emitSetCount(at, limit, 'fast'), tailCallEntry),
+      emitFastPrologue(buffer, frame, at => emitSetCount(at, limit, 'fast'), tailCallEntry),
     // Whoever calls through the address has set the usual limit.
     callback(buffer, _frame, entry) {
       emitSetCount(buffer, limit, 'fast');
       jump(buffer, entry);
     },
-    staticTailCall: emitStaticTailCall,
-    dynamicTailCall: emitFastDynamicTailCall,
+    directTailCall: emitFastDirectTailCall,
+    staticTailCall: (buffer, _frame, out, maxEntries, index) =>
+      emitFastStaticTailCall(buffer, emptySlots, out, maxEntries, index),
+    dynamicTailCall: (buffer, _frame, out) => emitFastDynamicTailCall(buffer, emptySlots, out),
   };
 }
 
@@ -126,12 +157,13 @@ const TARGETS: Readonly<Record<AtomicsDialect, Target<Frame>>> = {
 /**
  * @param atomics instructions that the processor has
  * @throws CompileError for instructions that lowering must not leave, targets outside the program, limits out of range
- *   or in a mode that has none, and programs whose code would be too large
+ *   or in a mode that has none, choices that the mode does not leave open, and programs whose code would be too large
  * @throws LoweringError for a tail call whose immediate `packTailCall` cannot have made
  */
 export function compile(lowered: Lowered, options: CompileOptions, atomics: AtomicsDialect): Code {
   const { maxTailCalls = MAX_TAIL_CALLS, tailCallMode } = options;
-  const fast = tailCallMode === 'fast' && options.kind === 'program';
+  const choices = chooseTailCalls(TAIL_CALL_PRESETS, tailCallMode, options.tailCallChoices);
+  const fast = choices.frames === 'common' && options.kind === 'program';
   const largest = fast ? LARGEST_LIMIT : MAX_TAIL_CALLS;
   const smallest = fast ? 1 : MAX_TAIL_CALLS;
   if (!Number.isInteger(maxTailCalls) || maxTailCalls < smallest || maxTailCalls > largest) {
@@ -141,5 +173,6 @@ export function compile(lowered: Lowered, options: CompileOptions, atomics: Atom
       { maxTailCalls, tailCallMode },
     );
   }
-  return compileFor(fast ? fastTarget(atomics, maxTailCalls) : TARGETS[atomics], lowered, options);
+  const target = fast ? fastTarget(atomics, maxTailCalls, choices) : { ...TARGETS[atomics], choices };
+  return compileFor(target, lowered, options);
 }

@@ -9,7 +9,7 @@
  *   Wd, Xd     the same with a fixed width
  *   Rd|SP      31 is the stack pointer
  *   #i         unsigned immediate; #i*8: a multiple of 8, divided by it in the field
- *   #j         signed immediate, likewise #j*8. Branches: the distance in bytes
+ *   #j         signed immediate, likewise #j*8. Branches, adr: the distance in bytes
  *   #b         bitmask immediate: the mask itself, encoded as N:immr:imms
  *   C          condition
  *
@@ -127,6 +127,7 @@ export const ENCODINGS = {
   'dmb ish': '1101010100 0 00 011 0011 1011 1 01 11111',
   'dmb ishld': '1101010100 0 00 011 0011 1001 1 01 11111',
   // control flow
+  'adr Xd, #j*4': '0 00 10000 jjjjjjjjjjjjjjjjjjj ddddd',
   'b #j*4': '000101 jjjjjjjjjjjjjjjjjjjjjjjjjj',
   'bl #j*4': '100101 jjjjjjjjjjjjjjjjjjjjjjjjjj',
   'b.C #j*4': '01010100 jjjjjjjjjjjjjjjjjjj 0 cccc',

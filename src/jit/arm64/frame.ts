@@ -18,10 +18,17 @@
  *
  * A tail call undoes everything below `mov x29, sp` and enters its target right behind that instruction: the return
  * address and the link to the caller's frame stay.
+ *
+ * In mode 'fast' all functions that a hop can leave or reach have one and the same frame: x19-x22 and x25 saved, x25 set, a
+ * BPF stack of 512 bytes. A hop leaves all of it as it is and enters its target behind the whole prologue; the target's exit
+ * restores what the function that built the frame was entered with. That is a program at its first entry, or a subprogram
+ * that makes tail calls itself. Other subprograms have frames of their own, and are never hopped from or to.
  */
 import type { Register } from '../../isa/instruction.ts';
 import type { CodeBuffer } from '../shared/code-buffer.ts';
 import { type FunctionShape, MAX_TAIL_CALLS } from '../shared/compile.ts';
+import { CompileError } from '../shared/errors.ts';
+import { INSTRUCTION_BYTES } from './branches.ts';
 import { addConstant } from './emit-alu.ts';
 import { encode } from './encodings.ts';
 import {
@@ -38,8 +45,15 @@ import {
 
 /** Bytes from a program's entry to its tail-call entry: mov x26, #33; stp x29, x30; mov x29, sp. */
 export const TAIL_CALL_PROLOGUE_OFFSET = 12;
-/** In mode 'fast': one instruction more, see `emitSetCount`. */
-export const FAST_PROLOGUE_OFFSET = 16;
+/**
+ * In mode 'fast': behind count, frame, and as many nops as put the entry on a cache line of its own, so that a hop that misses
+ * the instruction cache fetches as few lines as its program allows.
+ */
+export const FAST_PROLOGUE_OFFSET = 64;
+/** movz, movk, stp, mov, three stp, mov, sub. */
+const FIRST_ENTRY_BYTES = 9 * INSTRUCTION_BYTES;
+/** BPF stack of every frame that a hop leaves or reaches. */
+const HOP_STACK_BYTES = 512;
 
 const STACK_ALIGNMENT = 16;
 
@@ -70,6 +84,35 @@ export function frameOf({ kind, stackDepth, insns, used, counts }: FunctionShape
     setsFramePointer,
     counts,
     linked: kind !== 'routine' || insns.some(insn => insn.kind.startsWith('call')),
+  };
+}
+
+/**
+ * In mode 'fast'.
+ * @throws CompileError `bad_input` for a function that can't have the common frame
+ */
+export function fastFrame(shape: FunctionShape): Frame {
+  const { kind, stackDepth, insns, counts } = shape;
+  if (kind !== 'main' && !insns.some(insn => insn.kind === 'tailCall')) return frameOf(shape);
+  if (stackDepth > HOP_STACK_BYTES) {
+    throw new CompileError(
+      'bad_input',
+      `a function states a stack of ${stackDepth} bytes; with tail calls it may have ${HOP_STACK_BYTES}`,
+      { stackDepth },
+    );
+  }
+  const [r6, r7, r8, r9] = CALLEE_SAVED.map(machineRegister) as [number, number, number, number];
+  return {
+    kind,
+    stack: HOP_STACK_BYTES,
+    saved: [
+      [r6, r7],
+      [r8, r9],
+      [FRAME_POINTER, ZR],
+    ],
+    setsFramePointer: true,
+    counts,
+    linked: true,
   };
 }
 
@@ -119,6 +162,20 @@ export function emitPrologue(
   }
   if (frame.setsFramePointer) encode(buffer, 'add Rd|SP, Rn|SP, #i', 64, FRAME_POINTER, SP, 0);
   addConstant(buffer, SP, SP, -frame.stack);
+}
+
+/** In mode 'fast'. @param setCount as for `emitPrologue` @param tailCallEntry called where a tail call lands */
+export function emitFastPrologue(
+  buffer: CodeBuffer,
+  frame: Frame,
+  setCount: (buffer: CodeBuffer) => void,
+  tailCallEntry: () => void,
+): void {
+  emitPrologue(buffer, frame, setCount, () => {});
+  if (frame.kind === 'main') {
+    for (let at = FIRST_ENTRY_BYTES; at < FAST_PROLOGUE_OFFSET; at += INSTRUCTION_BYTES) encode(buffer, 'nop');
+  }
+  tailCallEntry();
 }
 
 /** Back to the state at the tail-call entry. */

@@ -1,9 +1,11 @@
 /** What a compiler returns: bytes from facts. Position-independent; nothing here knows executable memory. */
 import type { Lowered } from '../../lowering/lowered.ts';
+import type { TailCallOverrides, TailCallPresets } from './tail-call-choices.ts';
 
 /**
- * How tail calls are compiled: as before the series, with cached targets as in it, or so that a hop costs least. 'fast'
- * programs and others keep their frames and their count in different places: no array may hold both.
+ * How tail calls are compiled: as before the series, with cached targets as in it, or so that a hop costs least; what that
+ * means in each is in tail-call-choices.ts. 'fast' programs and others keep their frames and their count in different
+ * places, and 'fast' ones may differ in what an empty slot holds: no array may hold both.
  */
 export type TailCallMode = 'baseline' | 'cached' | 'fast';
 
@@ -11,6 +13,8 @@ export interface CompileOptions {
   /** A routine has no tail-call entry and no counter; see isa/routine.ts. */
   readonly kind: 'program' | 'routine';
   readonly tailCallMode: TailCallMode;
+  /** Other than the mode's. */
+  readonly tailCallChoices?: TailCallOverrides;
   /** Patchable direct jumps for sites with a poke descriptor (default true). */
   readonly pokes?: boolean;
   /** Most tail calls in one run that starts in this program, 1 to 2^20, default 33. Only 'fast' can do with another. */
@@ -47,7 +51,7 @@ export interface Relocation {
  * so that one store changes it whole. While the slot is empty `bypass` holds a jump to `out` and `target` traps; while
  * it is populated `bypass` holds a nop and `target` a jump to the target's tail-call entry.
  *
- * In 'fast' mode there is no `bypass`: `target` jumps to `out` while the slot is empty.
+ * With `directJumps` 'one' there is no `bypass`: `target` jumps to `out` while the slot is empty.
  */
 export interface PokeSite {
   /** Index into `Lowered.pokeTable`. */
@@ -108,8 +112,15 @@ interface Compiler {
 export interface Machine extends Compiler {
   /** What it can compile, the best last. */
   readonly tailCallModes: readonly TailCallMode[];
+  /** What each mode chooses. */
+  readonly tailCallPresets: TailCallPresets;
   /** `void f(void)` that enters BPF code as RunContext.entryTarget and entryArguments say. */
   entryTrampoline(runContext: bigint): Uint8Array;
+  /**
+   * What empty slots lead to where `emptySlots` is 'stub': takes the call off the count again and goes on behind it. Every
+   * such slot holds its address for as long as code may run that calls through the array.
+   */
+  missStub(): Uint8Array;
   /** What a callService reaches: runs the host function at `target` on the host stack. */
   serviceThunk(target: bigint): Uint8Array;
   /** The patchable instructions of a `PokeSite`, all of the same length. */

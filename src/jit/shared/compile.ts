@@ -35,6 +35,7 @@ import type {
 } from './code.ts';
 import { CodeBuffer, type Label } from './code-buffer.ts';
 import { CompileError } from './errors.ts';
+import type { TailCallChoices } from './tail-call-choices.ts';
 
 /** Far below what branches reach, far above what a million instructions need. */
 const MAX_CODE_BYTES = 1 << 26;
@@ -85,8 +86,7 @@ export interface PokeLabels {
 export interface Target<Frame extends CountingFrame> {
   readonly tailCallPrologueOffset: number;
   readonly tailCallModes: readonly TailCallMode[];
-  /** Leave out what only loads map and index for a direct tail call, which needs neither. */
-  readonly dropsDeadArguments?: boolean;
+  readonly choices: TailCallChoices;
   /** Largest array whose cached targets a static site reaches; sites of larger ones are compiled as dynamic. */
   readonly maxStaticEntries: number;
   frame(shape: FunctionShape): Frame;
@@ -117,7 +117,7 @@ export interface Target<Frame extends CountingFrame> {
   directTailCall(buffer: CodeBuffer, frame: Frame, out: Label): PokeLabels;
   /**
    * @param maxEntries of the one prog array that reaches the site
-   * @param index what the verifier proved
+   * @param index what the verifier proved and may be relied on
    */
   staticTailCall(
     buffer: CodeBuffer,
@@ -198,7 +198,7 @@ class Compilation<Frame extends CountingFrame> {
   run(): Code {
     const { buffer, target } = this;
     const { insns } = this.lowered;
-    const dead = target.dropsDeadArguments ? this.deadArguments() : new Set<number>();
+    const dead = target.choices.deadArguments === 'drop' ? this.deadArguments() : new Set<number>();
     for (const subprogram of this.subprograms) {
       buffer.bind(subprogram.entry);
       target.prologue(buffer, subprogram.frame, () => {
@@ -451,6 +451,7 @@ class Compilation<Frame extends CountingFrame> {
 
   private emitTailCall(imm: number, slot: number, frame: Frame): void {
     const { buffer, lowered, options, target } = this;
+    const { choices } = target;
     if (!frame.counts) {
       throw new CompileError(
         'bad_input',
@@ -481,8 +482,9 @@ class Compilation<Frame extends CountingFrame> {
     let patches: PokeLabels | undefined;
     if (direct) {
       patches = target.directTailCall(buffer, frame, end);
-    } else if (kind === 'static' && options.tailCallMode !== 'baseline' && map!.maxEntries <= target.maxStaticEntries) {
-      target.staticTailCall(buffer, frame, end, map!.maxEntries, lowered.tailCallIndices?.get(slot));
+    } else if (kind === 'static' && choices.targets === 'cached' && map!.maxEntries <= target.maxStaticEntries) {
+      const index = choices.rangeCheck === 'proved' ? lowered.tailCallIndices?.get(slot) : undefined;
+      target.staticTailCall(buffer, frame, end, map!.maxEntries, index);
     } else {
       target.dynamicTailCall(buffer, frame, end);
     }

@@ -7,6 +7,8 @@ export type CompileErrorCode =
   | 'bad_target'
   /** Subprogram ranges, slots or tables of the `Lowered` contradict each other. */
   | 'bad_input'
+  /** A tail-call choice that there isn't, or that the mode does not leave open. */
+  | 'bad_choice'
   /** More code than the compiler may produce. */
   | 'code_too_large'
   /** A check of the compiler on its own output failed: a defect in Switchyard. */

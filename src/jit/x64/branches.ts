@@ -1,5 +1,6 @@
 /** Branches and calls with a label, and the fillers. */
 import type { BranchForm, CodeBuffer, Label } from '../shared/code-buffer.ts';
+import type { MachineRegister } from './registers.ts';
 
 /** Condition codes as in the low four bits of Jcc. */
 export const Condition = {
@@ -10,6 +11,7 @@ export const Condition = {
   belowOrEqual: 6,
   above: 7,
   sign: 8,
+  notSign: 9,
   less: 12,
   greaterOrEqual: 13,
   lessOrEqual: 14,
@@ -62,6 +64,14 @@ export function jumpIf(buffer: CodeBuffer, condition: Condition, label: Label): 
 /** `call` or `jmp` with a 32-bit displacement whatever the distance. */
 export function near(buffer: CodeBuffer, opcode: 0xe8 | 0xe9, label: Label): void {
   buffer.u8(opcode);
+  buffer.field(4, label, (out, at, target) => out.setInt32(at, target - (at + 4), true));
+}
+
+/** lea r64, [rip + disp32]: the label's address. */
+export function loadAddress(buffer: CodeBuffer, register: MachineRegister, label: Label): void {
+  buffer.u8(register >= 8 ? 0x4c : 0x48);
+  buffer.u8(0x8d);
+  buffer.u8(((register & 7) << 3) | 5);
   buffer.field(4, label, (out, at, target) => out.setInt32(at, target - (at + 4), true));
 }
 

@@ -7,6 +7,12 @@ import type { Lowered } from '../../lowering/lowered.ts';
 import type { Code, CompileOptions } from '../shared/code.ts';
 import { compileFor, type Fixup, type FunctionShape, MAX_TAIL_CALLS, type Target } from '../shared/compile.ts';
 import { CompileError } from '../shared/errors.ts';
+import {
+  chooseTailCalls,
+  FAST_CHOICES,
+  type TailCallChoices,
+  type TailCallPresets,
+} from '../shared/tail-call-choices.ts';
 import { jump, near } from './branches.ts';
 import { emitAlu, emitByteSwap, emitMovSx, move, moveImmediate64 } from './emit-alu.ts';
 import { emitJump } from './emit-jump.ts';
@@ -21,6 +27,8 @@ import {
   emitFastExit,
   emitFastPrologue,
   emitFastStaticTailCall,
+  emitHopOrStub,
+  emitHopOrTest,
   FAST_PROLOGUE_OFFSET,
   type FastFrame,
   fastFrame,
@@ -29,15 +37,16 @@ import { emitExit, emitLoadCounterPointer, emitPrologue, type Frame, TAIL_CALL_P
 import { CALLEE_SAVED, machineRegister, RAX, RUN_CONTEXT, SCRATCH } from './registers.ts';
 
 /**
- * @throws CompileError for instructions that lowering must not leave, targets outside the program, and programs whose
- *   code would be too large
+ * @throws CompileError for instructions that lowering must not leave, targets outside the program, programs whose
+ *   code would be too large, and choices that the mode does not leave open
  * @throws LoweringError for a tail call whose immediate `packTailCall` cannot have made
  */
 export function compile(lowered: Lowered, options: CompileOptions): Code {
   const limit = options.maxTailCalls ?? MAX_TAIL_CALLS;
   checkLimit(limit);
-  if (options.tailCallMode === 'fast' && options.kind === 'program') {
-    return compileFor(fastTarget(limit), lowered, options);
+  const choices = chooseTailCalls(TAIL_CALL_PRESETS, options.tailCallMode, options.tailCallChoices);
+  if (choices.frames === 'common' && options.kind === 'program') {
+    return compileFor(fastTarget(limit, choices), lowered, options);
   }
   if (limit !== MAX_TAIL_CALLS) {
     throw new CompileError(
@@ -46,8 +55,24 @@ export function compile(lowered: Lowered, options: CompileOptions): Code {
       { maxTailCalls: limit, tailCallMode: options.tailCallMode },
     );
   }
-  return compileFor(X64, lowered, options);
+  return compileFor({ ...X64, choices }, lowered, options);
 }
+
+const BASELINE: TailCallChoices = {
+  count: 'memory',
+  frames: 'own',
+  targets: 'read',
+  dynamicTargets: 'read',
+  rangeCheck: 'always',
+  emptySlots: 'test',
+  directJumps: 'two',
+  deadArguments: 'load',
+};
+export const TAIL_CALL_PRESETS: TailCallPresets = {
+  baseline: BASELINE,
+  cached: { ...BASELINE, targets: 'cached' },
+  fast: FAST_CHOICES,
+};
 
 /** Displacements count from the end of the field. */
 const CALL: Fixup = { form: 'relative32', bytesBack: 4, bias: -4 };
@@ -56,6 +81,7 @@ const ADDRESS: Fixup = { form: 'absolute64', bytesBack: 8, bias: 0 };
 const X64: Target<Frame> = {
   tailCallPrologueOffset: TAIL_CALL_PROLOGUE_OFFSET,
   tailCallModes: ['baseline', 'cached'],
+  choices: BASELINE,
   maxStaticEntries: MAX_STATIC_ENTRIES,
   frame: frameOf,
   prologue: emitPrologue,
@@ -105,12 +131,13 @@ const X64: Target<Frame> = {
 };
 
 /** What differs in 'fast' mode: frames, calls of subprograms, which hand on no pointer to a count, and tail calls. */
-function fastTarget(limit: number): Target<FastFrame> {
+function fastTarget(limit: number, choices: TailCallChoices): Target<FastFrame> {
+  const hop = choices.emptySlots === 'stub' ? emitHopOrStub : emitHopOrTest;
   return {
     ...X64,
     tailCallPrologueOffset: FAST_PROLOGUE_OFFSET,
     tailCallModes: ['fast'],
-    dropsDeadArguments: true,
+    choices,
     frame: shape => fastFrame(shape, limit),
     prologue: (buffer, frame, tailCallEntry) => emitFastPrologue(buffer, frame, limit, tailCallEntry),
     exit: emitFastExit,
@@ -119,8 +146,9 @@ function fastTarget(limit: number): Target<FastFrame> {
     atomic: emitAtomic,
     callSubprogram: (buffer, _frame, callee) => near(buffer, 0xe8, callee),
     directTailCall: emitFastDirectTailCall,
-    staticTailCall: emitFastStaticTailCall,
-    dynamicTailCall: emitFastDynamicTailCall,
+    staticTailCall: (buffer, _frame, out, maxEntries, index) =>
+      emitFastStaticTailCall(buffer, hop, out, maxEntries, index),
+    dynamicTailCall: (buffer, _frame, out) => emitFastDynamicTailCall(buffer, hop, out),
     callback: (buffer, _frame, entry) => emitCallbackEntry(buffer, limit, entry),
   };
 }

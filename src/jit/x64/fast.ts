@@ -15,27 +15,29 @@
  * restores what the function that built the frame was entered with. That is a program at its first entry, or a subprogram
  * that makes tail calls itself. Other subprograms have ordinary frames and are never hopped from or to.
  *
- * r9 holds the number of tail calls that are left, as a signed 64-bit number: it goes down by one for each populated
- * slot. A direct call that is refused leaves it below zero, and nobody can tell that from zero.
+ * r9 holds, negative, the number of tail calls that are left, as a signed 64-bit number: it goes up by one for each populated
+ * slot, so that its sign says whether one may be made, and goes with other signs into one test. A call that is refused may
+ * leave it above zero, and nobody can tell that from zero.
  * Each first entry of a program sets it; so does the way in for callbacks, which gives the caller its own count back.
  *
- * Order of the checks: index in range, slot populated, limit. Which check refuses a call makes no difference to the
- * program; the count changes only where the slot is populated.
+ * Order of the checks: index in range, then slot and limit in whatever order. Which check refuses a call makes no difference to
+ * the program; the count changes only where the slot is populated. Where empty slots lead to the miss stub, that takes the call
+ * off the count again.
  *
  * Programs compiled so can't hop to or be reached from programs with the frames of frame.ts.
  */
 
 import type { TailCallIndex } from '../../lowering/lowered.ts';
 import { MapHeader, ProgArrayLayout } from '../../memory/layout.ts';
-import type { CodeBuffer, Label } from '../shared/code-buffer.ts';
+import { CodeBuffer, type Label } from '../shared/code-buffer.ts';
 import { type FunctionShape, MAX_TAIL_CALLS, type PokeLabels } from '../shared/compile.ts';
 import { CompileError } from '../shared/errors.ts';
 import { PATCH_WORD_BYTES } from '../shared/patch-word.ts';
-import { Condition, fillWithNops, jumpIf, near, nop } from './branches.ts';
+import { Condition, fillWithNops, jumpIf, loadAddress, near, nop } from './branches.ts';
 import { fitsInt8 } from './emit-alu.ts';
-import { encode } from './encodings.ts';
+import { encode, type Memory } from './encodings.ts';
 import { PATCH_BYTES } from './patch.ts';
-import { CALLEE_SAVED, machineRegister, RAX, RBP, RCX, RDX, RSI, RSP, SCRATCH, TAIL_CALLS_LEFT } from './registers.ts';
+import { CALLEE_SAVED, machineRegister, RBP, RCX, RDX, RSI, RSP, SCRATCH, TAIL_CALLS_LEFT } from './registers.ts';
 
 /**
  * Bytes from a program's entry to its tail-call entry: nop, frame, count, and as many nops as put the entry on a cache line
@@ -43,12 +45,13 @@ import { CALLEE_SAVED, machineRegister, RAX, RBP, RCX, RDX, RSI, RSP, SCRATCH, T
  */
 export const FAST_PROLOGUE_OFFSET = 64;
 /** 5-byte nop, push, mov, sub, four pushes, mov. */
-const FIRST_ENTRY_BYTES = 29;
+const FIRST_ENTRY_BYTES = 30;
 /** BPF stack of every frame that a hop leaves or reaches. */
 const HOP_STACK_BYTES = 512;
 /** Largest `maxTailCalls`. */
 const LARGEST_LIMIT = 1 << 20;
 const POINTER_BYTES = 8;
+const MISS_STUB_BYTES = 64;
 
 export interface FastFrame {
   readonly kind: FunctionShape['kind'];
@@ -134,61 +137,91 @@ function fill(buffer: CodeBuffer, count: number): void {
 }
 
 function emitSetCount(buffer: CodeBuffer, limit: number): void {
-  encode(buffer, 'mov r32, imm32', 32, TAIL_CALLS_LEFT, 0, limit);
+  encode(buffer, 'mov rm, imm32', 64, TAIL_CALLS_LEFT, 0, -limit);
 }
 
 /** Emitted as for an empty slot: `target` leads to where the call that did not happen is taken off the count again. */
 export function emitFastDirectTailCall(buffer: CodeBuffer, _frame: FastFrame, out: Label): PokeLabels {
-  encode(buffer, 'sub rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
-  jumpIf(buffer, Condition.less, out);
+  encode(buffer, 'add rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+  jumpIf(buffer, Condition.greater, out);
   const empty = buffer.label();
   buffer.keepWithinWord(PATCH_BYTES, PATCH_WORD_BYTES, fillWithNops);
   const target = buffer.here();
   near(buffer, 0xe9, empty);
   buffer.bind(empty);
-  encode(buffer, 'add rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+  encode(buffer, 'sub rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
   return { target, out: empty };
 }
+
+/**
+ * To the tail-call entry that `slot` holds, if range, limit and slot let it; rdx and rsi are kept.
+ * @param size what rdx, its upper half zero, has to be below; undefined where that is known
+ */
+export type EmitHop = (buffer: CodeBuffer, slot: Memory, size: number | undefined, out: Label) => void;
 
 /** @param maxEntries of the one prog array that reaches the site, which rsi therefore points to */
 export function emitFastStaticTailCall(
   buffer: CodeBuffer,
-  _frame: FastFrame,
+  hop: EmitHop,
   out: Label,
   maxEntries: number,
   index: TailCallIndex | undefined,
 ): void {
   if (index?.narrow !== true) encode(buffer, 'mov rm, r', 32, RDX, RDX);
-  if (index === undefined || index.max >= maxEntries) {
-    encode(buffer, fitsInt8(maxEntries) ? 'cmp rm, imm8' : 'cmp rm, imm32', 32, RDX, 0, maxEntries);
-    jumpIf(buffer, Condition.aboveOrEqual, out);
-  }
   const displacement = ProgArrayLayout.ptrs + maxEntries * POINTER_BYTES;
-  encode(buffer, 'mov r, rm', 64, { base: RSI, index: RDX, scale: POINTER_BYTES, displacement }, RCX);
-  emitHop(buffer, out);
+  const proved = index !== undefined && index.max < maxEntries;
+  hop(buffer, { base: RSI, index: RDX, scale: POINTER_BYTES, displacement }, proved ? undefined : maxEntries, out);
 }
 
 /** Which array it is shows at run time only; where its cached targets start follows from its size, which is read. */
-export function emitFastDynamicTailCall(buffer: CodeBuffer, _frame: FastFrame, out: Label): void {
+export function emitFastDynamicTailCall(buffer: CodeBuffer, hop: EmitHop, out: Label): void {
   encode(buffer, 'mov rm, r', 32, RDX, RDX);
   encode(buffer, 'mov r, rm', 32, { base: RSI, displacement: MapHeader.maxEntries }, RCX);
   encode(buffer, 'cmp rm, r', 32, RDX, RCX);
   jumpIf(buffer, Condition.aboveOrEqual, out);
   encode(buffer, 'add rm, r', 64, RCX, RDX);
   const displacement = ProgArrayLayout.ptrs;
-  encode(buffer, 'mov r, rm', 64, { base: RSI, index: RCX, scale: POINTER_BYTES, displacement }, RCX);
-  emitHop(buffer, out);
+  hop(buffer, { base: RSI, index: RCX, scale: POINTER_BYTES, displacement }, undefined, out);
 }
 
 /**
- * To the tail-call entry in rcx, 0 for an empty slot. One branch for both checks: what limits short hops is how many branches
- * a processor predicts in a cycle. Addresses are below 2^47, so target - 1 is negative for an empty slot only.
+ * Empty slots hold 0. One branch asks for slot and limit: what limits short hops is how many branches a processor
+ * predicts in a cycle. Addresses are below 2^47, so -target is negative unless the slot is empty, and r9 unless the limit is reached.
  */
-function emitHop(buffer: CodeBuffer, out: Label): void {
-  encode(buffer, 'lea r, m', 64, { base: RCX, displacement: -1 }, RAX);
-  encode(buffer, 'lea r, m', 64, { base: TAIL_CALLS_LEFT, displacement: -1 }, SCRATCH);
-  encode(buffer, 'or rm, r', 64, RAX, SCRATCH);
-  jumpIf(buffer, Condition.sign, out);
-  encode(buffer, 'mov rm, r', 64, TAIL_CALLS_LEFT, SCRATCH);
+export function emitHopOrTest(buffer: CodeBuffer, slot: Memory, size: number | undefined, out: Label): void {
+  if (size !== undefined) {
+    encode(buffer, fitsInt8(size) ? 'cmp rm, imm8' : 'cmp rm, imm32', 32, RDX, 0, size);
+    jumpIf(buffer, Condition.aboveOrEqual, out);
+  }
+  encode(buffer, 'mov r, rm', 64, slot, RCX);
+  encode(buffer, 'mov rm, r', 64, SCRATCH, RCX);
+  encode(buffer, 'neg rm', 64, SCRATCH);
+  encode(buffer, 'and rm, r', 64, SCRATCH, TAIL_CALLS_LEFT);
+  jumpIf(buffer, Condition.notSign, out);
+  encode(buffer, 'add rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
   encode(buffer, 'jmp rm64', 32, RCX);
+}
+
+/**
+ * Empty slots hold the address of the miss stub, which finds in r11 where the call falls through: nobody looks at the slot. One
+ * branch asks for range and limit: rdx - size is negative for an index in range.
+ */
+export function emitHopOrStub(buffer: CodeBuffer, slot: Memory, size: number | undefined, out: Label): void {
+  if (size !== undefined) {
+    encode(buffer, 'lea r, m', 64, { base: RDX, displacement: -size }, RCX);
+    encode(buffer, 'and rm, r', 64, RCX, TAIL_CALLS_LEFT);
+    jumpIf(buffer, Condition.notSign, out);
+  }
+  loadAddress(buffer, SCRATCH, out);
+  encode(buffer, 'add rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+  if (size === undefined) jumpIf(buffer, Condition.greater, out);
+  encode(buffer, 'jmp rm64', 32, slot);
+}
+
+/** What empty slots lead to: the call did not happen. */
+export function missStub(): Uint8Array {
+  const buffer = new CodeBuffer(MISS_STUB_BYTES);
+  encode(buffer, 'sub rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+  encode(buffer, 'jmp rm64', 32, SCRATCH);
+  return buffer.finish().bytes;
 }

@@ -17,7 +17,7 @@ export const R14 = 14;
 export const R15 = 15;
 
 /**
- * r9: in 'fast' mode, how many tail calls the run may still make (see fast.ts). No other emitted code writes it, trusted
+ * r9: in 'fast' mode, how many tail calls the run may still make, negative (see fast.ts). No other emitted code writes it, trusted
  * routines included, and service thunks keep it over host functions.
  */
 export const TAIL_CALLS_LEFT = 9;

@@ -9,6 +9,7 @@ import type { Services } from '../../helpers/services.ts';
 import type { Routine } from '../../isa/routine.ts';
 import type { Code, CompileOptions, Machine, Relocation, TailCallMode } from '../../jit/shared/code.ts';
 import { applyRelocation } from '../../jit/shared/relocate.ts';
+import type { TailCallPresets } from '../../jit/shared/tail-call-choices.ts';
 import type { Lowered } from '../../lowering/lowered.ts';
 import { lowerRoutine } from '../../lowering/routine.ts';
 import type { BpfMap } from '../../maps/map.ts';
@@ -36,6 +37,8 @@ export class NativeBackend implements Backend {
   readonly name = 'native';
   readonly cachedTargets = true;
   readonly tailCallModes: readonly TailCallMode[];
+  readonly tailCallPresets: TailCallPresets;
+  readonly missStub: bigint;
   /** Only where other threads can be made to drop instruction bytes they fetched before a patch. */
   readonly pokes: boolean;
   readonly threads = true;
@@ -68,6 +71,8 @@ export class NativeBackend implements Backend {
     this.#routines = new Map(routines.map(routine => [routine.name, routine]));
     this.#control = contexts.blocks[0]!;
     this.tailCallModes = machine.tailCallModes;
+    this.tailCallPresets = machine.tailCallPresets;
+    this.missStub = this.#place(machine.missStub());
     this.#entries = contexts.blocks.map(block => {
       const address = this.#place(machine.entryTrampoline(arena.address(block.offset)));
       return koffi.decode(address, ENTRY) as NativeCall;

@@ -2,7 +2,8 @@
  * Golden files: BPF in, the disassembly of the machine code out. `UPDATE_GOLDEN=1` rewrites them.
  *
  * Each file is a case: the options in lines that start with `#`, the BPF text, a line of dashes, and the listing. The
- * `maps` option gives the max_entries of each used map, `pokes` one "map:key" for each poke.
+ * `maps` option gives the max_entries of each used map, `pokes` one "map:key" for each poke, `choices` "name=value" for each
+ * that is not the mode's.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
@@ -38,9 +39,11 @@ function compileCase(source: string, machineOf: MachineOf, list: Lister): string
       return { insn: 0, map: map!, key: key! };
     }),
   });
+  const choices = Object.fromEntries(words('choices').map(choice => choice.split('=')));
   const options: CompileOptions = {
     kind: settings.get('kind') === 'routine' ? 'routine' : 'program',
     tailCallMode: MODES.find(mode => mode === settings.get('mode')) ?? 'cached',
+    tailCallChoices: choices,
   };
   const bpf = insns.map(insn => (insn.kind === 'wide' ? undefined : formatInstruction(insn)));
   return list(machineOf(settings).compile(program, options), bpf);

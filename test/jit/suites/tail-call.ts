@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { Code, CompileOptions } from '../../../src/jit/shared/code.ts';
+import { chooseTailCalls } from '../../../src/jit/shared/tail-call-choices.ts';
 import { packTailCall } from '../../../src/lowering/tail-call-imm.ts';
 import { Computer } from '../computer.ts';
 import type { Platform } from '../processor.ts';
@@ -17,6 +18,16 @@ interface SiteKind {
   readonly kind: 'direct' | 'static' | 'dynamic';
   readonly options: CompileOptions;
 }
+const FAST_TESTED: CompileOptions = {
+  kind: 'program',
+  tailCallMode: 'fast',
+  tailCallChoices: { emptySlots: 'test' },
+};
+const FAST_CHECKED: CompileOptions = {
+  kind: 'program',
+  tailCallMode: 'fast',
+  tailCallChoices: { rangeCheck: 'always' },
+};
 const KINDS: readonly SiteKind[] = [
   { name: 'direct', kind: 'direct', options: { kind: 'program', tailCallMode: 'cached' } },
   { name: 'static', kind: 'static', options: { kind: 'program', tailCallMode: 'cached' } },
@@ -26,6 +37,10 @@ const KINDS: readonly SiteKind[] = [
   { name: 'fast direct', kind: 'direct', options: { kind: 'program', tailCallMode: 'fast' } },
   { name: 'fast static', kind: 'static', options: { kind: 'program', tailCallMode: 'fast' } },
   { name: 'fast dynamic', kind: 'dynamic', options: { kind: 'program', tailCallMode: 'fast' } },
+  { name: 'fast static, slots tested', kind: 'static', options: FAST_TESTED },
+  { name: 'fast dynamic, slots tested', kind: 'dynamic', options: FAST_TESTED },
+  { name: 'fast static, range always checked', kind: 'static', options: FAST_CHECKED },
+  { name: 'fast, poke switched off', kind: 'direct', options: { ...FAST_CHECKED, pokes: false } },
 ];
 
 class Fixture {
@@ -40,7 +55,9 @@ class Fixture {
   constructor(platform: Platform, site: SiteKind) {
     this.site = site;
     this.computer = new Computer(platform);
-    this.array = new TestProgArray(this.computer, SLOTS);
+    const { tailCallMode, tailCallChoices } = site.options;
+    const { emptySlots } = chooseTailCalls(this.computer.machine.tailCallPresets, tailCallMode, tailCallChoices);
+    this.array = new TestProgArray(this.computer, SLOTS, emptySlots);
     this.context = this.computer.allocate(128);
   }
 
