@@ -73,8 +73,8 @@ interface Pending {
   readonly logPosition: number;
   /** Length of the history that it shares with the path it branched off from. */
   readonly historyLength: number;
-  /** Values are not followed back past its start. */
-  readonly opaque: boolean;
+  /** It starts in a callback. */
+  readonly callback: boolean;
 }
 
 const MAX_INSNS = 1_000_000;
@@ -237,13 +237,13 @@ export class Analysis {
 
   /**
    * Queues a copy of the current state to be walked from `insn`.
-   * @param opaque values can't be followed back past the current instruction
+   * @param callback `insn` is the first of a callback
    */
-  push(insn: number, from: number, opaque = false): State {
+  push(insn: number, from: number, callback = false): State {
     const state = this.state.copy();
     if (state.parent !== undefined) state.parent.pending++;
     const historyLength = this.history.length;
-    this.pending.push({ insn, from, state, logPosition: this.log.position, historyLength, opaque });
+    this.pending.push({ insn, from, state, logPosition: this.log.position, historyLength, callback });
     if (this.pending.length > 8192)
       this.fail('too_complex', `The sequence of ${this.pending.length} jumps is too complex.`, 'E2BIG');
     return state;

@@ -11,11 +11,11 @@ import type { Analysis } from './analysis.ts';
 import { checkGlobalCall } from './global-functions.ts';
 import { forgetCallerSaved } from './helper-call.ts';
 import { needRegister } from './precision.ts';
-import { previousEntry, widenChanged } from './prune.ts';
+import { PRECISE_ITERATIONS, previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
 import { kindName, type RegisterState, register, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import { range } from './scalar.ts';
-import { Frame, MAX_FRAMES, type State } from './state.ts';
+import { Frame, MAX_FRAMES } from './state.ts';
 import { refuseLeak } from './unprivileged.ts';
 
 function checkDepth(a: Analysis, subprogram: number): void {
@@ -75,7 +75,6 @@ export function enterCallback(a: Analysis, name: string, subprogram: number): vo
   }
   checkDepth(a, subprogram);
   const { start } = a.cfg.subprograms[subprogram]!;
-  // Values are not followed back through callbacks.
   const state = a.push(start, a.insn, true);
   state.callbackUnrollDepth++;
   state.frame.callbackDepth++;
@@ -103,11 +102,12 @@ export function executeExit(a: Analysis): number {
   if (result.kind === 'stack') a.fail('invalid_return_value', 'cannot return stack pointer to the caller', 'EINVAL');
   if (callee.isCallback) {
     needRegister(a, 0);
-    a.history.noteOpaque();
+    a.history.noteCallback();
     checkCallbackReturn(a, result);
     a.log.frames('returning from callee:', state);
     state.frames.pop();
-    widenLoop(state, callee.callSite);
+    a.log.frames(`to caller at ${callee.callSite}:`, state);
+    widenLoop(a, callee.callSite);
     return callee.callSite;
   }
   a.log.frames('returning from callee:', state);
@@ -117,10 +117,18 @@ export function executeExit(a: Analysis): number {
   return callee.callSite + 1;
 }
 
-/** Before the next iteration, what the last one changed becomes unknown, so that iterations converge. */
-function widenLoop(state: State, callSite: number): void {
+/**
+ * Before the next iteration, what the last one changed becomes unknown, so that iterations converge. What something relied on stays
+ * as it is for as long as walking each iteration may come to an end.
+ */
+function widenLoop(a: Analysis, callSite: number): void {
+  const { state } = a;
   const before = previousEntry(state, callSite, state.parent);
-  if (before !== undefined) widenChanged(before, state, false);
+  if (before === undefined) return;
+  const { callbackDepth, registers } = state.frame;
+  const bounded = registers[1]!.kind === 'scalar' && registers[1]!.value.umax < a.maxInsns;
+  const affordable = callbackDepth <= PRECISE_ITERATIONS || (bounded && a.insnsProcessed < a.maxInsns / 2);
+  widenChanged(before, state, affordable && a.options.checking?.precision !== 'all');
 }
 
 function outside(name: string, where: string, r: RegisterState, min: bigint, max: bigint): string {

@@ -13,7 +13,7 @@
 const INITIAL_ENTRIES = 1024;
 /** An entry's note: slot + 1 in bits 0 to 6, its frame from bit 8, the frame the instruction ran in from bit 16. */
 const SLOT_BITS = 0x7f;
-const OPAQUE = 1 << 24;
+const CALLBACK = 1 << 24;
 const LINKED = 1 << 25;
 
 /** Entries of a path, for when the history has gone on with another. */
@@ -89,9 +89,9 @@ export class History {
     return (this.notes[at]! >> 8) & 0xff;
   }
 
-  /** Values cannot be followed back through it: a callback's start or end. */
-  opaque(at: number): boolean {
-    return (this.notes[at]! & OPAQUE) !== 0;
+  /** A helper's call that goes on in its callback, or the exit of one. */
+  isCallback(at: number): boolean {
+    return (this.notes[at]! & CALLBACK) !== 0;
   }
 
   /** Registers and slots (see `precision.ts`) that share bounds by ids and got new ones together at this jump. */
@@ -105,8 +105,9 @@ export class History {
     this.notes[at] = (this.notes[at]! & ~0xffff) | (frame << 8) | (slot + 1);
   }
 
-  noteOpaque(): void {
-    this.notes[this.length - 1]! |= OPAQUE;
+  /** The instruction in work enters or leaves a callback. */
+  noteCallback(): void {
+    this.notes[this.length - 1]! |= CALLBACK;
   }
 
   /** Adds to what is linked at the jump in work. */

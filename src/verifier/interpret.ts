@@ -12,7 +12,7 @@ import { executeExit, executeSubprogramCall } from './calls.ts';
 import { executeHelperCall, forgetCallerSaved } from './helper-call.ts';
 import { executeKfuncCall } from './kfunc-call.ts';
 import { accessMemory, checkContextPointer } from './memory-access.ts';
-import { arrive, finishPath, previousEntry, widenChanged } from './prune.ts';
+import { arrive, finishPath, PRECISE_ITERATIONS, previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
 import {
   isSocket,
@@ -79,10 +79,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
     a.insn = pending.insn;
     a.previousInsn = pending.from;
     a.history.length = pending.historyLength;
-    if (pending.opaque) {
-      a.history.push(pending.from, a.state.frames.length - 1);
-      a.history.noteOpaque();
-    }
+    if (pending.callback) a.history.noteCallback();
     a.log.finishPath(pending.logPosition);
     fresh = true;
   }
@@ -159,12 +156,6 @@ function step(a: Analysis): number {
       );
   }
 }
-
-/**
- * Iterations of a `may_goto` loop that are walked with the exact value of an index or bound, for loops that end before
- * long by their own condition. Then it becomes unknown too, so that the others converge.
- */
-const PRECISE_ITERATIONS = 256;
 
 /** Both ways are possible at any time; what the loop changes becomes unknown when it is entered again. */
 function executeMayGoto(a: Analysis, target: number): number {

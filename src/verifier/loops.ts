@@ -1,5 +1,5 @@
 /**
- * Loops around iterators: what is still to be learned about states inside them.
+ * Loops that converge by comparison (iterators, `may_goto`, callbacks): what is still to be learned about states inside them.
  *
  * Problem: a path that comes back to the head of its loop in a state that the head's covers ends there. What it would
  * have done is what the head's paths do, so it reads and relies on what they do; but those are not all walked yet. Until they

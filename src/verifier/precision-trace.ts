@@ -58,7 +58,7 @@ export class Trace {
     );
   }
 
-  step(insn: number, frame: number): void {
+  step(insn: number, frame: number, callback: boolean): void {
     const { wanted, a } = this;
     const slots = slotNames(wanted.low[this.frame]!, wanted.high[this.frame]!);
     a.log.write(
@@ -66,12 +66,8 @@ export class Trace {
     );
     const { kind } = a.insns[insn]!;
     if (kind === 'exit' && frame > 0) this.frame++;
-    else if (kind === 'callSubprogram' && frame < this.frame) this.frame--;
+    else if ((kind === 'callSubprogram' || (callback && kind === 'callHelper')) && frame < this.frame) this.frame--;
     this.next = insn;
-  }
-
-  fallBack(): void {
-    this.a.log.write(`mark_precise: frame${this.frame}: falling back to forcing all scalars precise`);
   }
 
   /**

@@ -11,7 +11,8 @@
  *
  * Why it is sound: what a stored state proved depends, for imprecise scalars, on no value: every decision of the paths
  * from it that looked at a number has marked that number's sources. A path that is pruned inherits the marks of
- * the state that stood for it. Where the walk cannot follow a value (callbacks), everything is marked.
+ * the state that stood for it. An iteration of a callback changes nothing of its caller's registers; what it stores through its
+ * context is followed like any other store.
  */
 import type { Register } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
@@ -21,6 +22,7 @@ import { type Checkpoint, MAX_FRAMES, REGISTERS, type State } from './state.ts';
 
 const CALLER_SAVED = 0b111111;
 const ARGUMENTS = 0b111110;
+const CALLBACK_CONTEXT = 1 << 3;
 const ALL_REGISTERS = (1 << REGISTERS) - 1;
 
 /** Sets of registers and slots, by frame, whose values are wanted at some point of the path. */
@@ -138,6 +140,14 @@ function before(a: Analysis, wanted: Wanted, at: number): void {
         registers[f]! |= (1 << i.dst) | (1 << i.src);
       return;
     case 'callHelper':
+      if (history.isCallback(at)) {
+        // Of what a callback is given only its context can be a number of the caller's: every such helper takes it in r3.
+        if ((registers[f + 1]! & ARGUMENTS) !== 0) registers[f]! |= CALLBACK_CONTEXT;
+        wanted.clearFrame(f + 1);
+        return;
+      }
+      registers[f]! &= ~CALLER_SAVED;
+      return;
     case 'callKfunc':
     case 'packetLoad':
       registers[f]! &= ~CALLER_SAVED;
@@ -151,6 +161,8 @@ function before(a: Analysis, wanted: Wanted, at: number): void {
     case 'exit':
       if (f > 0) {
         wanted.enter(f);
+        // Back at its helper's call, the caller has all registers as they were.
+        if (history.isCallback(at)) return;
         registers[f] = registers[f - 1]! & 1;
         registers[f - 1]! &= ~CALLER_SAVED;
       }
@@ -232,12 +244,7 @@ function walk(a: Analysis, wanted: Wanted, end: number, state: State): void {
   while (!wanted.empty) {
     const start = stored === undefined ? 0 : stored.position;
     while (--position >= start) {
-      if (history.opaque(position)) {
-        trace?.fallBack();
-        markEverything(stored);
-        return;
-      }
-      trace?.step(history.insn(position), history.frame(position));
+      trace?.step(history.insn(position), history.frame(position), history.isCallback(position));
       const linked = history.linked(position);
       wantLinked(wanted, linked);
       before(a, wanted, position);

@@ -7,9 +7,9 @@
  *
  * Why it is sound:
  * - A stored state counts only when every path from it has ended (`pending` 0), so what it proved is complete. The
- *   exceptions are `may_goto` and callback loops, whose heads may be compared with an unfinished ancestor: the
+ *   exceptions are the heads of `may_goto`, callback and iterator loops, which may be compared with an unfinished ancestor: the
  *   program is then contained in its own ancestor, which is a fixpoint of the loop; all stack slots are compared then,
- *   since which of them are read is known only when all paths have ended.
+ *   since which of them are read is known only when all paths have ended (see `loops.ts`).
  * - Registers that are not live (static analysis) and stack slots that no path from the stored state read before
  *   writing (recorded while walking, in `readLow/High`) cannot matter and are ignored. Slots that were not
  *   read are found by walking up the chain of stored states to the last one that wrote the slot. A path that is pruned
@@ -393,6 +393,16 @@ function dropDeadRegisters(a: Analysis, state: State, insn: number): void {
   }
 }
 
+/** The path has come round a loop to `head`, whose paths are not all walked yet. */
+function endInLoop(a: Analysis, states: StoredStates, i: number): 'covered' {
+  const head = states.get(i);
+  states.hit(i);
+  inheritReads(a.state, head);
+  inheritPrecision(a, a.state, head);
+  noteBackEdge(a, head);
+  return 'covered';
+}
+
 /** What a path is told at a prune point. */
 export type Arrival = 'covered' | 'go on';
 
@@ -428,25 +438,12 @@ export function arrive(a: Analysis): Arrival {
     const old = states.get(i);
     if (old.pending > 0) {
       if (instruction.kind === 'mayGoto') {
-        if (old.state.mayGotoDepth !== state.mayGotoDepth && covered(a, old, state, 'contained')) {
-          readEverything(state, old);
-          markEverything(state.parent);
-          return 'covered';
-        }
+        if (old.state.mayGotoDepth !== state.mayGotoDepth && covered(a, old, state, 'contained'))
+          return endInLoop(a, states, i);
       } else if (instruction.kind === 'callKfunc' && forced) {
-        if (covered(a, old, state, 'contained') && isActive(a, state)) {
-          states.hit(i);
-          inheritReads(state, old);
-          inheritPrecision(a, state, old);
-          noteBackEdge(a, old);
-          return 'covered';
-        }
+        if (covered(a, old, state, 'contained') && isActive(a, state)) return endInLoop(a, states, i);
       } else if (instruction.kind === 'callHelper' && forced) {
-        if (covered(a, old, state, 'contained')) {
-          readEverything(state, old);
-          markEverything(state.parent);
-          return 'covered';
-        }
+        if (covered(a, old, state, 'contained')) return endInLoop(a, states, i);
       } else {
         if (
           old.state.mayGotoDepth === state.mayGotoDepth &&
@@ -566,6 +563,12 @@ function widen(old: RegisterState | undefined, current: RegisterState): Register
   if (equal(old.value, current.value) && old.offset === current.offset) return current;
   return current.id === RAW_SIZE_ID ? current : UNKNOWN_SCALAR;
 }
+
+/**
+ * Iterations of a loop without a bound that are walked with the exact value of an index or limit, for loops that end before
+ * long by their own condition. Then it becomes unknown too, so that the others converge.
+ */
+export const PRECISE_ITERATIONS = 256;
 
 /**
  * Makes loops without a bound converge: scalars that changed since the loop's head was last passed become unknown in
