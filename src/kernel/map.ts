@@ -63,8 +63,8 @@ function valueBytes(spec: MapSpec): number {
 
 /** BPF_MAP_CREATE. The caller closes the descriptor. */
 function createFd(spec: MapSpec, btf: KernelBtf | undefined): number {
-  for (const field of ['keySize', 'valueSize', 'maxEntries', 'flags'] as const) {
-    const value = spec[field];
+  for (const field of ['keySize', 'valueSize', 'maxEntries', 'flags', 'numaNode'] as const) {
+    const value = spec[field] ?? 0;
     if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
       throw new KernelError(
         'bad_argument',
@@ -89,6 +89,7 @@ function createFd(spec: MapSpec, btf: KernelBtf | undefined): number {
       .u32(12, spec.maxEntries)
       .u32(16, spec.flags)
       .u32(20, inner ?? 0)
+      .u32(24, spec.numaNode ?? 0)
       .name(28, spec.name)
       // Of an arena: the address at which to map it. It is mapped wherever there is room, since several may want the same.
       .u64(64, spec.type === 'arena' ? 0n : BigInt.asUintN(64, spec.mapExtra ?? 0n));

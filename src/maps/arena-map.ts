@@ -82,8 +82,17 @@ export class ArenaMap implements BpfMap {
     return new Map<Uint8Array, Uint8Array>().entries();
   }
 
+  /** @throws MapError `busy`: its memory is always mapped for writing, and the kernel freezes no map that is */
   freeze(): void {
-    this.#access.freeze();
+    this.#access.alive();
+    throw new MapError(
+      'busy',
+      'EBUSY',
+      `map ${this.spec.name} is an arena, whose memory TypeScript may write: it can't be frozen`,
+      {
+        map: this.spec.name,
+      },
+    );
   }
 
   dispose(): void {

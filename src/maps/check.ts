@@ -33,6 +33,12 @@ const ACCESS = MapFlag.rdonly | MapFlag.wronly | MapFlag.rdonlyProg | MapFlag.wr
 const ARRAY_FLAGS = MapFlag.numaNode | MapFlag.mmapable | ACCESS | MapFlag.preserveElems | MapFlag.innerMap;
 const HASH_FLAGS = MapFlag.noPrealloc | MapFlag.noCommonLru | MapFlag.numaNode | ACCESS | MapFlag.zeroSeed;
 
+/** What BPF_F_NUMA_NODE names no node by. */
+const NO_NODE = 0xffff_ffff;
+
+const namesNode = ({ flags, numaNode = 0 }: MapSpec): boolean =>
+  (flags & MapFlag.numaNode) !== 0 && numaNode !== NO_NODE;
+
 type Check = (spec: MapSpec, refuse: (errno: Errno, why: string) => never) => void;
 
 const array: Check = (spec, refuse) => {
@@ -41,7 +47,7 @@ const array: Check = (spec, refuse) => {
   if (spec.keySize !== 4) refuse('EINVAL', `keys of an array have 4 bytes, not ${spec.keySize}`);
   if (spec.valueSize === 0) refuse('EINVAL', 'value_size must not be 0');
   checkFlags(spec, ARRAY_FLAGS, refuse);
-  if (perCpu && (spec.flags & MapFlag.numaNode) !== 0)
+  if (perCpu && namesNode(spec))
     refuse('EINVAL', 'BPF_F_NUMA_NODE does not go with per-CPU maps');
   if (spec.type !== 'array' && (spec.flags & (MapFlag.mmapable | MapFlag.innerMap)) !== 0) {
     refuse('EINVAL', 'BPF_F_MMAPABLE and BPF_F_INNER_MAP are for plain arrays only');
@@ -71,7 +77,7 @@ const hash: Check = (spec, refuse) => {
   if (lru && (spec.flags & MapFlag.noPrealloc) !== 0) {
     refuse('ENOTSUPP', 'LRU hashes are always preallocated: BPF_F_NO_PREALLOC does not go with them');
   }
-  if ((perCpu || perCpuLists) && (spec.flags & MapFlag.numaNode) !== 0) {
+  if ((perCpu || perCpuLists) && namesNode(spec)) {
     refuse('EINVAL', 'BPF_F_NUMA_NODE does not go with what is per CPU');
   }
   if (spec.maxEntries === 0) refuse('EINVAL', 'max_entries must not be 0');
@@ -271,6 +277,11 @@ export function checkSpec(spec: MapSpec): void {
       refuse('EINVAL', `${field} must be an unsigned 32-bit number, not ${value}`);
     }
   }
+  const { numaNode = 0 } = spec;
+  if (!Number.isInteger(numaNode) || numaNode < 0 || numaNode > NO_NODE)
+    refuse('EINVAL', `numa_node must be an unsigned 32-bit number, not ${numaNode}`);
+  if (namesNode(spec) && numaNode !== 0)
+    refuse('EINVAL', `there is one NUMA node here, 0; BPF_F_NUMA_NODE asks for ${numaNode}`);
   const takesExtra = spec.type === 'bloom_filter' || spec.type === 'arena';
   if (spec.mapExtra !== undefined && spec.mapExtra !== 0n && !takesExtra)
     refuse('EINVAL', 'map_extra must be 0 for this type');

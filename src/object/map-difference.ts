@@ -33,6 +33,7 @@ function shapeDifference(before: MapSpec, after: MapSpec): string | undefined {
     ['max_entries', before.maxEntries, after.maxEntries],
     ['map_flags', before.flags, after.flags],
     ['map_extra', before.mapExtra ?? 0n, after.mapExtra ?? 0n],
+    ['numa_node', before.numaNode ?? 0, after.numaNode ?? 0],
     ['read-only', before.frozen === true, after.frozen === true],
   ];
   for (const [name, a, b] of parts) if (a !== b) return `its ${name} was ${a} and is ${b}`;

@@ -359,8 +359,7 @@ class Definition {
           spec.flags = this.#number(member.type, 'map_flags');
           break;
         case 'numa_node':
-          // Where the kernel places memory; nothing here depends on it.
-          this.#number(member.type, 'numa_node');
+          spec.numaNode = this.#number(member.type, 'numa_node');
           break;
         case 'map_extra':
           spec.mapExtra = this.#long(member.type, 'map_extra');

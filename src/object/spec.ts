@@ -108,6 +108,8 @@ export interface MapSpec {
   /** BPF_F_* creation flags, as in the kernel's uapi. */
   readonly flags: number;
   readonly mapExtra?: bigint;
+  /** Counts with BPF_F_NUMA_NODE only; all memory is on node 0 here. Default 0. */
+  readonly numaNode?: number;
   readonly pinning?: 'none' | 'by_name';
   /** BTF type ids of key and value in the collection's BTF. */
   readonly btfKeyId?: number;

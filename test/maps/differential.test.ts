@@ -52,6 +52,7 @@ const SHAPES: readonly Partial<MapSpec>[] = [
   { keySize: 5, valueSize: 3, maxEntries: 11, flags: 1 },
 ];
 
+const NUMA_NODE = 4;
 const KEYLESS = new Set<MapSpec['type']>(['queue', 'stack', 'bloom_filter', 'ringbuf']);
 
 describe.skipIf(missing !== undefined)('maps against the running kernel', () => {
@@ -170,6 +171,23 @@ describe.skipIf(missing !== undefined)('maps against the running kernel', () => 
     }
     expect(Object.fromEntries(outcomes)).toMatchObject({ 'percpu_hash E2BIG': expect.any(Number) });
     expect([...outcomes.keys()].filter(name => name.endsWith('undefined')).length).toBe(CREATED.length);
+  });
+
+  test('on which NUMA node', () => {
+    const platform = createPlatform(1 << 20, cpus);
+    const outcomes = new Set<string | undefined>();
+    for (const type of CREATED)
+      for (const numaNode of [0, 5000, 2 ** 32 - 1])
+        for (const flags of [0, NUMA_NODE, NUMA_NODE | 1, NUMA_NODE | 2]) {
+          const keySize = KEYLESS.has(type) ? 0 : type === 'lpm_trie' ? 8 : 4;
+          const given = spec({ type, keySize, flags, numaNode });
+          const expected = failure(() => new KernelMap(given).dispose());
+          outcomes.add(expected);
+          expect([given, creation(given, platform)]).toEqual([given, expected]);
+        }
+    expect(outcomes).toEqual(new Set(['EINVAL', 'ENOTSUPP', undefined]));
+    for (const numaNode of [-1, 0.5, 2 ** 32, Number.NaN])
+      expect(creation(spec({ type: 'array', numaNode }), platform)).toBe('EINVAL');
   });
 
   test('what arenas may be created', () => {

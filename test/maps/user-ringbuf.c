@@ -51,6 +51,23 @@ SEC("xdp") int drain_xdp(struct xdp_md *xdp) {
   return RESULT(drained);
 }
 
+SEC("action") int drain_action(struct __sk_buff *skb) {
+  struct context ctx = {};
+  long drained = bpf_user_ringbuf_drain(&ring, add, &ctx, 0);
+  return RESULT(drained);
+}
+SEC("socket") int drain_socket(struct __sk_buff *skb) {
+  struct context ctx = {};
+  long drained = bpf_user_ringbuf_drain(&ring, add, &ctx, 0);
+  return RESULT(drained);
+}
+// May answer only 0 or 1.
+SEC("cgroup_skb/ingress") int drain_cgroup(struct __sk_buff *skb) {
+  struct context ctx = {};
+  long drained = bpf_user_ringbuf_drain(&ring, add, &ctx, 0);
+  return RESULT(drained) & 1;
+}
+
 static long nothing(struct bpf_dynptr *record, void *ctx) { return 0; }
 static long again(struct bpf_dynptr *record, struct context *ctx) {
   ctx->inner = bpf_user_ringbuf_drain(&ring, nothing, 0, 0);

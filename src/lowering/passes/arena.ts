@@ -8,8 +8,9 @@
  *
  * The verifier lets an arena pointer have any value. So the access is made through `ax`: the lower half of pointer plus
  * offset, less the arena's first address, is where in the arena the access starts. If it would not end in it, it goes to
- * a hole behind the arena instead: one that holds zeros for loads, one that nobody reads for everything else. The
- * kernel gives the same results by handling the page fault.
+ * a hole behind the arena instead: one that holds zeros for loads, one that nobody reads for stores. An atomic that changes
+ * memory is left out, so that the register which would get the old value keeps its own. The kernel gives the same results by
+ * handling the page fault.
  */
 
 import type { Atomic, Instruction, Load, Reference, Register, Store } from '../../isa/instruction.ts';
@@ -90,15 +91,36 @@ function cast(dst: Register, src: Register, forUser: boolean, arena: Arena): Ins
 function access(insn: Load | Store | Atomic, arena: Arena): Instruction[] {
   const reads = insn.kind === 'load' || (insn.kind === 'atomic' && insn.op === 'loadAcquire');
   const base = reads ? insn.src : insn.dst;
-  const hole = arena.bytes + (reads ? ARENA_READ_HOLE : ARENA_WRITE_HOLE);
   const last = arena.bytes - insn.size;
-  return [
+  const position: Instruction[] = [
     move32(AX, base),
     ...(insn.offset === 0 ? [] : [alu32('add', AX, insn.offset)]),
     { kind: 'aluAddress', op: 'sub', width: 32, dst: AX, reference: arena.reference },
-    { kind: 'jump', op: 'le', width: 32, dst: AX, src: undefined, imm: last | 0, offset: 1 },
-    alu32('mov', AX, hole | 0),
+  ];
+  const inArena: Instruction[] = [
     { kind: 'aluAddress', op: 'add', width: 64, dst: AX, reference: arena.reference },
     reads ? { ...insn, src: AX, offset: 0 } : { ...insn, dst: AX, offset: 0 },
   ];
+  if (insn.kind === 'atomic' && insn.op !== 'loadAcquire' && insn.op !== 'storeRelease') {
+    return [
+      ...resultAsWide(insn),
+      ...position,
+      { kind: 'jump', op: 'gt', width: 32, dst: AX, src: undefined, imm: last | 0, offset: inArena.length },
+      ...inArena,
+    ];
+  }
+  const hole = arena.bytes + (reads ? ARENA_READ_HOLE : ARENA_WRITE_HOLE);
+  return [
+    ...position,
+    { kind: 'jump', op: 'le', width: 32, dst: AX, src: undefined, imm: last | 0, offset: 1 },
+    alu32('mov', AX, hole | 0),
+    ...inArena,
+  ];
+}
+
+/** The verifier knows the result of a 4-byte atomic as 32 bits wide; so must the register be that keeps its value instead. */
+function resultAsWide(insn: Atomic): Instruction[] {
+  if (insn.size !== 4) return [];
+  if (insn.op === 'cmpxchg') return [move32(0, 0)];
+  return insn.fetch || insn.op === 'xchg' ? [move32(insn.src, insn.src)] : [];
 }
