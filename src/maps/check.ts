@@ -47,8 +47,7 @@ const array: Check = (spec, refuse) => {
   if (spec.keySize !== 4) refuse('EINVAL', `keys of an array have 4 bytes, not ${spec.keySize}`);
   if (spec.valueSize === 0) refuse('EINVAL', 'value_size must not be 0');
   checkFlags(spec, ARRAY_FLAGS, refuse);
-  if (perCpu && namesNode(spec))
-    refuse('EINVAL', 'BPF_F_NUMA_NODE does not go with per-CPU maps');
+  if (perCpu && namesNode(spec)) refuse('EINVAL', 'BPF_F_NUMA_NODE does not go with per-CPU maps');
   if (spec.type !== 'array' && (spec.flags & (MapFlag.mmapable | MapFlag.innerMap)) !== 0) {
     refuse('EINVAL', 'BPF_F_MMAPABLE and BPF_F_INNER_MAP are for plain arrays only');
   }

@@ -21,7 +21,10 @@ export interface BpfMap {
   readonly address: bigint;
   /** Address of the first value, where the type has direct value access (array); else 0. */
   readonly valuesAddress: bigint;
-  /** Bytes that the map holds, prog array targets included; of elements that were never used only those that are preallocated. */
+  /**
+   * Bytes that the map holds, prog array targets, buffers of readers, and room to pass values from TypeScript included; of
+   * elements that were never used only those that are preallocated.
+   */
   readonly memoryUsage: number;
   /**
    * @returns a copy of the value (per-CPU types: all CPUs' values, each rounded up to 8 bytes), or undefined.

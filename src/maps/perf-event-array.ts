@@ -30,6 +30,9 @@ const DEFAULT_SIZE = 65536;
 const SIZE_MAX = 2 ** 30;
 const SAMPLES_PER_TURN = 1024;
 
+/** Of one CPU, for `size` bytes of samples: what crosses the end goes on behind it. */
+const bufferBytes = (size: number): number => PerfBuffer.data + 2 * size;
+
 export class PerfEventArray extends TargetArray {
   readonly #env: MapEnv;
   /** Offsets of the buffers by CPU, of each size that was ever asked for: a program may be in one for as long as the map lives. */
@@ -68,6 +71,12 @@ export class PerfEventArray extends TargetArray {
     return this.#reader;
   }
 
+  override get memoryUsage(): number {
+    let bytes = super.memoryUsage;
+    for (const [size, buffers] of this.#buffers) bytes += buffers.length * bufferBytes(size);
+    return bytes;
+  }
+
   override dispose(): void {
     this.#reader?.close();
     for (const buffers of this.#buffers.values()) for (const buffer of buffers) this.#env.arena.free(buffer);
@@ -80,7 +89,7 @@ export class PerfEventArray extends TargetArray {
     const buffers: number[] = [];
     try {
       for (let cpu = 0; cpu < Math.min(cpus, this.spec.maxEntries); cpu++) {
-        const buffer = arena.allocate(PerfBuffer.data + 2 * size, 64);
+        const buffer = arena.allocate(bufferBytes(size), 64);
         buffers.push(buffer);
         arena.view.setBigUint64(buffer + PerfBuffer.mask, BigInt(size - 1), true);
       }

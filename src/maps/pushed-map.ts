@@ -13,7 +13,6 @@ abstract class PushedMap implements BpfMap {
   readonly id: number;
   readonly address: bigint;
   readonly valuesAddress = 0n;
-  readonly memoryUsage: number;
   readonly #env: MapEnv;
   readonly #object: MapObject;
   protected readonly access: Access;
@@ -27,7 +26,10 @@ abstract class PushedMap implements BpfMap {
     this.#object = object;
     this.access = new Access(spec);
     this.address = env.arena.address(object.offset);
-    this.memoryUsage = object.bytes;
+  }
+
+  get memoryUsage(): number {
+    return this.#object.bytes + (this.#staging === 0 ? 0 : roundUp(this.spec.valueSize, 8));
   }
 
   /**

@@ -40,7 +40,7 @@ export class RoutineMap implements BpfMap {
   readonly #fixed: boolean;
   /** Bytes of a value as user space sees it: per-CPU types all CPUs' values, each rounded up to 8. */
   readonly #valueBytes: number;
-  /** Block for key, next key and value, made at first use; 0 before. Not part of the map, so not counted as its memory. */
+  /** Block for key, next key and value, made at first use; 0 before. */
   #staging = 0;
   #stagedKey = 0n;
   #stagedValue = 0n;
@@ -73,7 +73,8 @@ export class RoutineMap implements BpfMap {
    * before the memory was held already.)
    */
   get memoryUsage(): number {
-    const { bytes, offset } = this.#object;
+    const { offset } = this.#object;
+    const bytes = this.#object.bytes + (this.#staging === 0 ? 0 : this.#stagingBytes);
     if (this.#fixed || (this.spec.flags & MapFlag.noPrealloc) === 0) return bytes;
     const { view } = this.#env.arena;
     const values = this.#perCpu ? this.#valueBytes : 0;
@@ -204,11 +205,15 @@ export class RoutineMap implements BpfMap {
     if (this.#staging === 0) {
       const { arena } = this.#env;
       const keys = 2 * roundUp(this.spec.keySize, 8);
-      this.#staging = arena.allocate(keys + this.#valueBytes);
+      this.#staging = arena.allocate(this.#stagingBytes);
       this.#stagedKey = arena.address(this.#staging);
       this.#stagedValue = arena.address(this.#staging + keys);
     }
     return this.#staging;
+  }
+
+  get #stagingBytes(): number {
+    return 2 * roundUp(this.spec.keySize, 8) + this.#valueBytes;
   }
 
   #stageKey(key: Uint8Array): bigint {

@@ -25,7 +25,7 @@ export class TargetArray implements BpfMap {
   readonly id: number;
   readonly address: bigint;
   readonly valuesAddress = 0n;
-  readonly memoryUsage: number;
+  readonly #bytes: number;
   readonly #env: MapEnv;
   readonly #offset: number;
   protected readonly access: Access;
@@ -36,10 +36,14 @@ export class TargetArray implements BpfMap {
     this.#env = env;
     this.access = new Access(spec);
     // Perf event arrays: a word more for each entry, see perf-event-array.ts.
-    this.memoryUsage = MapHeader.size + spec.maxEntries * ENTRY * (spec.type === 'perf_event_array' ? 2 : 1);
-    this.#offset = allocateMap(spec, env, this.memoryUsage);
+    this.#bytes = MapHeader.size + spec.maxEntries * ENTRY * (spec.type === 'perf_event_array' ? 2 : 1);
+    this.#offset = allocateMap(spec, env, this.#bytes);
     env.arena.view.setUint32(this.#offset + MapHeader.stride, ENTRY, true);
     this.address = env.arena.address(this.#offset);
+  }
+
+  get memoryUsage(): number {
+    return this.#bytes;
   }
 
   lookup(key: Uint8Array): Uint8Array | undefined {

@@ -104,9 +104,11 @@ test('what is pushed with random seeds is found by the seed of its own map only'
   const platform = createPlatform();
   const bits = (flags: number): string => {
     const map = make<BloomFilter>(platform, { type: 'bloom_filter', valueSize: 8, maxEntries: 100, flags });
+    // Before the first value is passed.
+    const bytes = map.memoryUsage;
     for (let n = 0; n < 50; n++) map.push(new Uint8Array(8).fill(n));
-    const at = platform.arena.offset(map.address, map.memoryUsage);
-    return platform.arena.bytes.subarray(at + 128, at + map.memoryUsage).join();
+    const at = platform.arena.offset(map.address, bytes);
+    return platform.arena.bytes.subarray(at + 128, at + bytes).join();
   };
   expect(bits(1 << 6)).toBe(bits(1 << 6));
   expect(bits(0)).not.toBe(bits(0));
