@@ -4,7 +4,7 @@
  * ns per hop = (a run of 33 hops - a run of 1 hop) / 32, so that entry, exit and the loop around drop out. Rounds of all
  * variants in turn; the median over the rounds.
  */
-import { type BenchOptions, median } from './measure.ts';
+import { type BenchOptions, median, printTargets } from './measure.ts';
 import { Bench, type Chain, circle, HOPS, type Maker, type Pattern, random, type Site } from './tailcall-chains.ts';
 import { openKernel } from './tailcall-kernel.ts';
 
@@ -143,27 +143,6 @@ export async function tailcall(options: BenchOptions): Promise<void> {
   ]);
   console.log(`  fast direct over its floor: ${ratios.directOverFloor ?? 'not measured'}`);
   console.log(`  baseline over cached, static, caches emptied: ${ratios.flushedBaselineOverCached ?? 'not measured'}`);
-}
-
-interface Target {
-  readonly what: string;
-  readonly value: number | null;
-  readonly limit: number;
-  readonly unit: string;
-  /** The limit is the most, else the least. */
-  readonly most: boolean;
-}
-
-function printTargets(targets: readonly Target[]): void {
-  console.log('  targets');
-  for (const { what, value, limit, unit, most } of targets) {
-    const held = value !== null && (most ? value <= limit : value >= limit);
-    const verdict = value === null ? 'not measured' : held ? 'ok' : 'FAILED';
-    const bound = `${most ? 'at most' : 'at least'} ${limit}${unit}`;
-    console.log(
-      `    ${what.padEnd(40)} ${String(value ?? '-').padStart(7)}${unit.padEnd(3)} ${bound.padEnd(16)} ${verdict}`,
-    );
-  }
 }
 
 function print(

@@ -8,7 +8,7 @@
 import { assemble, type Instruction } from '../src/core.ts';
 
 /** What is to be seen of a shape: straight code, or paths that part, meet, and are pruned. */
-type Shape = 'alu' | 'stack' | 'branchy' | 'ladder' | 'loop' | 'search';
+export type Shape = 'alu' | 'stack' | 'branchy' | 'ladder' | 'loop' | 'search';
 
 /** What there is. */
 export const SHAPES: readonly Shape[] = ['alu', 'stack', 'branchy', 'ladder', 'loop', 'search'];

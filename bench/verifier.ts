@@ -2,7 +2,7 @@
  * The verifier's speed beside the running kernel's, on the same programs in the same run.
  *
  * Ours: the built package, each program in a process of its own, first cold (the first verification of the process, before the
- * engine has compiled anything), then warm (the median of the later half of repeated verifications). The kernel's: the time that its
+ * engine has compiled anything), then warm (the median of the later half of repetitions: `verify-one.mjs` says how many). The kernel's: the time that its
  * verifier measures itself ("verification time" at log level 4). Rounds of both in turn; the table shows medians over rounds,
  * and the ratio of the best rates too. Memory:
  * the peak resident size of the process after the cold verification. Programs: `verifier-programs.ts`, and real objects.
@@ -21,8 +21,8 @@ import {
   parseObject,
   SwitchyardError,
 } from '../src/index.ts';
-import { type BenchOptions, median, ROUTER_OBJECT } from './measure.ts';
-import { generate, SHAPES } from './verifier-programs.ts';
+import { type BenchOptions, median, printTargets, ROUTER_OBJECT, type Target } from './measure.ts';
+import { generate, SHAPES, type Shape } from './verifier-programs.ts';
 
 const CHILD = fileURLToPath(new URL('verify-one.mjs', import.meta.url));
 /** Where Debian's xdp-tools has its objects. */
@@ -30,9 +30,12 @@ const XDP_TOOLS = '/usr/lib/x86_64-linux-gnu/bpf';
 const SIZES = [1_000, 10_000, 100_000, 900_000];
 /** Real programs below this are not worth a line. */
 const LEAST_REAL = 100;
+/** Exponents up to here are linear growth: what small sizes gain by fitting into caches is not a matter of the algorithm. */
+const LINEAR = 1.1;
 
 interface Subject {
   readonly name: string;
+  readonly shape: Shape | undefined;
   readonly spec: ProgramSpec;
   readonly collection: Pick<Collection, 'programs' | 'maps' | 'btf'>;
   /** What the child reads: an object and the program's name, or instructions and "". */
@@ -49,6 +52,7 @@ interface Report {
   readonly coldMs: number;
   readonly warmMs: number;
   readonly warmBestMs: number;
+  readonly repetitions: number;
   readonly beforeMiB: number;
   readonly peakMiB: number;
 }
@@ -56,6 +60,8 @@ interface Report {
 /** One line of the table, and of `--json`. Rates in millions of processed instructions per second. */
 interface Row {
   readonly program: string;
+  /** undefined: a real program. */
+  readonly shape: Shape | undefined;
   readonly insns: number;
   readonly processed: number;
   readonly kernelProcessed: number | undefined;
@@ -70,6 +76,8 @@ interface Row {
   readonly warmRatio: number | undefined;
   /** Of the best rates: on a machine that others use, these are disturbed least. */
   readonly bestRatio: number | undefined;
+  /** Warm ones, least of the rounds. */
+  readonly repetitions: number;
   readonly peakMiB: number;
 }
 
@@ -93,7 +101,7 @@ function* generated(directory: string, sizes: readonly number[]): Generator<Subj
       const file = join(directory, `${shape}-${size}`);
       writeFileSync(file, encode(insns));
       const collection = { programs: new Map([[spec.name, spec]]), maps: new Map(), btf: undefined };
-      yield { name: `${shape} ${size.toLocaleString('en')}`, spec, collection, file, program: '' };
+      yield { name: `${shape} ${size.toLocaleString('en')}`, shape, spec, collection, file, program: '' };
     }
   }
 }
@@ -122,7 +130,7 @@ function real(): Subject[] {
     }
     return [...collection.programs.values()]
       .filter(spec => spec.insns.length >= LEAST_REAL)
-      .map(spec => ({ name: spec.name, spec, collection, file, program: spec.name }));
+      .map(spec => ({ name: spec.name, shape: undefined, spec, collection, file, program: spec.name }));
   });
 }
 
@@ -158,6 +166,7 @@ function measure(subject: Subject, judge: KernelJudge | undefined, rounds: numbe
   const kernelRate = known ? median(kernelRates) : undefined;
   return {
     program: subject.name,
+    shape: subject.shape,
     insns,
     processed,
     kernelProcessed: known ? kernelProcessed : undefined,
@@ -170,6 +179,7 @@ function measure(subject: Subject, judge: KernelJudge | undefined, rounds: numbe
     coldRatio: kernelRate && coldRate / kernelRate,
     warmRatio: kernelRate && warmRate / kernelRate,
     bestRatio: known ? bestRate / Math.max(...kernelRates) : undefined,
+    repetitions: Math.min(...reports.map(report => report.repetitions)),
     peakMiB: Math.max(...reports.map(report => report.peakMiB)),
   };
 }
@@ -196,9 +206,56 @@ function print(row: Row): void {
     number(row.coldRatio, 2).padStart(7),
     number(row.warmRatio, 2).padStart(7),
     number(row.bestRatio, 2).padStart(7),
+    String(row.repetitions).padStart(5),
     number(row.peakMiB, 0).padStart(6),
   ];
   console.log(`  ${cells.join(' ')}${row.refused === undefined ? '' : `  refused: ${row.refused}`}`);
+}
+
+/**
+ * How the time grows with what is processed: the exponent of the power that fits all sizes of a shape best; 1 is linear.
+ * @param rate of a row; undefined: not known
+ */
+function growth(rows: readonly Row[], rate: (row: Row) => number | undefined): number | null {
+  const points = rows.flatMap(row => {
+    const known = rate(row);
+    return known === undefined ? [] : [[Math.log(row.processed), Math.log(row.processed / known)] as const];
+  });
+  if (points.length < 2) return null;
+  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const x = mean(points.map(([size]) => size));
+  const y = mean(points.map(([, time]) => time));
+  const covariance = mean(points.map(([size, time]) => (size - x) * (time - y)));
+  return Number((covariance / mean(points.map(([size]) => (size - x) ** 2))).toFixed(2));
+}
+
+function targets(rows: readonly Row[]): Target[] {
+  const least = (of: readonly Row[]): number | null => {
+    const ratios = of.flatMap(row => (row.warmRatio === undefined ? [] : [row.warmRatio]));
+    return ratios.length === 0 ? null : Number(Math.min(...ratios).toFixed(2));
+  };
+  const ratio = (what: string, of: readonly Row[], limit: number): Target => {
+    return { what: `least warm ratio, ${what}`, value: least(of), limit, unit: '', most: false };
+  };
+  const ofShape = (...shapes: readonly (Shape | undefined)[]): Row[] => rows.filter(row => shapes.includes(row.shape));
+  return [
+    ratio('straight-line and stack code', ofShape('alu', 'stack'), 1),
+    ratio('branches and loops', ofShape('branchy', 'ladder', 'loop', 'search'), 0.5),
+    ratio('real programs', ofShape(undefined), 0.5),
+    ...SHAPES.map((shape): Target => {
+      const sizes = ofShape(shape);
+      const kernel = growth(sizes, row => row.kernelRate);
+      const what = `growth of ${shape}, exponent${kernel === null ? '' : ` (kernel ${kernel.toFixed(2)})`}`;
+      return { what, value: growth(sizes, row => row.warmRate), limit: LINEAR, unit: '', most: true };
+    }),
+    {
+      what: 'memory of the largest',
+      value: Math.round(Math.max(...rows.map(row => row.peakMiB))),
+      limit: 1024,
+      unit: ' MiB',
+      most: true,
+    },
+  ];
 }
 
 export async function verifier(options: BenchOptions): Promise<void> {
@@ -208,19 +265,26 @@ export async function verifier(options: BenchOptions): Promise<void> {
       console.log(
         'verifier: millions of processed instructions a second, ours beside the kernel; ratios are ours / its',
       );
-      console.log('  program            processed   kernel  kernel     cold     warm    cold    warm    best   peak');
-      console.log('                                          M/s      M/s      M/s   ratio   ratio   ratio    MiB');
+      console.log(
+        '  program            processed   kernel  kernel     cold     warm    cold    warm    best  runs   peak',
+      );
+      console.log(
+        '                                          M/s      M/s      M/s   ratio   ratio   ratio  warm    MiB',
+      );
     }
+    const rows: Row[] = [];
     for (const subject of subjects(directory, options.quick ? SIZES.slice(0, 2) : SIZES)) {
       const judge = openJudge(subject);
       try {
-        const row = measure(subject, judge, options.quick ? 1 : 3, options.quick ? 50 : 1500);
+        const row = measure(subject, judge, options.quick ? 1 : 3, options.quick ? 250 : 1500);
+        rows.push(row);
         if (options.json) console.log(JSON.stringify({ benchmark: 'verifier', ...row }));
         else print(row);
       } finally {
         judge?.dispose();
       }
     }
+    if (!options.json) printTargets(targets(rows));
   } finally {
     rmSync(directory, { recursive: true });
   }
