@@ -19,9 +19,15 @@ export * from './core.ts';
 export { KernelError } from './kernel/errors.ts';
 export { KernelJudge, type KernelVerdict } from './kernel/judge.ts';
 export { type KernelLoadOptions, type KernelObject, loadIntoKernel } from './kernel/load.ts';
-export type { KernelMap } from './kernel/map.ts';
+export type { KernelBatch, KernelMap } from './kernel/map.ts';
 export type { KernelProgArray } from './kernel/prog-array.ts';
 export type { JitedFunction, KernelProgram, KernelRun, KernelRunOptions } from './kernel/program.ts';
+export {
+  kernelFunctions,
+  listTranslated,
+  type TranslatedInstruction,
+  type TranslatedNames,
+} from './kernel/translated.ts';
 
 export interface CreateRuntimeOptions extends RuntimeOptions {
   /** "native" where this machine has a compiler, else "interpreter"; with "interpreter" nothing native is set up. */

@@ -14,6 +14,9 @@ export interface KernelOpinion {
   readonly difference?: { readonly insn: number | null; readonly ours: string; readonly kernel: string };
 }
 
+/** What our verdict was asked with. */
+type Rules = Pick<NonNullable<Parameters<typeof verifyProgram>[2]>, 'unprivileged' | 'uninitializedStack'>;
+
 /** Lines of a log that are shown before and after the instruction. */
 const BEFORE = 10;
 const AFTER = 4;
@@ -23,6 +26,7 @@ export function compare(
   spec: ProgramSpec,
   collection: Collection,
   acceptedHere: boolean,
+  rules: Rules = {},
 ): KernelOpinion {
   const { accepted, insnsProcessed, error } = judge.judge(spec);
   const opinion = {
@@ -32,14 +36,14 @@ export function compare(
     agrees: accepted === acceptedHere,
   };
   if (opinion.agrees) return opinion;
-  const ours = ourLog(spec, collection);
+  const ours = ourLog(spec, collection, rules);
   const theirs = judge.judge(spec, 2).log;
   return { ...opinion, difference: difference(ours, theirs, acceptedHere) };
 }
 
-function ourLog(spec: ProgramSpec, collection: Collection): string {
+function ourLog(spec: ProgramSpec, collection: Collection, rules: Rules): string {
   try {
-    return verifyProgram(spec, collection.maps, { logLevel: 2 }).log;
+    return verifyProgram(spec, collection.maps, { ...rules, logLevel: 2 }).log;
   } catch (error) {
     if (error instanceof VerifierError) return error.log;
     throw error;

@@ -34,17 +34,21 @@ export interface ListedInstruction {
 
 export async function disasm(path: string, options: DisasmOptions): Promise<void> {
   const { stage, arch, backend } = options;
-  if (backend === 'kernel' && stage !== 'native') {
-    throw new UsageError('bad_usage', 'the kernel shows machine code only: --backend kernel needs --stage native', {
-      stage,
-    });
+  if (backend === 'kernel' && stage === 'object') {
+    throw new UsageError(
+      'bad_usage',
+      'the kernel shows what it made of a program: --backend kernel needs --stage lowered or native',
+      { stage },
+    );
   }
   const collection = readObject(path, options.btf);
   mentionUnsupported(collection);
   const spec = findProgram(collection, options.program);
   let listing: ListedInstruction[];
-  if (backend === 'kernel') listing = await (await import('./kernel-listing.ts')).kernelListing(collection, spec);
-  else if (stage === 'object') listing = list(spec.insns, slot => slot);
+  if (backend === 'kernel') {
+    const { kernelListing, kernelLowered } = await import('./kernel-listing.ts');
+    listing = stage === 'lowered' ? kernelLowered(collection, spec) : await kernelListing(collection, spec);
+  } else if (stage === 'object') listing = list(spec.insns, slot => slot);
   else {
     const verified = verifyProgram(spec, collection.maps);
     const lowered = lowerProgram(verified, collection.maps, true);

@@ -1,5 +1,12 @@
 /** The machine code that the running kernel's compiler made of a program, as text. */
-import { type Collection, loadIntoKernel, type ProgramSpec } from '../index.ts';
+import {
+  type Collection,
+  type KernelProgram,
+  kernelFunctions,
+  listTranslated,
+  loadIntoKernel,
+  type ProgramSpec,
+} from '../index.ts';
 import type { ListedInstruction } from './disasm.ts';
 import { UsageError } from './errors.ts';
 
@@ -47,4 +54,34 @@ export async function kernelListing(collection: Collection, spec: ProgramSpec): 
   } finally {
     object.dispose();
   }
+}
+
+/** The program as the kernel's verifier rewrote it, with source lines where it was loaded with types. */
+export function kernelLowered(collection: Collection, spec: ProgramSpec): ListedInstruction[] {
+  const object = loadIntoKernel(collection, { programs: [spec.name] });
+  try {
+    const program = object.program(spec.name);
+    const maps = new Map([...object.maps.values()].map(map => [map.id, map.spec.name]));
+    const functionAt = kernelFunctions();
+    const origins = originsOf(program, spec);
+    return listTranslated(program.xlated(), { map: id => maps.get(id), ...(functionAt && { functionAt }) }).map(
+      ({ slot, text }) => ({ at: slot, origin: origins.get(slot) ?? null, text }),
+    );
+  } finally {
+    object.dispose();
+  }
+}
+
+/** By slot of the rewritten program: the slot of the object that a source line there began at. Both have their lines in order. */
+function originsOf(program: KernelProgram, spec: ProgramSpec): Map<number, number> {
+  const origins = new Map<number, number>();
+  const lines = [...spec.lines].sort((a, b) => a.insn - b.insn);
+  let next = 0;
+  for (const { slot, line, column } of program.translatedLines()) {
+    const found = lines.findIndex((each, i) => i >= next && each.line === line && (each.column & 0x3ff) === column);
+    if (found < 0) continue;
+    origins.set(slot, lines[found]!.insn);
+    next = found + 1;
+  }
+  return origins;
 }

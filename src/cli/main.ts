@@ -173,7 +173,7 @@ commonOptions(
         .default('x64'),
     )
     .addOption(
-      new Option('--backend <name>', "native: our code, or the running kernel's")
+      new Option('--backend <name>', "lowered, native: our work, or the running kernel's")
         .choices(['native', 'kernel'])
         .default('native'),
     ),

@@ -52,7 +52,7 @@ export async function verify(paths: readonly string[], options: VerifyOptions): 
         const ours = verdict(path, spec, collection, options);
         // The kernel has no raw programs.
         if (!judge || spec.type === 'raw') return ours;
-        return { ...ours, kernel: compare(judge, spec, collection, ours.accepted) };
+        return { ...ours, kernel: compare(judge, spec, collection, ours.accepted, rules(options)) };
       });
     }
     for (const leftOut of collection.unsupported ?? []) {
@@ -85,14 +85,16 @@ async function openJudge(collection: Collection): Promise<KernelJudge> {
   return new KernelJudge(collection);
 }
 
+function rules({ unprivileged = false, uninitializedStack }: VerifyOptions) {
+  return { unprivileged, ...(uninitializedStack && { uninitializedStack }) };
+}
+
 function verdict(path: string, spec: ProgramSpec, collection: Collection, options: VerifyOptions): Verdict {
-  const { unprivileged = false, uninitializedStack } = options;
   const logLevel = options.log !== true ? 0 : options.logLevel === '1' ? 1 : 2;
   try {
     const verified = verifyProgram(spec, collection.maps, {
       logLevel,
-      unprivileged,
-      ...(uninitializedStack && { uninitializedStack }),
+      ...rules(options),
     });
     const { insnsProcessed } = verified;
     return {

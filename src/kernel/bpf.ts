@@ -24,6 +24,10 @@ export const Command = {
   btfLoad: 18,
   mapLookupAndDelete: 21,
   mapFreeze: 22,
+  mapLookupBatch: 24,
+  mapLookupAndDeleteBatch: 25,
+  mapUpdateBatch: 26,
+  mapDeleteBatch: 27,
 } as const;
 
 /** The number of bpf(2), by Node's name of the processor. */

@@ -120,6 +120,26 @@ function createFd(spec: MapSpec, btf: KernelBtf | undefined): number {
   }
 }
 
+/** Some elements of a map, read by one call. */
+export interface KernelBatch {
+  readonly entries: readonly (readonly [key: Uint8Array, value: Uint8Array])[];
+  /** Where to go on; undefined at the end of the map. */
+  readonly cursor: Uint8Array | undefined;
+}
+
+/** Offset in union bpf_attr of the number of elements, in and out. */
+const BATCH_COUNT = 32;
+/** Cursors of hashes are numbers of buckets, those of others keys. */
+const LEAST_CURSOR = 4;
+/** Of keys, and of values: what is allocated for one call. */
+const MAX_BATCH_BYTES = 1 << 30;
+
+function joined(parts: readonly Uint8Array[], each: number): Uint8Array {
+  const all = fixed(each * parts.length);
+  for (const [i, part] of parts.entries()) all.set(part, each * i);
+  return all;
+}
+
 /** Owns one file descriptor. */
 export class KernelMap implements Shared {
   readonly spec: MapSpec;
@@ -202,14 +222,7 @@ export class KernelMap implements Shared {
    * @param flags BPF_ANY (0), BPF_NOEXIST (1), BPF_EXIST (2), BPF_F_LOCK (4)
    */
   update(key: Uint8Array, value: Uint8Array, flags = 0): void {
-    if (value.length !== this.valueBytes) {
-      throw new KernelError(
-        'bad_argument',
-        `map ${this.spec.name}: a value has ${this.valueBytes} bytes, got ${value.length}`,
-        { map: this.spec.name, expected: this.valueBytes, got: value.length },
-      );
-    }
-    const outcome = this.#element(Command.mapUpdate, this.#key(key), fixedCopy(value), flags);
+    const outcome = this.#element(Command.mapUpdate, this.#key(key), this.#value(value), flags);
     if (outcome.value < 0) throw this.#failed('update', outcome);
   }
 
@@ -235,6 +248,108 @@ export class KernelMap implements Shared {
       const value = this.lookup(key);
       if (value !== undefined) yield [key, value];
     }
+  }
+
+  /**
+   * BPF_MAP_LOOKUP_BATCH: up to `count` elements by one call, in the kernel's order.
+   * @param count 1 or more; hashes need room for a whole bucket
+   * @param after the cursor of the batch before; undefined for the first
+   * @returns the cursor to go on with; undefined at the end of the map
+   * @throws KernelError `map_access_failed`: ENOSPC where a bucket has more than `count` elements, ENOTSUPP for types
+   *   that have no batches; `bad_argument`, `disposed`
+   */
+  lookupBatch(count: number, after?: Uint8Array, flags = 0): KernelBatch {
+    return this.#readBatch(Command.mapLookupBatch, 'lookup of a batch', count, after, flags);
+  }
+
+  /** BPF_MAP_LOOKUP_AND_DELETE_BATCH, for hashes: as `lookupBatch`, and what is given is in the map no more. */
+  lookupAndDeleteBatch(count: number, after?: Uint8Array, flags = 0): KernelBatch {
+    return this.#readBatch(Command.mapLookupAndDeleteBatch, 'lookup and deletion of a batch', count, after, flags);
+  }
+
+  /**
+   * BPF_MAP_UPDATE_BATCH: one after the other, up to the first that fails.
+   * @returns how many were done: all
+   * @throws KernelError `map_access_failed` with `details.done`; `bad_argument`, `disposed`
+   */
+  updateBatch(entries: Iterable<readonly [key: Uint8Array, value: Uint8Array]>, flags = 0): number {
+    const all = [...entries];
+    const keys = joined(
+      all.map(([key]) => this.#key(key)),
+      this.spec.keySize,
+    );
+    const values = joined(
+      all.map(([, value]) => this.#value(value)),
+      this.valueBytes,
+    );
+    return this.#writeBatch(Command.mapUpdateBatch, 'update of a batch', all.length, keys, values, flags);
+  }
+
+  /** BPF_MAP_DELETE_BATCH, as `updateBatch`; a key that is not there is an error. */
+  deleteBatch(keys: Iterable<Uint8Array>, flags = 0): number {
+    const all = [...keys].map(key => this.#key(key));
+    const bytes = joined(all, this.spec.keySize);
+    return this.#writeBatch(Command.mapDeleteBatch, 'deletion of a batch', all.length, bytes, undefined, flags);
+  }
+
+  #readBatch(command: number, what: string, count: number, after: Uint8Array | undefined, flags: number): KernelBatch {
+    const { keySize } = this.spec;
+    const { valueBytes } = this;
+    if (!Number.isInteger(count) || count < 1 || count * Math.max(keySize, valueBytes) > MAX_BATCH_BYTES) {
+      throw new KernelError(
+        'bad_argument',
+        `map ${this.spec.name}: a batch has 1 element or more, and at most ${MAX_BATCH_BYTES} bytes of keys or values; got ${count}`,
+        { map: this.spec.name, count },
+      );
+    }
+    const cursorBytes = Math.max(keySize, LEAST_CURSOR);
+    if (after !== undefined && after.length !== cursorBytes) {
+      throw new KernelError('bad_argument', `map ${this.spec.name}: a cursor is what the batch before gave`, {
+        map: this.spec.name,
+      });
+    }
+    const keys = fixed(keySize * count);
+    const values = fixed(valueBytes * count);
+    const cursor = fixed(cursorBytes);
+    const attr = this.#batch(keys, values, count, flags)
+      .pointer(0, after && fixedCopy(after))
+      .pointer(8, cursor);
+    const outcome = attr.call(command);
+    const ended = outcome.errno === 'ENOENT';
+    if (outcome.value < 0 && !ended) throw this.#failed(what, outcome);
+    const entries = Array.from({ length: attr.read(BATCH_COUNT) }, (_, i): [Uint8Array, Uint8Array] => [
+      keys.slice(keySize * i, keySize * (i + 1)),
+      values.slice(valueBytes * i, valueBytes * (i + 1)),
+    ]);
+    return { entries, cursor: ended ? undefined : cursor };
+  }
+
+  #writeBatch(
+    command: number,
+    what: string,
+    count: number,
+    keys: Uint8Array,
+    values: Uint8Array | undefined,
+    flags: number,
+  ): number {
+    const { fd } = this;
+    if (count === 0) return 0;
+    // The kernel leaves the count as it was where it does not get as far as the first.
+    const attr = this.#batch(keys, values, count, flags, fd);
+    const outcome = attr.call(command);
+    const done = attr.read(BATCH_COUNT);
+    if (outcome.value >= 0) return done;
+    throw this.#failed(what, outcome, { done: done < count ? done : 0 });
+  }
+
+  /** The batch part of union bpf_attr. */
+  #batch(keys: Uint8Array, values: Uint8Array | undefined, count: number, flags: number, fd = this.fd): Attr {
+    return new Attr()
+      .pointer(16, keys)
+      .pointer(24, values)
+      .u32(BATCH_COUNT, count)
+      .u32(36, fd)
+      .u64(40, BigInt.asUintN(64, BigInt(flags)));
   }
 
   /** Queues and stacks: takes the next value out; undefined where there is none. @throws KernelError `map_access_failed` */
@@ -280,6 +395,15 @@ export class KernelMap implements Shared {
     );
   }
 
+  #value(value: Uint8Array): Uint8Array {
+    if (value.length === this.valueBytes) return fixedCopy(value);
+    throw new KernelError(
+      'bad_argument',
+      `map ${this.spec.name}: a value has ${this.valueBytes} bytes, got ${value.length}`,
+      { map: this.spec.name, expected: this.valueBytes, got: value.length },
+    );
+  }
+
   #element(command: number, key: Uint8Array | undefined, value: Uint8Array | undefined, flags: number): Outcome {
     return new Attr()
       .u32(0, this.fd)
@@ -289,12 +413,13 @@ export class KernelMap implements Shared {
       .call(command);
   }
 
-  #failed(what: string, { errno = '' }: Outcome): KernelError {
+  #failed(what: string, { errno = '' }: Outcome, facts = {}): KernelError {
     const { name, type } = this.spec;
     return new KernelError('map_access_failed', `${what} in map ${name} (${type}) failed (${errno})`, {
       map: name,
       operation: what,
       errno,
+      ...facts,
     });
   }
 }

@@ -300,6 +300,26 @@ export class KernelProgram {
   }
 
   /**
+   * Where the rewritten program has source lines, in slots of `xlated`, ascending; empty for programs loaded without types.
+   * @throws KernelError `info_failed`
+   */
+  translatedLines(): { readonly slot: number; readonly line: number; readonly column: number }[] {
+    const count = this.#information().getUint32(ProgramInfo.lineCount, true);
+    if (count === 0) return [];
+    const records = fixed(LINE_INFO_BYTES * count);
+    objectInfo(this.fd, ProgramInfo.size, `program ${this.name}`, info => {
+      info.setUint32(ProgramInfo.lineBytes, LINE_INFO_BYTES, true);
+      info.setUint32(ProgramInfo.lineCount, count, true);
+      info.setBigUint64(ProgramInfo.lines, addressOf(records), true);
+    });
+    const view = new DataView(records.buffer);
+    return Array.from({ length: count }, (_, i) => {
+      const place = view.getUint32(LINE_INFO_BYTES * i + 12, true);
+      return { slot: view.getUint32(LINE_INFO_BYTES * i, true), line: place >>> 10, column: place & 0x3ff };
+    });
+  }
+
+  /**
    * The kernel's machine code, a piece per function; empty where its JIT is off.
    * @throws KernelError `info_failed`
    */

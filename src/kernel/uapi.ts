@@ -42,6 +42,9 @@ export const ProgramInfo = {
   lengthCount: 108,
   functionAddresses: 112,
   functionLengths: 120,
+  lineCount: 148,
+  lines: 152,
+  lineBytes: 172,
   verifiedInsns: 216,
 } as const;
 

@@ -53,6 +53,103 @@ describe.skipIf(kernelMissing() !== undefined)('maps in the kernel', () => {
     });
   });
 
+  test('iteration: every key once, in nextKey’s order; from a key that is gone it begins anew', () => {
+    withMap({ type: 'hash', maxEntries: 100 }, map => {
+      for (let key = 0; key < 100; key++) map.update(u32(key), u32(key * key));
+      const keys: number[] = [];
+      for (let key = map.nextKey(undefined); key; key = map.nextKey(key))
+        keys.push(new DataView(key.buffer).getUint32(0, true));
+      expect([...keys].sort((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, i) => i));
+      const entries = [...map.entries()].map(([key, value]) => [...key, ...value]);
+      expect(entries).toEqual(keys.map(key => [...u32(key), ...u32(key * key)]));
+      expect(map.nextKey(u32(1000))).toEqual(u32(keys[0]!));
+    });
+    withMap({ maxEntries: 3 }, map => {
+      expect([...map.entries()].map(([key]) => key[0])).toEqual([0, 1, 2]);
+      expect(map.nextKey(u32(2))).toBeUndefined();
+    });
+    withMap({ type: 'hash' }, map => expect([...map.entries()]).toEqual([]));
+  });
+
+  test('freeze: reads go on, every change from user space is refused, a second freeze too', () => {
+    withMap({ type: 'hash', maxEntries: 4 }, map => {
+      map.update(u32(1), u32(2));
+      map.freeze();
+      expect(map.lookup(u32(1))).toEqual(u32(2));
+      expect([...map.entries()]).toHaveLength(1);
+      for (const change of [
+        () => map.update(u32(1), u32(3)),
+        () => map.delete(u32(1)),
+        () => map.updateBatch([[u32(1), u32(3)]]),
+        () => map.deleteBatch([u32(1)]),
+      ])
+        expect(failure(change)).toMatchObject({ code: 'map_access_failed', errno: 'EPERM' });
+      expect(failure(() => map.freeze())).toMatchObject({ code: 'map_access_failed', errno: 'EBUSY' });
+      expect(map.lookup(u32(1))).toEqual(u32(2));
+    });
+  });
+
+  test.each<[MapSpec['type']]>([['hash'], ['array'], ['lru_hash'], ['percpu_hash'], ['lpm_trie']])(
+    'batches: %s',
+    type => {
+      const size = type === 'array' ? 10 : 1000;
+      const flags = type === 'lpm_trie' ? 1 : 0;
+      withMap({ type, keySize: type === 'lpm_trie' ? 8 : 4, maxEntries: size, flags }, map => {
+        const key = (n: number): Uint8Array => (type === 'lpm_trie' ? Uint8Array.of(32, 0, 0, 0, 10, 0, 0, n) : u32(n));
+        const value = (n: number): Uint8Array => new Uint8Array(map.valueBytes).fill(n);
+        const numbers = Array.from({ length: 10 }, (_, i) => i);
+        expect(map.updateBatch(numbers.map(n => [key(n), value(n + 1)]))).toBe(10);
+        const found: [number, number][] = [];
+        let cursor: Uint8Array | undefined;
+        let calls = 0;
+        do {
+          const batch = map.lookupBatch(6, cursor);
+          for (const [k, v] of batch.entries) found.push([k.at(type === 'lpm_trie' ? 7 : 0)!, v[0]!]);
+          ({ cursor } = batch);
+        } while (cursor && ++calls < 20);
+        expect(found.sort(([a], [b]) => a - b)).toEqual(numbers.map(n => [n, n + 1]));
+        if (type === 'array') {
+          expect(failure(() => map.deleteBatch([key(0)]))).toMatchObject({
+            code: 'map_access_failed',
+            errno: 'ENOTSUPP',
+          });
+          return;
+        }
+        expect(map.deleteBatch([key(0), key(1)])).toBe(2);
+        expect(map.lookup(key(0))).toBeUndefined();
+        const missing = failure(() => map.deleteBatch([key(2), key(0), key(3)]));
+        expect(missing).toMatchObject({ code: 'map_access_failed', errno: 'ENOENT', details: { done: 1 } });
+        expect(map.lookup(key(3))).toEqual(value(4));
+        if (type === 'lpm_trie') return;
+        const rest = map.lookupAndDeleteBatch(1000);
+        expect(rest).toMatchObject({ cursor: undefined });
+        expect(rest.entries.map(([k]) => k[0]).sort()).toEqual([3, 4, 5, 6, 7, 8, 9]);
+        expect([...map.entries()]).toEqual([]);
+      });
+    },
+  );
+
+  test('batches that cannot be', () => {
+    withMap({ type: 'hash', maxEntries: 4 }, map => {
+      for (const use of [
+        () => map.lookupBatch(0),
+        () => map.lookupBatch(1.5),
+        () => map.lookupBatch(2 ** 31),
+        () => map.lookupBatch(1, new Uint8Array(3)),
+        () => map.updateBatch([[u32(0), new Uint8Array(3)]]),
+        () => map.deleteBatch([new Uint8Array(5)]),
+      ])
+        expect(failure(use).code).toBe('bad_argument');
+      expect(map.updateBatch([])).toBe(0);
+      const five = [0, 1, 2, 3, 4].map(n => [u32(n), u32(n)] as const);
+      expect(failure(() => map.updateBatch(five))).toMatchObject({ errno: 'E2BIG', details: { done: 4 } });
+      expect(failure(() => map.lookupBatch(4, undefined, 77))).toMatchObject({ errno: 'EINVAL' });
+    });
+    withMap({ type: 'queue', keySize: 0 }, map =>
+      expect(failure(() => map.lookupBatch(1))).toMatchObject({ errno: 'ENOTSUPP' }),
+    );
+  });
+
   test('per-CPU values are of all possible CPUs', () => {
     withMap({ type: 'percpu_array', valueSize: 4 }, map => {
       expect(map.valueBytes).toBe(8 * possibleCpus());
@@ -123,6 +220,8 @@ describe.skipIf(kernelMissing() !== undefined)('maps in the kernel', () => {
       () => map.delete(u32(0)),
       () => [...map.entries()],
       () => map.freeze(),
+      () => map.lookupBatch(1),
+      () => map.updateBatch([]),
       () => map.fd,
       () => map.id,
     ]) {
