@@ -3,15 +3,13 @@
  * indirect site comes from the mark of the skb, which the kernel's verifier can't know; for random chains it is a linear
  * congruential generator's state, which each program steps on (about 2 ns of what is measured).
  */
-import koffi from 'koffi';
-import { assemble, encode, type Instruction } from '../src/index.ts';
+import { assemble, KernelError, type KernelProgram } from '../src/index.ts';
+import { loadKernelProgram } from '../src/kernel/load.ts';
+import { KernelMap } from '../src/kernel/map.ts';
+import { KernelProgArray } from '../src/kernel/prog-array.ts';
+import { programFromInstructions } from '../src/object/from-instructions.ts';
 import type { Chain } from './tailcall-chains.ts';
 
-const SYS_BPF: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
-const Command = { mapCreate: 0, update: 2, progLoad: 5, testRun: 10 } as const;
-const PROG_ARRAY = 3;
-const SCHED_CLS = 3;
-const ATTR_BYTES = 144;
 const PACKET_BYTES = 64;
 
 export interface KernelChains {
@@ -30,83 +28,42 @@ export interface KernelChains {
 
 /** @returns undefined where bpf(2) is not permitted. */
 export function openKernel(): KernelChains | undefined {
-  const number = SYS_BPF[process.arch];
-  if (process.platform !== 'linux' || number === undefined) return undefined;
-  const libc = koffi.load('libc.so.6');
-  const syscall = libc.func('long syscall(long number, long command, void *attr, long size)');
-  const closeFd = libc.func('int close(int fd)');
-  const fds: number[] = [];
-  const bpf = (command: number, fill: (attr: Buffer) => void): { result: number; attr: Buffer } => {
-    const attr = Buffer.alloc(ATTR_BYTES);
-    fill(attr);
-    return { result: Number(syscall(number, command, attr, ATTR_BYTES)), attr };
-  };
-  const must = (what: string, result: number): number => {
-    if (result < 0) throw new Error(`${what} failed with errno ${koffi.errno()}`);
-    return result;
-  };
-  const address = (buffer: Buffer): bigint => BigInt(koffi.address(buffer));
-  const createArray = (entries: number): number =>
-    bpf(Command.mapCreate, attr => {
-      for (const [i, word] of [PROG_ARRAY, 4, 4, entries].entries()) attr.writeUInt32LE(word, 4 * i);
-    }).result;
-
-  const probe = createArray(1);
-  if (probe < 0) return undefined;
-  closeFd(probe);
-
-  const load = (text: string, map: number): number => {
-    const insns = assemble(text).map((insn): Instruction => {
-      if (insn.kind !== 'loadImm64' || insn.reference?.type !== 'map') return insn;
-      return { ...insn, reference: { type: 'mapFd', fd: map } };
+  const owned: { dispose(): void }[] = [];
+  const arrayOf = (entries: number): KernelProgArray => {
+    const map = new KernelMap({
+      name: 'chain',
+      type: 'prog_array',
+      keySize: 4,
+      valueSize: 4,
+      maxEntries: entries,
+      flags: 0,
+      contents: [],
     });
-    const code = Buffer.from(encode(insns));
-    const license = Buffer.from('GPL\0');
-    const { result } = bpf(Command.progLoad, attr => {
-      attr.writeUInt32LE(SCHED_CLS, 0);
-      attr.writeUInt32LE(code.length / 8, 4);
-      attr.writeBigUInt64LE(address(code), 8);
-      attr.writeBigUInt64LE(address(license), 16);
-    });
-    fds.push(must('loading a program', result));
-    return result;
+    owned.push(map);
+    return new KernelProgArray(map, () => []);
   };
-
-  const arrayOf = (entries: number) => {
-    const map = must('making a prog array', createArray(entries));
-    fds.push(map);
-    const put = (index: number, program: number): void => {
-      const key = Buffer.from(Uint32Array.of(index).buffer);
-      const value = Buffer.from(Uint32Array.of(program).buffer);
-      const { result } = bpf(Command.update, attr => {
-        attr.writeUInt32LE(map, 0);
-        attr.writeBigUInt64LE(address(key), 8);
-        attr.writeBigUInt64LE(address(value), 16);
-      });
-      must('filling a slot', result);
-    };
-    return { map, put };
+  try {
+    arrayOf(1);
+  } catch (error) {
+    if (error instanceof KernelError) return undefined;
+    throw error;
+  }
+  const load = (text: string, { map }: KernelProgArray): KernelProgram => {
+    const spec = programFromInstructions({ name: 'hop', type: 'sched_cls', insns: assemble(text) });
+    return loadKernelProgram(spec, new Map([[map.spec.name, map]]));
   };
-
-  const runsOf = (entry: number): Chain => {
-    const packet = Buffer.alloc(PACKET_BYTES);
-    return {
-      time(runs) {
-        const { result, attr } = bpf(Command.testRun, request => {
-          request.writeUInt32LE(entry, 0);
-          request.writeUInt32LE(packet.length, 8);
-          request.writeBigUInt64LE(address(packet), 16);
-          request.writeUInt32LE(runs, 32);
-        });
-        must('a test run', result);
-        return attr.readUInt32LE(36);
-      },
-    };
+  const keep = (program: KernelProgram): KernelProgram => {
+    owned.push(program);
+    return program;
+  };
+  const runsOf = (entry: KernelProgram): Chain => {
+    const packet = new Uint8Array(PACKET_BYTES);
+    return { time: repeat => entry.run(packet, { repeat }).durationNs };
   };
 
   return {
     random(slots, programs) {
-      const { map, put } = arrayOf(slots);
+      const array = arrayOf(slots);
       const step = `r6 = r1
         r3 = *(u32 *)(r1 + 8)
         w3 *= 1664525
@@ -118,30 +75,29 @@ export function openKernel(): KernelChains | undefined {
         call 12
         r0 = 0
         exit`;
-      const entry = load(step, map);
+      const entry = keep(load(step, array));
       for (let i = 0; i < programs; i++) {
-        const program = slots === 1 ? load('r0 = 0\nexit', map) : load(step, map);
-        for (let slot = i; slot < slots; slot += programs) put(slot, program);
+        const program = load(slots === 1 ? 'r0 = 0\nexit' : step, array);
+        for (let slot = i; slot < slots; slot += programs) array.set(slot, program);
         // The array holds it.
-        fds.pop();
-        closeFd(program);
+        program.dispose();
       }
       return runsOf(entry);
     },
     chain(site, programs, circle) {
-      const { map, put } = arrayOf(64);
-      if (!circle) put(programs, load('r0 = 0\nexit', map));
-      let entry = 0;
-      for (let i = programs - 1; i >= 0; i--) {
+      const array = arrayOf(64);
+      if (!circle) array.set(programs, keep(load('r0 = 0\nexit', array)));
+      const hops = Array.from({ length: programs }, (_, i) => {
         const next = circle ? (i + 1) % programs : i + 1;
         const index = site === 'direct' ? `r3 = ${next}` : `r3 = *(u32 *)(r1 + 8)\nr3 += ${next}`;
-        entry = load(`r6 = r1\n${index}\nr2 = map[chain] ll\ncall 12\nr0 = *(u32 *)(r6 + 0)\nexit`, map);
-        put(i, entry);
-      }
-      return runsOf(entry);
+        const hop = keep(load(`r6 = r1\n${index}\nr2 = map[chain] ll\ncall 12\nr0 = *(u32 *)(r6 + 0)\nexit`, array));
+        array.set(i, hop);
+        return hop;
+      });
+      return runsOf(hops[0]!);
     },
     close() {
-      for (const fd of fds) closeFd(fd);
+      for (const each of owned) each.dispose();
     },
   };
 }

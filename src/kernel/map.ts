@@ -9,6 +9,7 @@ import { Attr, Command, closeFd, fixed, fixedCopy, type Outcome, refusal } from 
 import type { KernelBtf } from './btf.ts';
 import { KernelError } from './errors.ts';
 import { objectInfo } from './info.ts';
+import { notPermitted } from './permission.ts';
 import { MapInfo } from './uapi.ts';
 
 /** What Switchyard's own maps offer too. */
@@ -118,6 +119,13 @@ function createFd(spec: MapSpec, btf: KernelBtf | undefined): number {
   } finally {
     if (inner !== undefined) closeFd(inner);
   }
+}
+
+/** Tells an EPERM that is about one map from one that is about all of bpf(2): is a map of the plainest kind made? */
+function mapsPermitted(): boolean {
+  const { value } = new Attr().u32(0, MAP_TYPE.array).u32(4, 4).u32(8, 4).u32(12, 1).call(Command.mapCreate);
+  if (value >= 0) closeFd(value);
+  return value >= 0;
 }
 
 /** Some elements of a map, read by one call. */
@@ -415,7 +423,10 @@ export class KernelMap implements Shared {
 
   #failed(what: string, { errno = '' }: Outcome, facts = {}): KernelError {
     const { name, type } = this.spec;
-    return new KernelError('map_access_failed', `${what} in map ${name} (${type}) failed (${errno})`, {
+    const refused = errno === 'EPERM';
+    if (refused && !mapsPermitted()) return notPermitted(`${what} in map ${name} (${type})`);
+    const why = refused ? '; the map is frozen, or its flags keep user space out' : '';
+    return new KernelError('map_access_failed', `${what} in map ${name} (${type}) failed (${errno})${why}`, {
       map: name,
       operation: what,
       errno,

@@ -1,5 +1,6 @@
 /** The commands with the running kernel behind them. */
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { compare } from '../../src/cli/against-kernel.ts';
@@ -8,7 +9,31 @@ import type { KernelJudge } from '../../src/kernel/judge.ts';
 import { kernelMissing } from '../kernel/support.ts';
 import { collection } from '../runtime/build.ts';
 import { requireTool } from '../tools.ts';
-import { CAPTURE, ROOT, ROUTER, switchyard } from './support.ts';
+import { CAPTURE, ROOT, ROUTER, scratch, switchyard } from './support.ts';
+
+const clang = requireTool('clang-14', 'clang-22', 'clang');
+/** An object whose program hands a struct with padding to a helper; undefined without clang. */
+const PADDING = clang && compilePadding(clang);
+
+function compilePadding(compiler: string): string {
+  const source = join(scratch, 'padding.c');
+  const object = join(scratch, 'padding.o');
+  writeFileSync(
+    source,
+    `struct { int (*type)[1]; int (*max_entries)[4]; int (*key_size)[16]; int (*value_size)[8]; } table
+       __attribute__((section(".maps"), used));
+     static void *(*lookup)(void *map, const void *key) = (void *)1;
+     __attribute__((section("xdp"), used)) int padded(void *ctx) {
+       volatile struct { char small; long large; } key;
+       key.small = 1;
+       key.large = 2;
+       return lookup(&table, (const void *)&key) ? 2 : 1;
+     }
+     char gpl[] __attribute__((section("license"))) = "GPL";`,
+  );
+  execFileSync(compiler, ['-target', 'bpf', '-O2', '-g', '-c', source, '-o', object]);
+  return object;
+}
 
 const run = ['run', ROUTER, '--program', 'router', '--input', CAPTURE];
 
@@ -59,10 +84,54 @@ describe.skipIf(kernelMissing() !== undefined)('with the running kernel', () => 
     expect(stdout).not.toContain('(bad)');
     expect(stdout).toMatch(/^ +[0-9a-f]+: push rbp$/m);
     expect(stdout.trimEnd().split('\n').length).toBeGreaterThan(50);
-    const wrong = await switchyard(...args, '--stage', 'lowered');
+    const wrong = await switchyard(...args, '--stage', 'object');
     expect(wrong.code).toBe(2);
-    expect(wrong.stderr).toContain('needs --stage native');
+    expect(wrong.stderr).toContain('needs --stage lowered or native');
   });
+
+  test('disasm --stage lowered --backend kernel lists what its verifier made of a program, beside its source', async () => {
+    const args = ['disasm', ROUTER, '--program', 'stage_vlan', '--stage', 'lowered', '--backend', 'kernel'];
+    const { code, stdout, stderr } = await switchyard(...args);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^stage_vlan:\n; int stage_vlan\(struct xdp_md \*ctx\) @ .*router\.bpf\.c:\d+\n +0: /);
+    // The context's fields become those of the kernel's structure; the lookup in an array is a few instructions; maps keep names.
+    expect(stdout).toMatch(/^ +\d+: r\d = \*\(u64 \*\)\(r\d \+ 0x\d+\)$/m);
+    expect(stdout).toMatch(/^ +\d+: r1 = map\[scratch\] ll$/m);
+    expect(stdout).toMatch(/^ +\d+: tail_call$/m);
+    expect(stdout).not.toMatch(/: bytes /);
+    const json = JSON.parse((await switchyard(...args, '--json')).stdout);
+    expect(json).toMatchObject({ program: 'stage_vlan', stage: 'lowered' });
+    const { instructions } = json as { instructions: { at: number; line: number | null }[] };
+    expect(instructions.length).toBeGreaterThan(80);
+    expect(instructions.filter(({ line }) => line !== null).length).toBeGreaterThan(20);
+    // Slots follow each other, with a gap behind each 64-bit load.
+    instructions.slice(1).forEach(({ at }, i) => {
+      expect([1, 2]).toContain(at - instructions[i]!.at);
+    });
+  });
+
+  test.skipIf(!PADDING)(
+    'verify --against kernel: where the verdicts differ, both logs at the instruction in question',
+    async () => {
+      // The kernel lets privileged programs read stack that was never written; asked to refuse that, we differ.
+      const args = ['verify', PADDING!, '--against', 'kernel', '--uninitialized-stack', 'refuse'];
+      const { code, stdout } = await switchyard(...args);
+      expect(code).toBe(1);
+      const [, insn] = /\(differs\)\n {2}switchyard's log at instruction (\d+):\n/.exec(stdout)!;
+      expect(stdout).toMatch(/ rejected: .*invalid (indirect )?read from stack/);
+      expect(stdout).toMatch(/^ {2}kernel: accepted, \d+ instructions processed \(differs\)$/m);
+      const [ours, kernel] = stdout.split(/ {2}kernel's log at instruction \d+:\n/) as [string, string];
+      const line = new RegExp(`^ {4}${insn}: \\([0-9a-f]{2}\\) `, 'm');
+      expect(ours).toMatch(line);
+      expect(ours).toMatch(/invalid (indirect )?read from stack/);
+      expect(kernel).toMatch(line);
+      expect(kernel).not.toMatch(/invalid/);
+      const json = JSON.parse((await switchyard(...args, '--json')).stdout);
+      expect(json).toMatchObject({ accepted: false, kernel: { accepted: true, agrees: false, error: null } });
+      expect(json.kernel.difference.insn).toBe(Number(insn));
+      expect(await switchyard('verify', PADDING!, '--against', 'kernel')).toMatchObject({ code: 0 });
+    },
+  );
 
   const setpriv = requireTool('setpriv');
   const root = process.getuid?.() === 0;
