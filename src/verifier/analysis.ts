@@ -150,6 +150,8 @@ export class Analysis {
   totalStates = 0;
   peakStates = 0;
   maxStatesPerInsn = 0;
+  /** Calls that run callbacks and that the walk went on behind, so far. */
+  callbackLoops = 0;
   private lastId = 0;
 
   constructor(

@@ -69,7 +69,7 @@ export function enterCallback(a: Analysis, name: string, subprogram: number): vo
   const iterations = caller.registers[1]!;
   if (name === 'loop') needRegister(a, 1);
   if (iterations.kind === 'scalar' && BigInt(caller.callbackDepth) >= iterations.value.umax) {
-    caller.callbackDepth = 0;
+    leaveCallbackLoop(a, caller);
     if (a.log.level > 0) a.log.write(`frame${a.state.frames.length - 1} bpf_loop iteration limit reached`);
     return;
   }
@@ -83,7 +83,13 @@ export function enterCallback(a: Analysis, name: string, subprogram: number): vo
     frame.registers[index + 1] = value ?? UNINITIALIZED;
   });
   state.frames.push(frame);
+  leaveCallbackLoop(a, caller);
+}
+
+/** The path goes on behind the call. */
+function leaveCallbackLoop(a: Analysis, caller: Frame): void {
   caller.callbackDepth = 0;
+  caller.callbackLoop = ++a.callbackLoops;
 }
 
 /**

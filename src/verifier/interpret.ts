@@ -163,6 +163,7 @@ function executeMayGoto(a: Analysis, target: number): number {
   const before = previousEntry(a.state, a.insn, a.state.parent?.parent);
   const body = a.push(a.insn + 1, a.insn);
   body.mayGotoDepth++;
+  body.frame.mayGotos++;
   if (before !== undefined) widenChanged(before, body, body.mayGotoDepth <= PRECISE_ITERATIONS);
   return target;
 }

@@ -14,13 +14,18 @@
  * before the head is still there when the head is finished. A back edge that turns out to belong to a loop around it takes the
  * piece between the two heads along.
  *
+ * Each such loop must come to an end. What bounds it is one iterator, one call with callbacks or one activation of a function with
+ * `may_goto`: a state may stand for one further down the path only if that same thing has advanced in between. An endless loop that makes
+ * a new iterator or call each time round gets to equal states, too. (Linux 6.18 accepts those.)
+ *
  * Source: the kernel's handling of strongly connected components (propagate_backedges), found here by walking.
  */
 import type { Analysis } from './analysis.ts';
 import type { Segment } from './history.ts';
 import { inheritPrecision, markEverything } from './precision.ts';
 import { inheritReads, readEverything } from './prune.ts';
-import type { Checkpoint, State } from './state.ts';
+import type { IteratorSlot } from './stack-objects.ts';
+import type { Checkpoint, Frame, State } from './state.ts';
 
 /** History entries that all back edges together may keep; more than that, and everything counts as relied upon. */
 const MAX_ENTRIES = 1 << 22;
@@ -47,6 +52,44 @@ function headOf(checkpoint: Checkpoint): Checkpoint | undefined {
 /** May marks of this state still grow, though all paths from it have been walked? */
 export function isIncomplete(checkpoint: Checkpoint): boolean {
   return headOf(checkpoint) !== undefined;
+}
+
+function iteratorIn(frame: Frame | undefined, slot: number): IteratorSlot | undefined {
+  const object = frame?.slots[slot]?.object;
+  return object?.kind === 'iterator' ? object : undefined;
+}
+
+/** Has something that bounds a loop around both states been used up by some more in `current`, further down the path of `old`? */
+export function hasAdvanced(old: State, current: State): boolean {
+  return old.frames.some((before, f) => {
+    const now = current.frames[f];
+    if (now === undefined || !now.isSameActivation(before)) return false;
+    if (now.mayGotos > before.mayGotos) return true;
+    if (now.callbackLoop === before.callbackLoop && now.callbackDepth > before.callbackDepth) return true;
+    return before.slots.some((_, slot) => {
+      const iterator = iteratorIn(before, slot);
+      const later = iteratorIn(now, slot);
+      return iterator?.active === true && iterator.reference === later?.reference && later.depth > iterator.depth;
+    });
+  });
+}
+
+/** Are the unfinished loops that the stored state is in bounded by the very things that bound those of `current`? */
+export function isInSameLoops(stored: Checkpoint, current: State): boolean {
+  let frames = 0;
+  for (let head = stored.loopHead; head !== undefined; head = head.loopHead)
+    if (head.pending > 0) frames = Math.max(frames, head.state.frames.length);
+  for (let f = 0; f < frames; f++) {
+    const before = stored.state.frames[f]!;
+    const now = current.frames[f];
+    if (now === undefined || !now.isSameActivation(before)) return false;
+    if (stored.state.frames[f + 1]?.isCallback === true && now.callbackLoop !== before.callbackLoop) return false;
+    for (let slot = 0; slot < before.slots.length; slot++) {
+      const iterator = iteratorIn(before, slot);
+      if (iterator?.active === true && iterator.reference !== iteratorIn(now, slot)?.reference) return false;
+    }
+  }
+  return true;
 }
 
 /** The path in work ends at `target`: the head of its own loop, or a state inside an unfinished one. */

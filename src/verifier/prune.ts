@@ -20,7 +20,7 @@
 import type { Analysis } from './analysis.ts';
 import { formatFrame } from './format.ts';
 import { depthsDiffer, isActive } from './iterators.ts';
-import { finishLoop, isIncomplete, noteBackEdge } from './loops.ts';
+import { finishLoop, hasAdvanced, isIncomplete, isInSameLoops, noteBackEdge } from './loops.ts';
 import { inheritPrecision, markEverything } from './precision.ts';
 import { formatStored } from './precision-trace.ts';
 import {
@@ -403,6 +403,15 @@ function endInLoop(a: Analysis, states: StoredStates, i: number): 'covered' {
   return 'covered';
 }
 
+/** Nothing has changed since the path was here before, and nothing that bounds a loop has advanced. */
+function refuseEndless(a: Analysis, old: Checkpoint): void {
+  const { state } = a;
+  if (!covered(a, old, state, 'exact')) return;
+  const index = state.frames.length - 1;
+  const states = `cur state:${formatFrame(state.frame, index)}\nold state:${formatStored(old, index)}`;
+  a.fail('infinite_loop', `infinite loop detected at insn ${a.insn}`, 'EINVAL', undefined, states);
+}
+
 /** What a path is told at a prune point. */
 export type Arrival = 'covered' | 'go on';
 
@@ -438,23 +447,27 @@ export function arrive(a: Analysis): Arrival {
     const old = states.get(i);
     if (old.pending > 0) {
       if (instruction.kind === 'mayGoto') {
-        if (old.state.mayGotoDepth !== state.mayGotoDepth && covered(a, old, state, 'contained'))
-          return endInLoop(a, states, i);
+        if (old.state.mayGotoDepth !== state.mayGotoDepth && covered(a, old, state, 'contained')) {
+          if (hasAdvanced(old.state, state)) return endInLoop(a, states, i);
+          refuseEndless(a, old);
+        }
       } else if (instruction.kind === 'callKfunc' && forced) {
-        if (covered(a, old, state, 'contained') && isActive(a, state)) return endInLoop(a, states, i);
+        if (covered(a, old, state, 'contained') && isActive(a, state)) {
+          if (hasAdvanced(old.state, state)) return endInLoop(a, states, i);
+          refuseEndless(a, old);
+        }
       } else if (instruction.kind === 'callHelper' && forced) {
-        if (covered(a, old, state, 'contained')) return endInLoop(a, states, i);
+        if (covered(a, old, state, 'contained')) {
+          if (hasAdvanced(old.state, state)) return endInLoop(a, states, i);
+          refuseEndless(a, old);
+        }
       } else {
         if (
           old.state.mayGotoDepth === state.mayGotoDepth &&
           old.state.callbackUnrollDepth === state.callbackUnrollDepth &&
-          covered(a, old, state, 'exact') &&
           !depthsDiffer(old.state, state)
-        ) {
-          const index = state.frames.length - 1;
-          const both = `cur state:${formatFrame(state.frame, index)}\nold state:${formatStored(old, index)}`;
-          a.fail('infinite_loop', `infinite loop detected at insn ${insn}`, 'EINVAL', undefined, both);
-        }
+        )
+          refuseEndless(a, old);
         if (
           !forced &&
           !checking &&
@@ -465,7 +478,7 @@ export function arrive(a: Analysis): Arrival {
       }
     } else {
       const incomplete = isIncomplete(old);
-      if (covered(a, old, state, incomplete ? 'contained' : 'loose')) {
+      if (covered(a, old, state, incomplete ? 'contained' : 'loose') && (!incomplete || isInSameLoops(old, state))) {
         states.hit(i);
         inheritReads(state, old);
         inheritPrecision(a, state, old);

@@ -45,6 +45,10 @@ export class Frame {
   private slotsShared = false;
   /** Callback iterations begun from this frame so far on this path (bounds bpf_loop with a small constant count). */
   callbackDepth = 0;
+  /** Changes whenever the path goes on behind a call that runs callbacks: iterations on both sides are not of one loop. */
+  callbackLoop = 0;
+  /** Bodies of `may_goto` loops entered in this frame on this path. */
+  mayGotos = 0;
   /** Slots wholly written since the last stored state, as two 32-bit sets: a read of one is no read of what was there before. */
   writtenLow = -1;
   writtenHigh = -1;
@@ -83,11 +87,18 @@ export class Frame {
     return this.call.isCallback;
   }
 
+  /** Is `other` a state of the same activation of the function, at another time? */
+  isSameActivation(other: Frame): boolean {
+    return this.call === other.call;
+  }
+
   copy(): Frame {
     const copy = new Frame(this.call, this.registers.slice(), this.slotsNow);
     this.slotsShared = true;
     copy.slotsShared = true;
     copy.callbackDepth = this.callbackDepth;
+    copy.callbackLoop = this.callbackLoop;
+    copy.mayGotos = this.mayGotos;
     copy.writtenLow = this.writtenLow;
     copy.writtenHigh = this.writtenHigh;
     return copy;

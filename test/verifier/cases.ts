@@ -4,7 +4,16 @@
  */
 import { readFileSync } from 'node:fs';
 
-const FILES = ['cases.txt', 'references.txt', 'locks.txt', 'sockets.txt', 'iterators.txt', 'dynptrs.txt', 'links.txt'];
+const FILES = [
+  'cases.txt',
+  'references.txt',
+  'locks.txt',
+  'sockets.txt',
+  'iterators.txt',
+  'dynptrs.txt',
+  'links.txt',
+  'endless.txt',
+];
 
 const TUPLE = '*(u64 *)(r10 - 8) = 0\n*(u64 *)(r10 - 16) = 0\nr2 = r10\nr2 += -16\nr3 = 12\nr4 = -1\nr5 = 0\n';
 const MACROS: Readonly<Record<string, string>> = {
