@@ -48,7 +48,9 @@ const judgeFor = (type: string): KernelJudge | undefined => {
 const specOf = (c: Case): ProgramSpec => {
   const spec = program(c.type, c.text, { attachType: c.attachType, license: c.license });
   // The kernel wants types for callbacks, and makes do with none for all else.
-  return c.text.includes('func[') ? { ...spec, subprograms: programFromInstructions(spec).subprograms } : spec;
+  return c.text.includes('func[')
+    ? { ...spec, subprograms: programFromInstructions({ name: 'test', type: c.type, insns: spec.insns }).subprograms }
+    : spec;
 };
 
 const results = new Map<string, ReturnType<typeof attempt>>();

@@ -159,6 +159,7 @@ class Witness {
   compared = 0;
   #left = 0;
   #steps = 0;
+  #toTheEnd = false;
   readonly #claims = new Map<Lowered, Claims>();
   readonly #frames: LiveFrame[] = [];
   #arena!: Arena;
@@ -169,14 +170,22 @@ class Witness {
     this.#claims.set(lowered, claims);
   }
 
-  /** Runs the program, but not for ever. @throws Unsound */
-  watch(run: () => unknown): void {
+  /**
+   * Runs the program, but not for ever.
+   * @param toTheEnd go on, without comparing, when enough was compared
+   * @returns did it come to its end?
+   * @throws Unsound
+   */
+  watch(run: () => unknown, toTheEnd = false): boolean {
     this.#left = MAX_COMPARED;
     this.#steps = MAX_STEPS;
+    this.#toTheEnd = toTheEnd;
     try {
       run();
+      return true;
     } catch (error) {
       if (!(error instanceof Enough)) throw error;
+      return false;
     }
   }
 
@@ -208,7 +217,10 @@ class Witness {
     this.#enter(event);
     const claims = this.#claims.get(lowered);
     if (claims === undefined || insn < 0 || (slot > 0 && lowered.origin[slot - 1] === insn)) return;
-    if (this.#left-- <= 0) throw new Enough();
+    if (this.#left-- <= 0) {
+      if (this.#toTheEnd) return;
+      throw new Enough();
+    }
     this.compared++;
     const { view } = this.#arena;
     const concrete: Concrete = {
