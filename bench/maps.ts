@@ -60,7 +60,7 @@ export async function maps(options: BenchOptions): Promise<void> {
 async function measure(measured: MapCase, rounds: number): Promise<Row> {
   const { operation, keySize, entries, maxEntries = entries, type } = measured;
   const collection = programsOf(measured);
-  const elements = maxEntries * (keySize + 128 + (type.includes('percpu') ? 64 : 0));
+  const elements = maxEntries * (keySize + 256 + (type.includes('percpu') ? 64 : 0));
   const runtime = createRuntime({
     cpus: 2,
     arenaSize: Math.min(2 ** 32, ARENA_OVERHEAD + (measured.ring ? 2 * entries : elements)),

@@ -108,7 +108,7 @@ function layOutArray(spec: MapSpec, env: MapEnv): MapObject {
   return { offset, blocks: [offset], bytes, valuesAddress };
 }
 
-/** One block: header, spare elements' addresses, buckets, elements, for per-CPU maps each CPU's values, for LPM tries the prefix lengths. */
+/** One block: header, spare elements' addresses, buckets, pool of elements, for per-CPU maps each CPU's values, for LPM tries the prefix lengths. */
 function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
   const perCpu = isPerCpu(spec.type);
   const { arena, cpus } = env;
@@ -116,21 +116,25 @@ function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
   // LPM tries keep the data as they were given behind the key.
   const given = spec.type === 'lpm_trie' ? roundUp(spec.keySize - 4, 8) : 0;
   const valueOffset = HashElement.key + roundUp(spec.keySize, 8) + given;
-  const elementBytes = elementStride(valueOffset + (perCpu ? 8 : valueStride));
-  // A plain hash keeps a spare element per CPU beside its max_entries: an update fills it before it replaces the old one.
-  const spares = perCpu ? 0 : cpus;
+  const oneValue = perCpu ? 8 : valueStride;
+  const homes = bucketWithHome(spec, valueOffset + (perCpu ? 1 : 2) * oneValue);
+  const twoValues = homes !== undefined && !perCpu;
+  const elementBytes = elementStride(valueOffset + (twoValues ? 2 : 1) * oneValue);
+  // Where elements have one value, an update of a plain hash fills a spare element, of which each CPU has one.
+  const spares = perCpu || twoValues ? 0 : cpus;
   const pool = spec.maxEntries + spares;
-  // Twice as many buckets as entries: of the keys in a full map four in five are then the first of their bucket.
-  const mask = indexMask(2 * spec.maxEntries);
-  const buckets = HashLayout.size + roundUp(8 * spares, LINE);
-  const elements = roundUp(buckets + (mask + 1) * HashBucket.size, LINE);
+  const stride = homes ?? HashBucket.size;
+  // Twice as many as entries: of the keys in a full map four in five are then the first of their bucket. Large ones: two in three.
+  const mask = indexMask(stride <= LINE ? 2 * spec.maxEntries : spec.maxEntries);
+  const buckets = roundUp(HashLayout.size + 8 * spares, Math.max(LINE, stride));
+  const elements = roundUp(buckets + (mask + 1) * stride, LINE);
   const values = roundUp(elements + pool * elementBytes, LINE);
   const cpuStride = perCpu ? roundUp(pool * valueStride, LINE) : 0;
   const prefixes = values + cpus * cpuStride;
   // One entry for the head of the list, one for each length from 0 to all bits of the data.
   const prefixBytes = spec.type === 'lpm_trie' ? 8 * (2 + 8 * (spec.keySize - 4)) : 0;
   const bytes = prefixes + prefixBytes;
-  const offset = allocateMap(spec, env, bytes);
+  const offset = allocateMap(spec, env, bytes, Math.max(LINE, stride));
   const { view } = arena;
   const setAddress = (at: number, to: number): void => view.setBigUint64(offset + at, arena.address(offset + to), true);
   setAddress(MapHeader.values, elements);
@@ -139,6 +143,9 @@ function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
   view.setBigUint64(offset + MapHeader.cpuStride, BigInt(cpuStride), true);
   view.setUint32(offset + MapHeader.cpus, perCpu ? cpus : 0, true);
   setAddress(HashLayout.buckets, buckets);
+  view.setBigUint64(offset + HashLayout.bucketMask, BigInt(mask) * BigInt(stride), true);
+  view.setUint32(offset + HashLayout.bucketStride, stride, true);
+  view.setUint32(offset + HashLayout.bothValues, twoValues ? 2 * valueOffset + oneValue : 0, true);
   view.setBigUint64(offset + HashLayout.seed, seedOf(spec), true);
   view.setUint32(offset + HashLayout.valueOffset, valueOffset, true);
   view.setUint32(offset + HashLayout.pool, pool, true);
@@ -148,9 +155,20 @@ function layOutHash(spec: MapSpec, env: MapEnv): MapObject {
   for (let cpu = 0; cpu < spares; cpu++) {
     const element = elements + cpu * elementBytes;
     view.setUint32(offset + element + HashElement.number, cpu + 1, true);
+    view.setUint32(offset + element + HashElement.current, valueOffset, true);
     setAddress(HashLayout.size + 8 * cpu, element);
   }
   return { offset, blocks: [offset], bytes, valuesAddress: 0n };
+}
+
+/**
+ * Bytes of a bucket with room for an element of `content` bytes: one line or two. Undefined where elements are larger, or
+ * BPF_F_NO_PREALLOC asks for little memory: then they have one value, and buckets no homes.
+ */
+function bucketWithHome(spec: MapSpec, content: number): number | undefined {
+  const bytes = HashBucket.size + content;
+  if ((spec.flags & MapFlag.noPrealloc) !== 0 || bytes > 2 * LINE) return undefined;
+  return bytes <= LINE ? LINE : 2 * LINE;
 }
 
 /** What fits a cache line lies in one: in a large map each line that is touched is a miss. */

@@ -333,18 +333,24 @@ export const MapHeader = {
  * deletions write. See maps/routines/hash.ts. The spare elements' addresses (u64 per CPU) follow at `size`.
  */
 export const HashLayout = {
-  /** u64: address of the buckets; HashBucket each, MapHeader.mask + 1 of them. */
+  /** u64: address of the buckets, MapHeader.mask + 1 of them: HashBucket, then maybe a home: room for an element. */
   buckets: 64,
   /** u64: mixed into each hash; 0 with BPF_F_ZERO_SEED. */
   seed: 72,
-  /** u32: distance from an element to its value, or (per-CPU) to the address of the first CPU's value. */
+  /** u32: distance from an element to its (first) value, or (per-CPU) to the address of the first CPU's value. */
   valueOffset: 80,
-  /** u32: number of elements in the pool. They lie at MapHeader.values, MapHeader.stride bytes apart. */
+  /** u32: number of elements in the pool, and of numbers. They lie at MapHeader.values, MapHeader.stride bytes apart. */
   pool: 84,
   /** u64: per-CPU: address of the first element's value of the first CPU; else 0. */
   perCpuValues: 88,
   /** u64: LPM trie: address of the table of prefix lengths, {u32 next, u32 count} for each (maps/routines/lpm-trie.ts). */
   prefixes: 96,
+  /** u64: MapHeader.mask times bucketStride: of a hash shifted left by 4 it makes the distance of the bucket from the first. */
+  bucketMask: 104,
+  /** u32: distance between buckets, a power of two: HashBucket.size where they have no homes. */
+  bucketStride: 112,
+  /** u32: sum of the distances from an element to its two values; 0 where there is one. */
+  bothValues: 116,
   /** u64: bits 0-31 the first free element's number (from 1; 0: none), bits 32-63 a tag that changes with every change. */
   freeList: 128,
   /** u32: elements taken from the pool so far; those beyond have never been used and are on no list. */
@@ -367,11 +373,11 @@ export const HashElement = {
   next: 0,
   /** u32 */
   hash: 8,
-  /** u32: from 1. */
+  /** u32: from 1; 0 in a home that holds nothing; in the pool, while its number is free, the next free one. */
   number: 12,
-  /** u32: while free, the number of the next free element. */
-  nextFree: 16,
-  /** u32: LRU types: 1 if looked up or updated since the hand last passed. */
+  /** u32: distance from the element to the value that counts: HashLayout.valueOffset, or bothValues less that. */
+  current: 16,
+  /** u32: LRU types: how often the hand passes before it evicts the element. */
   referenced: 20,
   /** Key, padded to 8 bytes, then the value. */
   key: 24,

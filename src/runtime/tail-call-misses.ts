@@ -23,6 +23,7 @@ import { MISS_RECORD_BYTES, TAIL_CALL_HIT, TAIL_CALL_MISS } from '../lowering/pa
 import { createMap } from '../maps/create.ts';
 import { LINE, type MapEnv, roundUp } from '../maps/env.ts';
 import { type BpfMap, UpdateFlag } from '../maps/map.ts';
+import { MapFlag } from '../maps/uapi.ts';
 import type { Arena } from '../memory/arena.ts';
 import { HashElement, HashLayout, MapHeader, ProgArrayLayout, RunContext } from '../memory/layout.ts';
 import type { LineInfo } from '../object/spec.ts';
@@ -275,7 +276,8 @@ export class MissCounts {
         keySize: Key.size,
         valueSize: 8,
         maxEntries: MAX_ENTRIES,
-        flags: 0,
+        // All elements are in the pool, where #entries reads them.
+        flags: MapFlag.noPrealloc,
         contents: [],
       },
       { ...this.#env, id: this.#nextId() },

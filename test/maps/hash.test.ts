@@ -11,6 +11,20 @@ import { failure, key32, spec, stageBytes } from './tools.ts';
 const make = (platform: Platform, overrides: Partial<MapSpec> = {}): BpfMap =>
   createMap(spec({ type: 'hash', keySize: 4, valueSize: 8, maxEntries: 4, ...overrides }), { ...platform, id: 7 });
 
+/** Buckets without room for elements, and one value in each. */
+const NO_PREALLOC = 1;
+const ZERO_SEED = 1 << 6;
+
+/** As in memory/layout.ts. */
+function bucketsOf({ arena }: Platform, map: BpfMap): { address: bigint; stride: number; count: number } {
+  const object = arena.offset(map.address, 128);
+  return {
+    address: arena.view.getBigUint64(object + 64, true),
+    stride: arena.view.getUint32(object + 112, true),
+    count: arena.view.getUint32(object + 44, true) + 1,
+  };
+}
+
 const bytes = (length: number, seed: number): Uint8Array => Uint8Array.from({ length }, (_, i) => seed + i * 7);
 
 describe.each(PLATFORMS)('%s', (_backend, createPlatform) => {
@@ -33,8 +47,13 @@ describe.each(PLATFORMS)('%s', (_backend, createPlatform) => {
       expect(map.nextKey(undefined)).toBeUndefined();
     });
 
-    test.each(['hash', 'percpu_hash'] as const)('%s: a full map takes updates but no new keys', type => {
-      const map = make(createPlatform(), { type });
+    test.each([
+      ['hash', 0],
+      ['hash', NO_PREALLOC],
+      ['percpu_hash', 0],
+      ['percpu_hash', NO_PREALLOC],
+    ] as const)('%s, flags %i: a full map takes updates but no new keys', (type, flags) => {
+      const map = make(createPlatform(), { type, flags });
       const value = (seed: number) => bytes(type === 'hash' ? 8 : 16, seed);
       for (let round = 0; round < 3; round++) {
         for (let key = 0; key < 4; key++) map.update(key32(key), value(key), 1);
@@ -91,23 +110,26 @@ describe.each(PLATFORMS)('%s', (_backend, createPlatform) => {
 
     test('buckets are used evenly by keys that differ in few bits', () => {
       const platform = createPlatform();
-      for (const keySize of [4, 8, 16, 64]) {
-        const map = make(platform, { keySize, maxEntries: 1024 });
+      for (const [keySize, flags] of [4, 8, 16, 64].flatMap(size =>
+        [0, NO_PREALLOC].map(flags => [size, flags] as const),
+      )) {
+        const map = make(platform, { keySize, flags, maxEntries: 1024 });
         for (let index = 0; index < 1024; index++) {
           const key = new Uint8Array(keySize);
           key[keySize - 1] = index;
           key[keySize >> 1] = (index >> 8) << 6;
           map.update(key, bytes(8, index), 1);
         }
-        const object = platform.arena.offset(map.address, map.memoryUsage);
-        const buckets = platform.arena.offset(platform.arena.view.getBigUint64(object + 64, true), 2048 * 16);
+        const { address, stride, count } = bucketsOf(platform, map);
+        const first = platform.arena.offset(address, stride * count);
         let empty = 0;
-        for (let bucket = 0; bucket < 2048; bucket++) {
-          if (platform.arena.view.getBigUint64(buckets + bucket * 16, true) === 0n) empty++;
+        for (let bucket = 0; bucket < count; bucket++) {
+          if (platform.arena.view.getBigUint64(first + bucket * stride, true) === 0n) empty++;
         }
-        // There are twice as many as keys. Random hashing leaves 2048 / sqrt(e) = 1242 empty, standard deviation about 11.
-        expect(empty).toBeGreaterThan(1172);
-        expect(empty).toBeLessThan(1312);
+        // Random hashing leaves count / e^(1024 / count) empty: 1242 of 2048, standard deviation about 11; 377 of 1024, about 10.
+        const expected = count / Math.exp(1024 / count);
+        expect([1024, 2048]).toContain(count);
+        expect(Math.abs(empty - expected)).toBeLessThan(70);
         map.dispose();
       }
     });
@@ -170,10 +192,11 @@ describe.each(PLATFORMS)('%s', (_backend, createPlatform) => {
         fc.integer({ min: 1, max: 20 }),
         fc.integer({ min: 1, max: 20 }),
         fc.integer({ min: 1, max: 10 }),
+        fc.constantFrom(0, NO_PREALLOC),
         fc.array(step, { maxLength: 60 }),
-        (type, keySize, valueSize, maxEntries, steps) => {
+        (type, keySize, valueSize, maxEntries, flags, steps) => {
           const platform = createPlatform(1 << 20);
-          const map = make(platform, { type, keySize, valueSize, maxEntries });
+          const map = make(platform, { type, keySize, valueSize, maxEntries, flags });
           const model = new Map<number, Uint8Array>();
           const padded = Math.ceil(valueSize / 8) * 8;
           const value = (seed: number): Uint8Array => {
@@ -181,20 +204,20 @@ describe.each(PLATFORMS)('%s', (_backend, createPlatform) => {
             return type === 'hash' ? all : all.map((byte, i) => (i % padded < valueSize ? byte : 0));
           };
           const key = (n: number): Uint8Array => new Uint8Array(keySize).fill(n);
-          for (const { kind, key: k, value: v, flags } of steps) {
+          for (const { kind, key: k, value: v, flags: how } of steps) {
             const present = model.has(k);
             if (kind === 'update') {
               const expected =
-                flags === 3
+                how === 3
                   ? 'EINVAL'
-                  : present && flags === 1
+                  : present && how === 1
                     ? 'EEXIST'
-                    : !present && flags === 2
+                    : !present && how === 2
                       ? 'ENOENT'
                       : !present && model.size === maxEntries
                         ? 'E2BIG'
                         : undefined;
-              expect(failure(() => map.update(key(k), value(v), flags))).toBe(expected);
+              expect(failure(() => map.update(key(k), value(v), how))).toBe(expected);
               if (expected === undefined) model.set(k, value(v));
             } else if (kind === 'delete') {
               expect(failure(() => map.delete(key(k)))).toBe(present ? undefined : 'ENOENT');
@@ -216,14 +239,10 @@ describe.each(PLATFORMS)('%s', (_backend, createPlatform) => {
   });
 });
 
-/** Offset of the buckets' address in a hash map's object, as in memory/layout.ts. */
-const BUCKETS = 64;
-
 /** `count` keys that fall into the first bucket of `map`, which is empty before and after. */
 function colliding(platform: Platform, map: BpfMap, count: number): number[] {
   const { view } = platform.arena;
-  const object = platform.arena.offset(map.address, map.memoryUsage);
-  const bucket = platform.arena.offset(view.getBigUint64(object + BUCKETS, true), 16);
+  const bucket = platform.arena.offset(bucketsOf(platform, map).address, 16);
   const found: number[] = [];
   for (let key = 0; found.length < count; key++) {
     map.update(key32(key), bytes(8, 0));
@@ -233,19 +252,37 @@ function colliding(platform: Platform, map: BpfMap, count: number): number[] {
   return found;
 }
 
-describe('a lookup that is overtaken by writers', () => {
-  // Zero seed, so that it is always the same keys that collide.
+describe.each([
+  ['buckets with a home, two values', ZERO_SEED],
+  ['one value, spares', ZERO_SEED | NO_PREALLOC],
+])('a lookup that is overtaken by writers: %s', (_layout, flags) => {
+  // Zero seed, so that it is always the same keys that collide. Values of three words.
   const setUp = () => {
     const platform = createInterpreter(1 << 17);
-    const map = make(platform, { flags: 1 << 6, maxEntries: 8 });
-    const keys = colliding(platform, map, 5);
-    for (const key of keys) map.update(key32(key), bytes(8, key));
+    const small = make(platform, { flags, maxEntries: 8 });
+    const keys = colliding(platform, small, 5);
+    small.dispose();
+    const map = make(platform, { flags, maxEntries: 8, valueSize: 24 });
+    for (const key of keys) map.update(key32(key), bytes(24, key));
     const staged = keys.map(key => stageBytes(platform, key32(key)));
-    const value = stageBytes(platform, bytes(8, 77));
-    const update = (index: number) => platform.routines.call('hash_update', map.address, staged[index]!, value, 0n);
+    const update = (index: number, seed = 77) =>
+      platform.routines.call('hash_update', map.address, staged[index]!, stageBytes(platform, bytes(24, seed)), 0n);
     const remove = (index: number) => platform.routines.call('hash_delete', map.address, staged[index]!);
     return { platform, map, keys, staged, update, remove };
   };
+
+  test('all keys are in one bucket, the first of them in its home where it has one', () => {
+    const { platform, map } = setUp();
+    const { address, stride, count } = bucketsOf(platform, map);
+    const used: bigint[] = [];
+    for (let bucket = 0; bucket < count; bucket++) {
+      const at = platform.arena.offset(address + BigInt(bucket * stride), 16);
+      const first = platform.arena.view.getBigUint64(at, true);
+      if (first !== 0n) used.push(first - (address + BigInt(bucket * stride)));
+    }
+    expect(used).toHaveLength(1);
+    expect(used[0] === 16n).toBe(flags === ZERO_SEED);
+  });
 
   test.each([
     ['its own key is replaced', [2], []],
@@ -253,25 +290,76 @@ describe('a lookup that is overtaken by writers', () => {
     ['the spare of its replacement comes back behind it', [2, 1], []],
     ['the element it stands on is deleted, and the next ones are recycled', [2, 1, 0], [3]],
     ['elements before it are deleted and come back at the head', [4, 3, 1], [4, 3]],
+    ['the home is left, and taken by another key', [4, 3], [0, 4]],
+    ['the home is left, taken, left and taken again', [1, 3, 1], [0, 1, 3]],
     ['everything is replaced', [0, 1, 2, 3, 4, 4, 3, 2, 1, 0], []],
   ] as [string, number[], number[]][])('finds its key whenever it happens: %s', (_, updates, removals) => {
-    let at = 0;
-    for (let interrupted = true; interrupted; at++) {
-      const { platform, map, staged, update, remove } = setUp();
-      let steps = 0;
-      interrupted = false;
-      const found = platform.watch(
-        () => platform.routines.call('hash_lookup', map.address, staged[2]!),
-        () => {
-          if (steps++ !== at) return;
-          interrupted = true;
-          for (const index of removals) expect(remove(index)).toBe(0n);
-          for (const index of updates) expect(update(index)).toBe(0n);
-        },
-      );
-      expect([at, found !== 0n]).toEqual([at, true]);
+    // Key 0 is in the home, key 2 is not.
+    for (const wanted of removals.includes(0) ? [2] : [0, 2]) {
+      let at = 0;
+      for (let interrupted = true; interrupted; at++) {
+        const { platform, keys, map, staged, update, remove } = setUp();
+        let steps = 0;
+        interrupted = false;
+        const found = platform.watch(
+          () => platform.routines.call('hash_lookup', map.address, staged[wanted]!),
+          () => {
+            if (steps++ !== at) return;
+            interrupted = true;
+            for (const index of removals) expect(remove(index)).toBe(0n);
+            for (const index of updates) expect(update(index)).toBe(0n);
+          },
+        );
+        expect([at, found !== 0n]).toEqual([at, true]);
+        const place = platform.arena.offset(found, 24);
+        const value = platform.arena.bytes.slice(place, place + 24);
+        const possible = [...keys, 77].map(seed => bytes(24, seed).join());
+        expect([at, possible]).toEqual([at, expect.arrayContaining([value.join()])]);
+      }
+      expect(at).toBeGreaterThan(30);
     }
-    expect(at).toBeGreaterThan(50);
+  });
+
+  test('an update gives either value, whole, whenever a lookup comes in between', () => {
+    for (const wanted of [0, 2]) {
+      let at = 0;
+      const seen = new Set<string>();
+      for (let interrupted = true; interrupted; at++) {
+        const { platform, keys, map, staged, update } = setUp();
+        let steps = 0;
+        interrupted = false;
+        let value: Uint8Array | undefined;
+        platform.watch(
+          () => update(wanted),
+          () => {
+            if (steps++ !== at) return;
+            interrupted = true;
+            const found = platform.routines.call('hash_lookup', map.address, staged[wanted]!);
+            const place = platform.arena.offset(found, 24);
+            value = platform.arena.bytes.slice(place, place + 24);
+          },
+        );
+        const either = [bytes(24, keys[wanted]!), bytes(24, 77)].map(each => each.join());
+        if (value !== undefined) {
+          expect(either).toContain(value.join());
+          seen.add(value.join());
+        }
+        expect(map.lookup(key32(keys[wanted]!))).toEqual(bytes(24, 77));
+      }
+      expect(seen.size).toBe(2);
+    }
+  });
+
+  test('a value that was looked up stays as it was through one update of its key', () => {
+    const { platform, keys, map, staged, update } = setUp();
+    for (let round = 0; round < 5; round++) {
+      const found = platform.routines.call('hash_lookup', map.address, staged[0]!);
+      const place = platform.arena.offset(found, 24);
+      const before = platform.arena.bytes.slice(place, place + 24);
+      update(0, 100 + round);
+      expect(platform.arena.bytes.slice(place, place + 24)).toEqual(before);
+      expect(map.lookup(key32(keys[0]!))).toEqual(bytes(24, 100 + round));
+    }
   });
 
   test('iteration gives whole keys that were there', () => {
@@ -300,7 +388,7 @@ test('a free list that went and came back while an element was taken gives no el
   let at = 0;
   for (let interrupted = true; interrupted; at++) {
     const platform = createInterpreter(1 << 17);
-    const map = make(platform, { flags: 1 << 6, maxEntries: 8 });
+    const map = make(platform, { flags: ZERO_SEED, maxEntries: 8 });
     const taken = colliding(platform, map, 1)[0]!;
     // The insertion below holds its bucket's lock, so what overtakes it must use others.
     const sharing = new Set(colliding(platform, map, 8));

@@ -107,6 +107,7 @@ const THREADS = 3;
 const TIMES = Number(process.env.STRESS ?? 1);
 const TIMEOUT = 60_000 * TIMES;
 const STABLE = 20;
+const NO_PREALLOC = 1;
 
 function key(size: number, value: number): Uint8Array {
   const bytes = new Uint8Array(size);
@@ -132,72 +133,105 @@ function freeElements(platform: NativePlatform, map: BpfMap): number {
   for (let number = arena.view.getUint32(object + 128, true); number !== 0; ) {
     if (seen.has(number)) throw new Error(`element ${number} is on the free list twice`);
     seen.add(number);
-    number = arena.view.getUint32(elements + (number - 1) * stride + 16, true);
+    number = arena.view.getUint32(elements + (number - 1) * stride + 12, true);
   }
+  checkNumbers(platform, map, seen);
   return seen.size + (arena.view.getUint32(object + 84, true) - arena.view.getUint32(object + 136, true));
+}
+
+/** Each element in the map has a number of its own that is not free; a home that holds nothing has none. */
+function checkNumbers({ arena }: NativePlatform, map: BpfMap, free: ReadonlySet<number>): void {
+  const { view } = arena;
+  const object = arena.offset(map.address, map.memoryUsage);
+  const stride = view.getUint32(object + 112, true);
+  const count = view.getUint32(object + 44, true) + 1;
+  const buckets = arena.offset(view.getBigUint64(object + 64, true), stride * count);
+  const numbers = new Set<number>();
+  for (let bucket = buckets; bucket < buckets + stride * count; bucket += stride) {
+    let home = stride === 16;
+    for (let next = view.getBigUint64(bucket, true); next !== 0n; ) {
+      const element = arena.offset(next, 24);
+      const number = view.getUint32(element + 12, true);
+      if (number === 0 || numbers.has(number) || free.has(number)) throw new Error(`number ${number} has two owners`);
+      numbers.add(number);
+      home ||= element === bucket + 16;
+      next = view.getBigUint64(element, true);
+    }
+    expect(view.getUint32(bucket + 8, true) & 1).toBe(0);
+    if (!home) expect(view.getUint32(bucket + 16 + 12, true)).toBe(0);
+  }
 }
 
 describe.skipIf(!nativeSupported())('native threads', () => {
   test.each([
     // Few buckets and a small pool: elements are recycled, and chains meet, all the time.
-    ['hash', 4, 8, 32, 64],
-    ['hash', 8, 16, 40, 30],
-    ['hash', 64, 64, 26, 40],
-    ['percpu_hash', 8, 24, 32, 64],
+    ['hash', 4, 8, 32, 64, 0],
+    ['hash', 8, 16, 40, 30, 0],
+    // One value and spares: too large for a home, and not wanted.
+    ['hash', 64, 64, 26, 40, 0],
+    ['hash', 8, 16, 40, 30, NO_PREALLOC],
+    ['percpu_hash', 8, 24, 32, 64, 0],
+    ['percpu_hash', 8, 24, 32, 64, NO_PREALLOC],
     // Prefixes of every length from 0 on.
-    ['lpm_trie', 8, 16, 28, 12],
-  ] as const)('%s, keys of %i, values of %i bytes', { timeout: TIMEOUT }, async (...row) => {
-    const [type, keySize, valueSize, maxEntries, volatile] = row;
-    const platform = createNativePlatform(8 << 20, THREADS + 1, worker(type));
-    const map = createMap(spec({ type, keySize, valueSize, maxEntries, flags: type === 'lpm_trie' ? 1 : 0 }), {
-      ...platform,
-      id: 1,
-    });
-    for (let value = 0; value < STABLE; value++) map.update(key(keySize, value), storedValue(map, valueSize, value));
-    let running = THREADS;
-    const threads = Array.from({ length: THREADS }, (_, thread) =>
-      platform
-        .start(thread + 1, parameters => {
-          parameters.setBigUint64(P.map, map.address, true);
-          parameters.setBigUint64(P.iterations, 400_000n * BigInt(TIMES), true);
-          parameters.setBigUint64(P.random, (BigInt(thread + 1) * 0x9e3779b97f4a7c15n) & 0xffffffffffffffffn, true);
-          parameters.setBigUint64(P.stable, BigInt(STABLE), true);
-          parameters.setBigUint64(P.volatile, BigInt(volatile), true);
-        })
-        .finally(() => running--),
-    );
-    // Meanwhile user space does the same.
-    let balance = 0;
-    let rounds = 0;
-    while (running > 0) {
-      for (let i = 0; i < 50; i++, rounds++) {
-        const stable = rounds % STABLE;
-        expect(map.lookup(key(keySize, stable))).toBeDefined();
-        map.update(key(keySize, stable), storedValue(map, valueSize, stable), 2);
-        const other = STABLE + (rounds % volatile);
-        if (failure(() => map.update(key(keySize, other), storedValue(map, valueSize, other), 1)) === undefined)
-          balance++;
-        if (failure(() => map.delete(key(keySize, STABLE + ((rounds * 7) % volatile)))) === undefined) balance--;
+    ['lpm_trie', 8, 16, 28, 12, NO_PREALLOC],
+  ] as const)(
+    '%s, keys of %i, values of %i bytes, %i entries, %i keys come and go, flags %i',
+    {
+      timeout: TIMEOUT,
+    },
+    async (...row) => {
+      const [type, keySize, valueSize, maxEntries, volatile, flags] = row;
+      const platform = createNativePlatform(8 << 20, THREADS + 1, worker(type));
+      const map = createMap(spec({ type, keySize, valueSize, maxEntries, flags }), {
+        ...platform,
+        id: 1,
+      });
+      for (let value = 0; value < STABLE; value++) map.update(key(keySize, value), storedValue(map, valueSize, value));
+      let running = THREADS;
+      const threads = Array.from({ length: THREADS }, (_, thread) =>
+        platform
+          .start(thread + 1, parameters => {
+            parameters.setBigUint64(P.map, map.address, true);
+            parameters.setBigUint64(P.iterations, 400_000n * BigInt(TIMES), true);
+            parameters.setBigUint64(P.random, (BigInt(thread + 1) * 0x9e3779b97f4a7c15n) & 0xffffffffffffffffn, true);
+            parameters.setBigUint64(P.stable, BigInt(STABLE), true);
+            parameters.setBigUint64(P.volatile, BigInt(volatile), true);
+          })
+          .finally(() => running--),
+      );
+      // Meanwhile user space does the same.
+      let balance = 0;
+      let rounds = 0;
+      while (running > 0) {
+        for (let i = 0; i < 50; i++, rounds++) {
+          const stable = rounds % STABLE;
+          expect(map.lookup(key(keySize, stable))).toBeDefined();
+          map.update(key(keySize, stable), storedValue(map, valueSize, stable), 2);
+          const other = STABLE + (rounds % volatile);
+          if (failure(() => map.update(key(keySize, other), storedValue(map, valueSize, other), 1)) === undefined)
+            balance++;
+          if (failure(() => map.delete(key(keySize, STABLE + ((rounds * 7) % volatile)))) === undefined) balance--;
+        }
+        await new Promise(resolve => setImmediate(resolve));
       }
-      await new Promise(resolve => setImmediate(resolve));
-    }
-    const results = await Promise.all(threads);
-    const sum = (counter: number): number =>
-      results.reduce((total, parameters) => total + Number(parameters.getBigUint64(counter, true)), 0);
-    expect({ missed: sum(P.missed), wrong: sum(P.wrong) }).toEqual({ missed: 0, wrong: 0 });
-    expect(sum(P.inserted)).toBeGreaterThan(1000);
-    expect(sum(P.full)).toBeGreaterThan(0);
-    const live = [...map.entries()];
-    expect(live.length).toBe(STABLE + sum(P.inserted) - sum(P.deleted) + balance);
-    expect(freeElements(platform, map) + live.length).toBe(maxEntries);
-    if (type !== 'percpu_hash') {
-      for (const [bytes, value] of live) {
-        const number = new DataView(bytes.buffer).getUint32(0, true);
-        expect(value).toEqual(storedValue(map, valueSize, number));
+      const results = await Promise.all(threads);
+      const sum = (counter: number): number =>
+        results.reduce((total, parameters) => total + Number(parameters.getBigUint64(counter, true)), 0);
+      expect({ missed: sum(P.missed), wrong: sum(P.wrong) }).toEqual({ missed: 0, wrong: 0 });
+      expect(sum(P.inserted)).toBeGreaterThan(1000);
+      expect(sum(P.full)).toBeGreaterThan(0);
+      const live = [...map.entries()];
+      expect(live.length).toBe(STABLE + sum(P.inserted) - sum(P.deleted) + balance);
+      expect(freeElements(platform, map) + live.length).toBe(maxEntries);
+      if (type !== 'percpu_hash') {
+        for (const [bytes, value] of live) {
+          const number = new DataView(bytes.buffer).getUint32(0, true);
+          expect(value).toEqual(storedValue(map, valueSize, number));
+        }
       }
-    }
-    map.dispose();
-  });
+      map.dispose();
+    },
+  );
 
   test.each(['lru_hash', 'lru_percpu_hash'] as const)(
     '%s: evictions by all threads at once',

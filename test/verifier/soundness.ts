@@ -18,7 +18,7 @@ import type { InstructionEvent } from '../../src/interpreter/interpreter.ts';
 import type { Instruction } from '../../src/isa/instruction.ts';
 import type { Lowered } from '../../src/lowering/lowered.ts';
 import type { Arena } from '../../src/memory/arena.ts';
-import { DynptrType, HashLayout, MapHeader, RunContext, XdpContext } from '../../src/memory/layout.ts';
+import { DynptrType, HashBucket, HashLayout, MapHeader, RunContext, XdpContext } from '../../src/memory/layout.ts';
 import type { MapSpec, ProgramSpec } from '../../src/object/spec.ts';
 import { createBufferHost, type Host } from '../../src/runtime/host.ts';
 import { InterpreterBackend } from '../../src/runtime/interpreter-backend.ts';
@@ -372,28 +372,36 @@ class Witness {
     if (address === undefined) return false;
     const header = this.#arena.offset(address, MapHeader.size);
     const { type, maxEntries } = r.map!;
-    const values = view.getBigUint64(header + MapHeader.values, true);
-    const stride = BigInt(view.getUint32(header + MapHeader.stride, true));
-    let first = values;
-    let count = maxEntries;
-    if (type === 'hash' || type === 'lru_hash') {
-      first += BigInt(view.getUint32(header + HashLayout.valueOffset, true));
-      count = view.getUint32(header + HashLayout.pool, true);
-    } else if (type !== 'array' && type !== 'percpu_array') return value >= LOWEST_ADDRESS;
-    const cpus = type === 'percpu_array' ? view.getUint32(header + MapHeader.cpus, true) : 1;
-    const cpuStride = view.getBigUint64(header + MapHeader.cpuStride, true);
     const start = value - BigInt(r.offset);
-    for (let cpu = 0n; cpu < cpus; cpu++) {
-      const base = first + cpu * cpuStride;
+    const isAmong = (first: bigint, stride: number, count: number): boolean => {
       // With a variable part of less than an element only one or two elements come into question.
-      const nearest = stride === 0n ? 0 : Number((start - r.value.smin - base) / stride);
-      for (const element of [nearest, nearest - 1, ...Array.from({ length: Math.min(count, 64) }, (_, i) => i)])
-        if (
+      const nearest = stride === 0 ? 0 : Number((start - r.value.smin - first) / BigInt(stride));
+      return [nearest, nearest - 1, ...Array.from({ length: Math.min(count, 64) }, (_, i) => i)].some(
+        element =>
           element >= 0 &&
           element < count &&
-          isMember(r.value, BigInt.asUintN(64, start - base - BigInt(element) * stride))
-        )
-          return true;
+          isMember(r.value, BigInt.asUintN(64, start - first - BigInt(element) * BigInt(stride))),
+      );
+    };
+    const values = view.getBigUint64(header + MapHeader.values, true);
+    const stride = view.getUint32(header + MapHeader.stride, true);
+    if (type === 'hash' || type === 'lru_hash') {
+      // One value or two of each element, in the pool or in the bucket's home.
+      const one = view.getUint32(header + HashLayout.valueOffset, true);
+      const both = view.getUint32(header + HashLayout.bothValues, true);
+      const pool = view.getUint32(header + HashLayout.pool, true);
+      const homes = view.getBigUint64(header + HashLayout.buckets, true) + BigInt(HashBucket.size);
+      const bucket = view.getUint32(header + HashLayout.bucketStride, true);
+      const buckets = bucket === HashBucket.size ? 0 : view.getUint32(header + MapHeader.mask, true) + 1;
+      return (both === 0 ? [one] : [one, both - one]).some(
+        offset => isAmong(values + BigInt(offset), stride, pool) || isAmong(homes + BigInt(offset), bucket, buckets),
+      );
+    }
+    if (type !== 'array' && type !== 'percpu_array') return value >= LOWEST_ADDRESS;
+    const cpus = type === 'percpu_array' ? view.getUint32(header + MapHeader.cpus, true) : 1;
+    const cpuStride = view.getBigUint64(header + MapHeader.cpuStride, true);
+    for (let cpu = 0n; cpu < cpus; cpu++) {
+      if (isAmong(values + cpu * cpuStride, stride, maxEntries)) return true;
     }
     return false;
   }

@@ -9,7 +9,7 @@
  * and each is looked for in the bucket again before its callback. So what is deleted before its turn is not visited, what
  * is inserted meanwhile may or may not be, and an element that a callback replaces is not visited again under its new
  * address. A chain longer than the list (keys made to collide; the expected length is 1) is taken in parts. The next begins
- * behind the last of those noted that is still there, or at the head: elements are only ever added in front.
+ * behind the last of those noted that is still there, or at the head: what is not behind one of them came later.
  *
  * As in the kernel the key is the element's own memory: one that is deleted and filled anew during its callback changes.
  */
@@ -148,7 +148,7 @@ visit:
   *(u64 *)(r10 - ${CALLS}) = r0
   r5 = r3
   r5 += ${HashElement.key}
-  r0 = *(u32 *)(r6 + ${HashLayout.valueOffset})
+  r0 = *(u32 *)(r3 + ${HashElement.current})
   r3 += r0
   ${value}
   r1 = r6
@@ -170,7 +170,8 @@ last:
   ${findAgain('find_last', 'last')}
   goto part
 next_bucket:
-  r8 += ${HashBucket.size}
+  r0 = *(u32 *)(r6 + ${HashLayout.bucketStride})
+  r8 += r0
   goto bucket
 done:
   r0 = *(u64 *)(r10 - ${CALLS})

@@ -2,7 +2,7 @@
  * Hash and per-CPU hash.
  *
  * Problem: lookups run on all CPUs at once and must be fast, so they take no lock, while other threads insert, replace and
- * delete. Elements come from a fixed pool (nobody allocates here), so one that a reader stands on may be freed and
+ * delete. Memory for elements is there from the start (nobody allocates here), so one that a reader stands on may be freed and
  * come back with another key, in another bucket or elsewhere in the same one.
  *
  * Strategy: chained buckets, each with a word that is lock and sequence number in one: odd while a writer is in, one up at
@@ -11,8 +11,8 @@
  * bucket by end markers. That leaves a gap: a reader past the head misses a key that is replaced by a new head.)
  *
  * Why that is enough. Invariants of writers, who hold the lock of the bucket:
- * 1. Between entry and exit a writer changes the chain by one store: it links a complete element in at the head, cuts one
- *    out, or puts a new one where the old one of the same key was. Each reader meets the old element or the new.
+ * 1. Between entry and exit a writer changes the chain by one store: it links a complete element in, cuts one out, or puts
+ *    a new one where the old one of the same key was. Each reader meets the old element or the new.
  * 2. An element that was cut out keeps its `next`, and is filled again only after the exit of the writer that cut it out.
  * So a walk between two equal words overlapped at most one such store and met no recycled element.
  *
@@ -30,17 +30,33 @@
  *   it as well, so a value is never older than its element's publication.
  * A value whose address a lookup gave may be recycled while the program uses it, as in the kernel.
  *
- * An update of an existing key fills the spare element of its CPU, and the old one becomes the spare: a full map can be
- * updated, and the free list is left alone. Only the thread of a CPU touches its spare.
+ * Where elements lie. In a large map each line of memory that an operation touches is a cache miss, and one that is found
+ * through another waits for it. So a bucket is a line or two, and has room for one element: its home. The first key of a bucket lies
+ * there, and a lookup misses once. The others come from the pool, and are linked in behind the home. An element is reached
+ * through the bucket's pointer wherever it lies, so that readers know nothing of all this, and what is said above holds.
  *
- * Free elements form a stack threaded by number. Its head carries a tag that changes with every push and pop, so that a
- * compare-and-swap can't mistake a head that went and came back. Elements that were never used come from a counter, so that a
- * large map costs no time to make and no memory before it is filled.
+ * Numbers. An element has a number as long as it is in the map: from 1 to HashLayout.pool, each has one owner. There are
+ * exactly as many as elements may be, which is what makes a map full. Number n gives the right to place n of the pool, whether it is
+ * used or, where the element is at home, not. Free numbers form a stack threaded through these places. Its head carries a tag
+ * that changes with every push and pop, so that a compare-and-swap can't mistake a head that went and came back. Numbers
+ * that were never used come from a counter, so that a large map costs no time to make and no memory before it is filled.
+ * Invariant 2 for places in the pool: a number is pushed after the exit of the writer that cut its element out. For homes: a
+ * home belongs to whoever holds the bucket's lock, and is free where its number is 0. Who cuts its element out clears it, and never fills
+ * it again before its exit; so who fills it is a later writer.
  *
- * Per-CPU: the element holds the address of the first CPU's value; an update writes values in place.
+ * Updates of an existing key may not overwrite what readers look at. So elements have two values, of which `current` says where
+ * the one is that counts: an update fills the other, and then changes `current` by one releasing store. A lookup computes the
+ * value's address from it. Elements with large values, and maps with BPF_F_NO_PREALLOC, have only one value and no homes, to
+ * save memory: there an update fills the spare element of its CPU, and puts it in the place of the old one, which becomes
+ * the spare. Only the thread of a CPU touches its spare. Either way a full map can be updated, and the free list is left alone.
+ * (A value is overwritten by the second update after a lookup gave its address, or, with spares, even by the next of
+ * the same CPU. The kernel fills a replaced element again as soon.)
  *
- * Cost: expected chain length at most 1/2 (buckets: twice max_entries, rounded up to a power of two); keys chosen to collide would make
- * it linear, hence the seed.
+ * Per-CPU: the element holds the address of the first CPU's value, which lies at its number; an update writes values in place.
+ *
+ * Cost: at most 1/2 element in a bucket on average, where buckets are one line or have no home (twice max_entries, rounded up
+ * to a power of two), 1 where they are two. Of the keys of a full map with 2^n entries 79 in 100 are then at home, or 63. Keys
+ * chosen to collide would make it linear, hence the seed.
  */
 import { HashBucket, HashElement, HashLayout, MapHeader, RunContext } from '../../memory/layout.ts';
 import type { Errno } from '../errors.ts';
@@ -112,11 +128,15 @@ export const hashWord = (key: string): string => `
   r0 *= r5
   r0 >>= 32`;
 
+/** Bytes of the smallest bucket, log2: HashLayout.bucketMask is for hashes shifted by it. */
+const HASH_SHIFT = Math.log2(HashBucket.size);
+
 /** `bucket` = address of the bucket of hash r0. Changes ax. */
 export const bucketOf = (bucket: string): string => `
-  ${bucket} = *(u32 *)(r1 + ${MapHeader.mask})
-  ${bucket} &= r0
-  ${bucket} <<= ${Math.log2(HashBucket.size)}
+  ${bucket} = r0
+  ${bucket} <<= ${HASH_SHIFT}
+  ax = *(u64 *)(r1 + ${HashLayout.bucketMask})
+  ${bucket} &= ax
   ax = *(u64 *)(r1 + ${HashLayout.buckets})
   ${bucket} += ax`;
 
@@ -205,39 +225,21 @@ find_next:
   ${compare('find_next')}`;
 
 /** r3 = address of the element whose number minus one is in r4; changes r4, r5. */
-export const ELEMENT = `
+const ELEMENT = `
   r5 = *(u32 *)(r1 + ${MapHeader.stride})
   r3 = *(u64 *)(r1 + ${MapHeader.values})
   r5 *= r4
   r3 += r5`;
 
-/** What never-used element r3, whose number minus one is in r4, gets before anything else. */
-const firstUse = (perCpu: boolean): string => {
-  const values = `
-  r5 = *(u32 *)(r1 + ${MapHeader.valueSize})
-  r5 += 7
-  r5 &= -8
-  r5 *= r4
-  ax = *(u64 *)(r1 + ${HashLayout.perCpuValues})
-  r5 += ax
-  ax = *(u32 *)(r1 + ${HashLayout.valueOffset})
-  ax += r3
-  *(u64 *)(ax + 0) = r5`;
-  return `
-  ${perCpu ? values : ''}
-  r4 += 1
-  *(u32 *)(r3 + ${HashElement.number}) = w4`;
-};
-
-/** r3 = a free element, or to `full`. Changes r0, r4, r5, ax. */
-export const take = (perCpu: boolean, full: string): string => `
+/** r4 = the number of an element that nobody has, or to `full`. Changes r0, r3, r5. */
+export const take = (full: string): string => `
 take:
   r0 = *(u64 *)(r1 + ${HashLayout.freeList})
   w4 = w0
   if r4 == 0 goto take_new
   r4 -= 1
   ${ELEMENT}
-  w5 = *(u32 *)(r3 + ${HashElement.nextFree})
+  w5 = *(u32 *)(r3 + ${HashElement.number})
   r4 = r0
   r4 >>= 32
   r4 += 1
@@ -246,6 +248,7 @@ take:
   r5 = r0
   r0 = cmpxchg_64(r1 + ${HashLayout.freeList}, r0, r4)
   if r0 != r5 goto take
+  w4 = w0
   goto taken
 take_new:
   w0 = *(u32 *)(r1 + ${HashLayout.used})
@@ -261,21 +264,66 @@ take_counted:
   w5 += 1
   w0 = cmpxchg32_32(r1 + ${HashLayout.used}, w0, w5)
   if w0 != w4 goto take
-  ${ELEMENT}
-  ${firstUse(perCpu)}
+  r4 += 1
 taken:`;
 
-/** Puts element r3 on the free list. Changes r0, r4, r5. */
+/** r3 = where the new element of bucket r9 with number r4 goes, with its number and what else it has once and for all. Changes r0, r4, r5, ax. */
+export const place = (perCpu: boolean): string => {
+  const values = `
+  r4 = r0
+  r4 -= 1
+  r5 = *(u32 *)(r1 + ${MapHeader.valueSize})
+  r5 += 7
+  r5 &= -8
+  r5 *= r4
+  ax = *(u64 *)(r1 + ${HashLayout.perCpuValues})
+  r5 += ax
+  ax = *(u32 *)(r1 + ${HashLayout.valueOffset})
+  ax += r3
+  *(u64 *)(ax + 0) = r5`;
+  return `
+  r0 = r4
+  r3 = r9
+  r3 += ${HashBucket.size}
+  w4 = *(u32 *)(r1 + ${HashLayout.bucketStride})
+  if r4 == ${HashBucket.size} goto place_in_pool
+  w4 = *(u32 *)(r3 + ${HashElement.number})
+  if w4 == 0 goto placed
+place_in_pool:
+  r4 = r0
+  r4 -= 1
+  ${ELEMENT}
+placed:
+  *(u32 *)(r3 + ${HashElement.number}) = w0
+  w4 = *(u32 *)(r1 + ${HashLayout.valueOffset})
+  *(u32 *)(r3 + ${HashElement.current}) = w4
+  ${perCpu ? values : ''}`;
+};
+
+/** w8 = the number of element r3, which was cut out of bucket r9. Its home, if it was there, is free for the next writer. Changes r4, r5. */
+export const CUT_OUT = `
+  w8 = *(u32 *)(r3 + ${HashElement.number})
+  r4 = r3
+  r4 -= r9
+  w5 = *(u32 *)(r1 + ${HashLayout.bucketStride})
+  if r4 >= r5 goto cut_out
+  w4 = 0
+  *(u32 *)(r3 + ${HashElement.number}) = w4
+cut_out:`;
+
+/** Puts number r8 on the free list. Changes r0, r3-r5. */
 export const GIVE_BACK = `
+  r4 = r8
+  r4 -= 1
+  ${ELEMENT}
 give:
   r0 = *(u64 *)(r1 + ${HashLayout.freeList})
-  *(u32 *)(r3 + ${HashElement.nextFree}) = w0
+  *(u32 *)(r3 + ${HashElement.number}) = w0
   r4 = r0
   r4 >>= 32
   r4 += 1
   r4 <<= 32
-  w5 = *(u32 *)(r3 + ${HashElement.number})
-  r4 |= r5
+  r4 |= r8
   r5 = r0
   r0 = cmpxchg_64(r1 + ${HashLayout.freeList}, r0, r4)
   if r0 != r5 goto give`;
@@ -289,11 +337,22 @@ export const FILL_KEY = `
   r4 = *(u32 *)(r1 + ${MapHeader.keySize})
   ${copyBytes('key', 'r0', 'r2', 'r4', 'r5')}`;
 
-/** Links element r3 in at the head of bucket r9. Changes r4. */
-export const LINK_FIRST = `
-  r4 = *(u64 *)(r9 + ${HashBucket.first})
-  *(u64 *)(r3 + ${HashElement.next}) = r4
-  store_release((u64 *)(r9 + ${HashBucket.first}), r3)`;
+/** Links element r3 into bucket r9: at the head, or behind a home that is there unless it is in one itself. Changes r0, r4, r5, ax. */
+export const LINK = `
+  r4 = r9
+  r5 = *(u64 *)(r9 + ${HashBucket.first})
+  w0 = *(u32 *)(r1 + ${HashLayout.bucketStride})
+  ax = r3
+  ax -= r9
+  if ax < r0 goto link
+  ax = r5
+  ax -= r9
+  if ax >= r0 goto link
+  r4 = r5
+  r5 = *(u64 *)(r4 + ${HashElement.next})
+link:
+  *(u64 *)(r3 + ${HashElement.next}) = r5
+  store_release((u64 *)(r4 + ${HashElement.next}), r3)`;
 
 export const unlockAndFail = (label: string, errno: Errno): string => `
 ${label}:
@@ -314,7 +373,19 @@ export const atCpu = (cpu: string): string => `
   ${cpu} *= r3
   r0 += ${cpu}`;
 
-/** Puts element r3 where the one at r10-16 is, to which the cell at r8 points; that one becomes the spare. Changes r0, r4, r5. */
+/** Fills the value of element r3 that is not current from r6, and makes it current; or to `one` where there is only one. Changes r0, r4-r6, r8, ax. */
+export const replaceValue = (one: string): string => `
+  w4 = *(u32 *)(r1 + ${HashLayout.bothValues})
+  if r4 == 0 goto ${one}
+  r8 = r4
+  w4 = *(u32 *)(r3 + ${HashElement.current})
+  r8 -= r4
+  r0 = r3
+  r0 += r8
+  ${copyValue('other', 'r0', 'r6', 'r4', 'r5')}
+  store_release((u32 *)(r3 + ${HashElement.current}), w8)`;
+
+/** Puts element r3, the spare, where the one at r10-16 is, to which the cell at r8 points; that one becomes the spare. Changes r0, r4, r5. */
 export const REPLACE = `
   r4 = *(u64 *)(r10 - 16)
   r5 = *(u64 *)(r4 + ${HashElement.next})
@@ -336,7 +407,7 @@ export const LOOKUP_ELEMENT = `
 /** r0 = address of the value of element r3, or of the first CPU's value's address. Changes ax. */
 export const VALUE = `
   r0 = r3
-  ax = *(u32 *)(r1 + ${HashLayout.valueOffset})
+  ax = *(u32 *)(r3 + ${HashElement.current})
   r0 += ax`;
 
 export const LOOKUP = LOOKUP_ELEMENT + VALUE;
@@ -410,6 +481,7 @@ export const DELETE = `
   ${findLocked('missing')}
   r4 = *(u64 *)(r3 + ${HashElement.next})
   store_release((u64 *)(r8 + ${HashElement.next}), r4)
+  ${CUT_OUT}
   ${UNLOCK}
   ${GIVE_BACK}
   r0 = 0
@@ -432,7 +504,7 @@ const copyKeyOut = (name: string): string => `
 /** Bucket by bucket; the first key where r2 is null or has no element. A key is given only if its bucket did not change meanwhile. */
 export const NEXT_KEY = `
   r6 = r3
-  r7 = 0
+  r7 = *(u64 *)(r1 + ${HashLayout.buckets})
   if r2 == 0 goto scan
 again:
   ${HASH}
@@ -454,17 +526,17 @@ unknown:
   goto scan
 last:
   ${unchanged('again')}
-  r7 = *(u32 *)(r1 + ${MapHeader.mask})
-  r7 &= r0
-  r7 += 1
+  r7 = *(u32 *)(r1 + ${HashLayout.bucketStride})
+  r7 += r9
 scan:
-  r4 = *(u32 *)(r1 + ${MapHeader.mask})
-  if r7 > r4 goto end
-  r9 = r7
-  r9 <<= ${Math.log2(HashBucket.size)}
   r4 = *(u64 *)(r1 + ${HashLayout.buckets})
-  r9 += r4
-  r7 += 1
+  r5 = r7
+  r5 -= r4
+  r4 = *(u64 *)(r1 + ${HashLayout.bucketMask})
+  if r5 > r4 goto end
+  r9 = r7
+  r4 = *(u32 *)(r1 + ${HashLayout.bucketStride})
+  r7 += r4
 first:
   w8 = load_acquire((u32 *)(r9 + ${HashBucket.sequence}))
   r3 = *(u64 *)(r9 + ${HashBucket.first})

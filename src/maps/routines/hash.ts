@@ -13,12 +13,14 @@ import {
   FILL_KEY,
   findLocked,
   HASH,
-  LINK_FIRST,
+  LINK,
   LOOKUP,
   lock,
   MISS,
   NEXT_KEY,
+  place,
   REPLACE,
+  replaceValue,
   SPARE,
   take,
   UNLOCK,
@@ -54,12 +56,16 @@ export const hashUpdate = (fillKey: string): string => `
   if r4 > ${UpdateFlag.exist} goto locked
   ${UPDATE_HEAD}
   *(u64 *)(r10 - 16) = r3
+  ${replaceValue('spare')}
+  ${DONE}
+spare:
   ${SPARE}
   r3 = *(u64 *)(r0 + 0)
   goto fill
 absent:
   if r7 == ${UpdateFlag.exist} goto missing
-  ${take(false, 'full')}
+  ${take('full')}
+  ${place(false)}
   r8 = 0
 fill:
   ${fillKey}
@@ -68,7 +74,7 @@ fill:
   ${REPLACE}
   ${DONE}
 insert:
-  ${LINK_FIRST}
+  ${LINK}
   ${DONE}
 locked:
   call routine hash_update_locked
@@ -80,14 +86,15 @@ const perCpuUpdate = (prepare: string, copy: string): string => `
   goto copy
 absent:
   if r7 == ${UpdateFlag.exist} goto missing
-  ${take(true, 'full')}
+  ${take('full')}
+  ${place(true)}
   r8 = 0
   ${FILL_KEY}
   ${prepare}
 copy:
   ${copy}
   if r8 != 0 goto done
-  ${LINK_FIRST}
+  ${LINK}
 done:
   ${DONE}
   ${UPDATE_ERRORS}`;

@@ -4,15 +4,17 @@
  * Problem: real LRU order means writing shared lists at every lookup. The kernel approximates it with lists that are
  * rotated in batches.
  *
- * Strategy: second chance, the "clock". A program's lookup marks the element. A thread that finds no free element moves a
- * hand shared by all threads from element to element: a mark is taken away, an element without one is evicted. It stays
- * in the hand of the thread that evicted it, so that nobody else can take it. After 128 marks in a row one is
- * evicted all the same, so that a full sweep of a large map is never needed. The search holds no lock but, for the moment of
- * cutting out, that of the victim's bucket; so an insertion lets go of its own bucket first, and looks its key up again after.
+ * Strategy: second chance, the "clock". A program's lookup marks the element. A thread that finds no free number moves a
+ * hand shared by all threads from bucket to bucket, and looks at each element there: from a marked one it takes a mark away, one without
+ * is evicted. Its number stays in the hand of the thread that evicted it, so that nobody else can take it. What was used has two
+ * marks, what was just inserted one: hashes put it anywhere, maybe right in front of the hand. An eviction takes at most 128
+ * marks from used elements and 4 from new ones, so that a full sweep of a large map is never needed. The search holds no lock but,
+ * for the moment of cutting out, that of the victim's bucket; so an insertion lets go of its own bucket first, and looks its
+ * key up again after.
  *
- * Order on processors that keep less of it than x86-64: what the search reads without a lock (number, mark, hash) may be
- * stale or, of an element just taken for the first time, not yet there. It only chooses which bucket is locked; under that
- * lock, taken by a fully ordered exchange, the victim must be found in the chain. A mark that is lost costs a second chance.
+ * Order on processors that keep less of it than x86-64: what the search reads without a lock (links, marks) may be stale, and
+ * carry it to another bucket. It only chooses which element is looked for; under the bucket's lock, taken by a fully ordered
+ * exchange, that must be found in the chain. A mark that is lost costs a second chance.
  *
  * Unlike the kernel's, a map holds max_entries elements before it evicts any, and an update of an existing key evicts
  * none. BPF_F_NO_COMMON_LRU (lists per CPU) is accepted and makes no difference. Lookups from user space leave no mark.
@@ -28,18 +30,20 @@ import {
   COPY_ALL_CPUS,
   COPY_THIS_CPU,
   COPY_VALUE,
+  CUT_OUT,
   DELETE,
-  ELEMENT,
   FILL_KEY,
   findLocked,
   GIVE_BACK,
   HASH,
-  LINK_FIRST,
+  LINK,
   LOOKUP_ELEMENT,
   lock,
   MISS,
   NEXT_KEY,
+  place,
   REPLACE,
+  replaceValue,
   SPARE,
   take,
   UNLOCK,
@@ -47,49 +51,67 @@ import {
 } from './hash-parts.ts';
 import { fail } from './text.ts';
 
-/** Marks that the hand takes away before it evicts a marked element. */
-const SCAN = 128;
+/** HashElement.referenced: how often the hand passes an element before it evicts it. */
+const INSERTED = 1;
+const USED = 2;
+
+/** Elements with each mark that the hand passes before it evicts one all the same. */
+const PASS_USED = 128;
+const PASS_INSERTED = 4;
 
 /** Marks element r3; changes r4. The mark is read first: writing it each time would take the line from other CPUs. */
 const MARK = `
   w4 = *(u32 *)(r3 + ${HashElement.referenced})
-  if w4 != 0 goto marked
-  w4 = 1
+  if w4 == ${USED} goto marked
+  w4 = ${USED}
   *(u32 *)(r3 + ${HashElement.referenced}) = w4
 marked:`;
 
 /**
- * r3 = an element that was cut out of its bucket, or to `none` after four rounds (all elements change hands all the time).
- * No bucket may be locked. Keeps r1, r2, r6, r7. Uses r10-16 and r10-24.
+ * r8 = number of an element that was cut out of its bucket, or to `none` after four rounds (all elements change hands all the time).
+ * No bucket may be locked. Keeps r1, r2, r6, r7. Uses r10-16, r10-24, r10-40.
  */
 const evict = (none: string): string => `
-  w8 = *(u32 *)(r1 + ${HashLayout.pool})
+  w8 = *(u32 *)(r1 + ${MapHeader.mask})
+  r8 += 1
   r8 <<= 2
-  r3 = ${SCAN}
+  r3 = ${PASS_USED}
   *(u64 *)(r10 - 16) = r3
+  r3 = ${PASS_INSERTED}
+  *(u64 *)(r10 - 40) = r3
 evict_next:
   if r8 == 0 goto ${none}
   r8 -= 1
   w4 = 1
   w4 = atomic_fetch_add((u32 *)(r1 + ${HashLayout.hand}), w4)
-  w5 = *(u32 *)(r1 + ${HashLayout.pool})
-  r4 %= r5
-  ${ELEMENT}
-  w4 = *(u32 *)(r3 + ${HashElement.number})
-  if w4 == 0 goto evict_next
+  w9 = *(u32 *)(r1 + ${MapHeader.mask})
+  r9 &= r4
+  w4 = *(u32 *)(r1 + ${HashLayout.bucketStride})
+  r9 *= r4
+  r4 = *(u64 *)(r1 + ${HashLayout.buckets})
+  r9 += r4
+  r3 = r9
+evict_look:
+  r3 = *(u64 *)(r3 + ${HashElement.next})
+  if r3 == 0 goto evict_next
   w4 = *(u32 *)(r3 + ${HashElement.referenced})
   if w4 == 0 goto evict_try
-  w4 = 0
+  w4 -= 1
   *(u32 *)(r3 + ${HashElement.referenced}) = w4
+  if w4 == 0 goto evict_inserted
   r4 = *(u64 *)(r10 - 16)
   if r4 == 0 goto evict_try
   r4 -= 1
   *(u64 *)(r10 - 16) = r4
-  goto evict_next
+  goto evict_look
+evict_inserted:
+  r4 = *(u64 *)(r10 - 40)
+  if r4 == 0 goto evict_try
+  r4 -= 1
+  *(u64 *)(r10 - 40) = r4
+  goto evict_look
 evict_try:
   *(u64 *)(r10 - 24) = r3
-  w0 = *(u32 *)(r3 + ${HashElement.hash})
-  ${bucketOf('r9')}
   ${lock('evict_lock')}
   ax = *(u64 *)(r10 - 24)
   r3 = r9
@@ -100,6 +122,7 @@ evict_walk:
   if r3 != ax goto evict_walk
   r5 = *(u64 *)(r3 + ${HashElement.next})
   store_release((u64 *)(r4 + ${HashElement.next}), r5)
+  ${CUT_OUT}
   ${UNLOCK}
   goto evicted
 evict_gone:
@@ -117,7 +140,7 @@ interface UpdateParts {
   readonly replace: string;
 }
 
-/** Result code in r7 from `done` on; the element in the hand of this thread, or 0, at r10-32. */
+/** Result code in r7 from `done` on; the number of the element in the hand of this thread, or 0, at r10-32. */
 const update = ({ perCpu, found, value, replace }: UpdateParts): string => `
   if r4 > ${UpdateFlag.exist} goto invalid
   r6 = r3
@@ -136,31 +159,33 @@ again:
 absent:
   if r7 == ${UpdateFlag.exist} goto missing
   r8 = 0
-  r3 = *(u64 *)(r10 - 32)
-  if r3 != 0 goto from_hand
-  ${take(perCpu, 'full')}
-  goto fill
+  r4 = *(u64 *)(r10 - 32)
+  if r4 != 0 goto from_hand
+  ${take('full')}
+  goto place
 from_hand:
   *(u64 *)(r10 - 32) = r8
+place:
+  ${place(perCpu)}
 fill:
   ${FILL_KEY}
 value:
   ${value}
   if r8 == 0 goto insert
-  w4 = 1
+  w4 = ${USED}
   *(u32 *)(r3 + ${HashElement.referenced}) = w4
   ${replace}
   goto done
 insert:
-  w4 = 0
+  w4 = ${INSERTED}
   *(u32 *)(r3 + ${HashElement.referenced}) = w4
-  ${LINK_FIRST}
+  ${LINK}
 done:
   r7 = 0
 leave:
   ${UNLOCK}
-  r3 = *(u64 *)(r10 - 32)
-  if r3 == 0 goto left
+  r8 = *(u64 *)(r10 - 32)
+  if r8 == 0 goto left
   ${GIVE_BACK}
 left:
   r0 = r7
@@ -174,7 +199,7 @@ missing:
 full:
   ${UNLOCK}
   ${evict('none')}
-  *(u64 *)(r10 - 32) = r3
+  *(u64 *)(r10 - 32) = r8
   goto again
 ${fail('none', 'ENOMEM')}
 ${fail('invalid', 'EINVAL')}`;
@@ -183,6 +208,11 @@ const PLAIN: UpdateParts = {
   perCpu: false,
   found: `
   *(u64 *)(r10 - 16) = r3
+  ${replaceValue('spare')}
+  w4 = ${USED}
+  *(u32 *)(r3 + ${HashElement.referenced}) = w4
+  goto done
+spare:
   ${SPARE}
   r3 = *(u64 *)(r0 + 0)
   goto fill`,
