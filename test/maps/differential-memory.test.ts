@@ -28,7 +28,7 @@ import {
 const missing = kernelMissing();
 const PAGE = 4096;
 
-describe.skipIf(missing !== undefined || clang === undefined)('arenas', () => {
+describe.skipIf(missing !== undefined || clang === undefined)('arenas against the running kernel', () => {
   const PAGES = 3;
   const PER_PACKET = 8;
   const KINDS = 17;
@@ -78,38 +78,41 @@ describe.skipIf(missing !== undefined || clang === undefined)('arenas', () => {
   );
 });
 
-describe.skipIf(missing !== undefined)('what user space can do with rings and arenas', () => {
-  test.each([
-    spec({ type: 'ringbuf', keySize: 0, valueSize: 0, maxEntries: PAGE }),
-    spec({ type: 'user_ringbuf', keySize: 0, valueSize: 0, maxEntries: PAGE }),
-    spec({ type: 'arena', keySize: 0, valueSize: 0, flags: 1 << 10 }),
-  ])('$type', { timeout: OPERATIONS_TIMEOUT }, given => {
-    const theirs = new KernelMap(given);
-    const ours = createMap(given, { ...createPlatform(1 << 20), id: 1 });
-    const empty = new Uint8Array(0);
-    const actions: readonly ((map: BpfMap | KernelMap) => unknown)[] = [
-      map => map.lookup(empty),
-      map => map.update(empty, empty),
-      map => map.update(empty, empty, 1),
-      map => map.delete(empty),
-      map => map.nextKey(undefined),
-      map => map.nextKey(empty),
-    ];
-    const next = generator(3);
-    for (let step = 0; step < OPERATIONS / 10; step++) {
-      const chosen = next(actions.length);
-      same(
-        failure(() => actions[chosen]!(ours)),
-        failure(() => actions[chosen]!(theirs)),
-        step,
-        chosen,
-      );
-    }
-    expect(failure(() => ours.freeze())).toBe(failure(() => theirs.freeze()));
-    theirs.dispose();
-    ours.dispose();
-  });
-});
+describe.skipIf(missing !== undefined)(
+  'what user space can do with rings and arenas, against the running kernel',
+  () => {
+    test.each([
+      spec({ type: 'ringbuf', keySize: 0, valueSize: 0, maxEntries: PAGE }),
+      spec({ type: 'user_ringbuf', keySize: 0, valueSize: 0, maxEntries: PAGE }),
+      spec({ type: 'arena', keySize: 0, valueSize: 0, flags: 1 << 10 }),
+    ])('$type', { timeout: OPERATIONS_TIMEOUT }, given => {
+      const theirs = new KernelMap(given);
+      const ours = createMap(given, { ...createPlatform(1 << 20), id: 1 });
+      const empty = new Uint8Array(0);
+      const actions: readonly ((map: BpfMap | KernelMap) => unknown)[] = [
+        map => map.lookup(empty),
+        map => map.update(empty, empty),
+        map => map.update(empty, empty, 1),
+        map => map.delete(empty),
+        map => map.nextKey(undefined),
+        map => map.nextKey(empty),
+      ];
+      const next = generator(3);
+      for (let step = 0; step < OPERATIONS / 10; step++) {
+        const chosen = next(actions.length);
+        same(
+          failure(() => actions[chosen]!(ours)),
+          failure(() => actions[chosen]!(theirs)),
+          step,
+          chosen,
+        );
+      }
+      expect(failure(() => ours.freeze())).toBe(failure(() => theirs.freeze()));
+      theirs.dispose();
+      ours.dispose();
+    });
+  },
+);
 
 const CGROUPS = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find(path => {
   try {
@@ -142,7 +145,7 @@ function attachStorage(map: KernelMap): { readonly cgroup: bigint; dispose(): vo
   };
 }
 
-describe.skipIf(missing !== undefined || CGROUPS === undefined)('cgroup storages', () => {
+describe.skipIf(missing !== undefined || CGROUPS === undefined)('cgroup storages against the running kernel', () => {
   const cpus = missing === undefined ? possibleCpus() : 1;
 
   test.each([

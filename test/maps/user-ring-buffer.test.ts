@@ -225,7 +225,7 @@ describe('by itself', () => {
     expect(failure(() => ring.reserve(1))).toBe('EBADF');
   });
 
-  it.skipIf(kernelMissing() !== undefined)('sizes and flags', () => {
+  it.skipIf(kernelMissing() !== undefined)('sizes and flags as in the kernel', () => {
     for (const maxEntries of [0, 1, 2048, 4096, 4097, 8192, 12288])
       for (const [keySize, valueSize] of [
         [0, 0],
