@@ -98,6 +98,7 @@ commonOptions(
     .option('--save-maps <file>', 'write what the maps hold after the run, for `switchyard map` and --load-maps')
     .option('--load-maps <file>', 'start with what --save-maps wrote')
     .option('--routes <file>', 'interfaces, routes and neighbours that fib_lookup and check_mtu look at (JSON)')
+    .option('--sockets <file>', 'sockets that sk_lookup_tcp, sk_lookup_udp and skc_lookup_tcp find (JSON)')
     .option('--control <socket>', 'while it runs, let `switchyard map` reach its maps through this unix socket')
     .option('--watch', 'replay over and over; whenever the object changes, the new build takes over under the replay')
     .addOption(

@@ -6,13 +6,12 @@ import {
   createRuntime,
   type LoadedObject,
   type ReplayResult,
-  type RouteTable,
   type RunResult,
   type Runtime,
   writeCapture,
 } from '../index.ts';
 import { UsageError } from './errors.ts';
-import { findProgram, mentionUnsupported, readBytes, readCaptureFile, readObject, writeBytes } from './files.ts';
+import { findProgram, mentionUnsupported, readCaptureFile, readObject, writeBytes } from './files.ts';
 import { mapText } from './map-text.ts';
 import { dumpMap, type Held } from './maps.ts';
 import { type HitRow, hitText, type MissRow, missText, tailCallHits, tailCallMisses } from './misses.ts';
@@ -20,9 +19,10 @@ import { type SlotAssignment, type TailCallOptions, tailCallSettings } from './o
 import { replayInKernel } from './run-kernel.ts';
 import { checkRunMaps, openRunMaps, type RunMapsOptions } from './run-maps.ts';
 import { saveMaps } from './snapshot.ts';
+import { fillTables, type TableOptions } from './tables.ts';
 import { bold, column, Progress } from './terminal.ts';
 
-export interface RunOptions extends RunMapsOptions, TailCallOptions {
+export interface RunOptions extends RunMapsOptions, TailCallOptions, TableOptions {
   readonly program: string;
   readonly input: string;
   readonly output?: string;
@@ -35,8 +35,6 @@ export interface RunOptions extends RunMapsOptions, TailCallOptions {
   /** Count tail calls that succeed, too. */
   readonly hits?: boolean;
   readonly btf?: string;
-  /** JSON of a RouteTable. */
-  readonly routes?: string;
   readonly json?: boolean;
 }
 
@@ -69,16 +67,6 @@ const DROPPED = new Set([
   'DROP_CN',
 ]);
 
-/** What is in it `Routes.set` checks. */
-function readRoutes(path: string): RouteTable {
-  try {
-    return JSON.parse(new TextDecoder().decode(readBytes(path, 'routes'))) as RouteTable;
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    throw new UsageError('unreadable_file', `routes ${path} are no JSON: ${cause.message}`, { path }, { cause });
-  }
-}
-
 export async function run(path: string, options: RunOptions): Promise<void> {
   const { backend, set = [] } = options;
   checkRunMaps(options);
@@ -94,9 +82,12 @@ export async function run(path: string, options: RunOptions): Promise<void> {
   for (const name of programs) findProgram(collection, name);
   const { type } = findProgram(collection, options.program);
   const capture = readCaptureFile(options.input);
-  if (backend === 'kernel' && options.routes !== undefined) {
-    throw new UsageError('bad_usage', 'the kernel looks at its own routes; leave out --routes or --backend kernel', {});
-  }
+  for (const table of ['routes', 'sockets'] as const)
+    if (backend === 'kernel' && options[table] !== undefined)
+      throw new UsageError(
+        'bad_usage',
+        `the kernel looks at its own ${table}; leave out --${table} or --backend kernel`,
+      );
   const packets = capture.packets.map(({ data }) => data);
   if (type !== 'raw') checkLinkTypes(capture, options.input);
   if (backend === 'kernel') {
@@ -119,7 +110,7 @@ export async function run(path: string, options: RunOptions): Promise<void> {
     onTrace: trace.add,
   });
   try {
-    if (options.routes !== undefined) runtime.routes.set(readRoutes(options.routes));
+    fillTables(runtime, options);
     const object = loadPrograms(runtime, collection, options);
     const program = object.program(options.program);
     const maps = await openRunMaps(options, () => object);

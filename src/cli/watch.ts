@@ -28,6 +28,7 @@ import { findProgram, mentionUnsupported, parseBytes, readBytes, readCaptureFile
 import { addRows, type HitRow, type MissRow, tailCallHits, tailCallMisses } from './misses.ts';
 import { arenaSize, checkLinkTypes, loadPrograms, type RunOptions, show, TraceLines } from './run.ts';
 import { checkRunMaps, openRunMaps } from './run-maps.ts';
+import { fillTables } from './tables.ts';
 import { clearProgress, Progress } from './terminal.ts';
 
 export interface WatchOptions extends RunOptions {
@@ -126,6 +127,7 @@ class Watch {
     try {
       // What the first transaction makes, once for all before anything runs.
       this.#runtime.transaction(() => {});
+      fillTables(this.#runtime, this.#options);
       this.#build = { object: loadPrograms(this.#runtime, collection, this.#options), collection };
       this.#entry = this.#build.object.program(this.#options.program);
       const maps = await openRunMaps(this.#options, () => this.#build.object);

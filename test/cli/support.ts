@@ -43,24 +43,16 @@ export function conformance(input: string, ...args: string[]): Promise<Ended> {
 const clang = requireTool('clang-14', 'clang-22', 'clang');
 
 /** `programs.bpf.c`, compiled; undefined without clang. */
-export const PROGRAMS = clang && compile(clang);
+export const PROGRAMS = clang && compile(clang, 'programs.bpf.c');
+/** `tables.bpf.c`, likewise. */
+export const TABLES = clang && compile(clang, 'tables.bpf.c');
 
-function compile(compiler: string): string {
+function compile(compiler: string, source: string): string {
   const machine = execFileSync('uname', ['-m'], { encoding: 'utf8' }).trim();
-  const object = join(scratch, 'programs.bpf.o');
+  const object = join(scratch, source.replace(/c$/, 'o'));
   execFileSync(
     compiler,
-    [
-      '-target',
-      'bpf',
-      '-O2',
-      '-g',
-      `-I/usr/include/${machine}-linux-gnu`,
-      '-c',
-      'test/cli/programs.bpf.c',
-      '-o',
-      object,
-    ],
+    ['-target', 'bpf', '-O2', '-g', `-I/usr/include/${machine}-linux-gnu`, '-c', `test/cli/${source}`, '-o', object],
     { cwd: ROOT },
   );
   return object;
