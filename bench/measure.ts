@@ -7,6 +7,15 @@ export interface BenchOptions {
   readonly json: boolean;
 }
 
+/** Stands beside figures of `quick` runs, whose code is not warm. */
+export const NO_VERDICT = '--quick: too few rounds of code that is not warm; no figure here is a verdict';
+
+/** Whether a target was met. */
+export function verdict(held: boolean, { quick }: BenchOptions): string {
+  if (quick) return 'no verdict';
+  return held ? 'ok' : 'FAILED';
+}
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
@@ -31,14 +40,14 @@ export interface Target {
   readonly most: boolean;
 }
 
-export function printTargets(targets: readonly Target[]): void {
-  console.log('  targets');
+export function printTargets(options: BenchOptions, targets: readonly Target[]): void {
+  console.log(options.quick ? `  targets (${NO_VERDICT})` : '  targets');
   for (const { what, value, limit, unit, most } of targets) {
     const held = value !== null && (most ? value <= limit : value >= limit);
-    const verdict = value === null ? 'not measured' : held ? 'ok' : 'FAILED';
+    const judged = value === null ? 'not measured' : verdict(held, options);
     const bound = `${most ? 'at most' : 'at least'} ${limit}${unit}`;
     console.log(
-      `    ${what.padEnd(48)} ${String(value ?? '-').padStart(7)}${unit.padEnd(3)} ${bound.padEnd(16)} ${verdict}`,
+      `    ${what.padEnd(48)} ${String(value ?? '-').padStart(7)}${unit.padEnd(3)} ${bound.padEnd(16)} ${judged}`,
     );
   }
 }

@@ -132,7 +132,7 @@ export async function tailcall(options: BenchOptions): Promise<void> {
     most: false,
   });
   print(rows, rounds, kernel !== undefined);
-  printTargets([
+  printTargets(options, [
     atMost(`fast static, T=${HOPS}`, ns('fast static'), 0.65, ' ns'),
     atMost(`fast direct, T=${HOPS}`, ns('fast direct'), 0.4, ' ns'),
     atMost('fast static over its floor', ratios.fastOverFloor, 1.6),

@@ -12,7 +12,7 @@
  * over the rounds of each slice's ratio to its round's A.
  */
 import type { Collection, LoadedObject, Program, Runtime } from '../src/index.ts';
-import { type BenchOptions, median, shipped } from './measure.ts';
+import { type BenchOptions, median, NO_VERDICT, shipped, verdict } from './measure.ts';
 
 const { assemble, createRuntime, programFromInstructions } = await shipped();
 
@@ -141,7 +141,8 @@ async function compare(variants: [what: string, slice: () => number | Promise<nu
   return { rows, noise };
 }
 
-export async function transaction({ quick, json }: BenchOptions): Promise<void> {
+export async function transaction(options: BenchOptions): Promise<void> {
+  const { quick, json } = options;
   const [changed, never, again] = [new Pipeline(), new Pipeline(), new Pipeline()];
   const codeBefore = changed.runtime.codeUsage;
   const firstUs = changed.timedCommit().us;
@@ -208,8 +209,8 @@ export async function transaction({ quick, json }: BenchOptions): Promise<void> 
     return;
   }
   const us = (value: number) => `${value.toFixed(1)} us`;
-  const verdict = (held: boolean) => (held ? 'ok' : 'FAILED');
   console.log(`transaction: ${SLOTS} slots with ${SLOTS} direct sites, built package`);
+  if (quick) console.log(`  ${NO_VERDICT}`);
   console.log(`  first, which makes the second sides of ${SLOTS * VERSIONS + 1} programs: ${us(firstUs)}`);
   console.log(`  second, JavaScript not compiled yet: ${us(secondUs)}`);
   console.log(`  machine code before and after the first: ${codeBytes.before} and ${codeBytes.after} bytes`);
@@ -218,7 +219,7 @@ export async function transaction({ quick, json }: BenchOptions): Promise<void> 
     ['beside a replay', commit.busy],
   ] as const) {
     console.log(
-      `  commit, ${name}: median ${us(medianUs)} (limit ${LIMIT_US} us: ${verdict(withinLimit)}), 99 of 100 below ${us(p99Us)}; ${publishedLater} of ${count} published later`,
+      `  commit, ${name}: median ${us(medianUs)} (limit ${LIMIT_US} us: ${verdict(withinLimit, options)}), 99 of 100 below ${us(p99Us)}; ${publishedLater} of ${count} published later`,
     );
   }
   for (const [where, { rows, noise }] of [

@@ -284,7 +284,7 @@ export async function verifier(options: BenchOptions): Promise<void> {
         judge?.dispose();
       }
     }
-    if (!options.json) printTargets(targets(rows));
+    if (!options.json) printTargets(options, targets(rows));
   } finally {
     rmSync(directory, { recursive: true });
   }

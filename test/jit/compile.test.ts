@@ -254,7 +254,7 @@ describe("mode 'fast'", () => {
     const dynamic = packTailCall({ usedMap: 0, dynamic: true, poke: undefined });
     // Range, limit and jump; range and limit together; range known.
     expect(branches(dynamic, 'stub')).toEqual(['jmp qword [rsi+rcx*8+0x40]', 3]);
-    expect(branches(0, 'stub')).toEqual(['jmp qword [rsi+rdx*8+0x60]', 2]);
+    expect(branches(0, 'stub')).toEqual(['jmp rcx', 2]);
     expect(branches(0, 'stub', 3)).toEqual(['jmp qword [rsi+rdx*8+0x60]', 2]);
     expect(branches(dynamic, 'test')).toEqual(['jmp rcx', 3]);
     expect(branches(0, 'test')).toEqual(['jmp rcx', 3]);

@@ -6,6 +6,7 @@
 import koffi from 'koffi';
 import { arm64Machine } from '../../src/jit/arm64/machine.ts';
 import type { Code, CompileOptions, Machine, RelocationTarget } from '../../src/jit/shared/code.ts';
+import { CODE_ALIGNMENT, spacing } from '../../src/jit/shared/placement.ts';
 import { applyRelocation } from '../../src/jit/shared/relocate.ts';
 import { x64Machine } from '../../src/jit/x64/machine.ts';
 import type { Lowered } from '../../src/lowering/lowered.ts';
@@ -53,7 +54,6 @@ const PROT = { read: 1, write: 2, execute: 4 } as const;
 const MAP_SHARED = 1;
 /** koffi registers types by name, once per process. */
 const ENTRY = koffi.proto('void JitTestEntry()');
-const CODE_ALIGN = 64;
 
 export interface ComputerOptions {
   readonly dataBytes?: number;
@@ -72,6 +72,7 @@ export class Computer {
   private readonly codeAddress: bigint;
   private dataUsed: number;
   private codeUsed = 0;
+  private placed = 0;
   private readonly enter: () => void;
   private readonly routines = new Map<string, bigint>();
   private readonly services = new Map<string, bigint>();
@@ -130,7 +131,7 @@ export class Computer {
   /** @returns address of the executable copy. */
   place(bytes: Uint8Array): bigint {
     const at = this.codeUsed;
-    this.codeUsed += (bytes.length + CODE_ALIGN - 1) & -CODE_ALIGN;
+    this.codeUsed += ((bytes.length + CODE_ALIGNMENT - 1) & -CODE_ALIGNMENT) + spacing(bytes.length, ++this.placed);
     if (this.codeUsed > this.code.length) throw new Error('test code region is full');
     this.code.set(bytes, at);
     const address = this.codeAddress + BigInt(at);

@@ -121,9 +121,10 @@ describe.skipIf(!nativeSupported())('modes of tail calls', () => {
       );
     }));
 
-  // lea rcx, [rdx - 4]; and rcx, r9; jns out, instead of jg; or cmp edx, 4; jae; or cmp w2, #4; b.hs
+  // lea rcx, [rdx - 4]; and rcx, r9; jns out; mov rcx, [slot]; jmp rcx, instead of jg out; jmp [slot].
+  // Or cmp edx, 4; jae. arm64: cmp w2, #4; b.hs
   test.each<[TailCallOverrides, number, number]>([
-    [{ emptySlots: 'stub' }, 7, 8],
+    [{ emptySlots: 'stub' }, 10, 8],
     [{ emptySlots: 'test' }, 5, 8],
     [{ rangeCheck: 'always' }, 0, 0],
   ])(

@@ -15,6 +15,7 @@
  */
 import type { UsedMap } from '../../lowering/lowered.ts';
 import type { Code, CompileOptions, Machine, Relocation, RelocationTarget } from './code.ts';
+import { CODE_ALIGNMENT } from './placement.ts';
 
 type Arch = Machine['arch'];
 
@@ -55,8 +56,6 @@ const SHF_EXECINSTR = 4;
 const SHF_INFO_LINK = 0x40;
 const SymbolType = { none: 0, function: 2, section: 3 } as const;
 const STB_GLOBAL = 1;
-/** Code must be placed at a multiple of this (compile.ts). */
-const CODE_ALIGNMENT = 64;
 /** A64: bl, as opposed to b. */
 const LINK_BIT = 0x80000000;
 

@@ -207,15 +207,21 @@ export function emitHopOrTest(buffer: CodeBuffer, slot: Memory, size: number | u
  * branch asks for range and limit: rdx - size is negative for an index in range.
  */
 export function emitHopOrStub(buffer: CodeBuffer, slot: Memory, size: number | undefined, out: Label): void {
-  if (size !== undefined) {
-    encode(buffer, 'lea r, m', 64, { base: RDX, displacement: -size }, RCX);
-    encode(buffer, 'and rm, r', 64, RCX, TAIL_CALLS_LEFT);
-    jumpIf(buffer, Condition.notSign, out);
+  if (size === undefined) {
+    loadAddress(buffer, SCRATCH, out);
+    encode(buffer, 'add rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
+    jumpIf(buffer, Condition.greater, out);
+    encode(buffer, 'jmp rm64', 32, slot);
+    return;
   }
+  encode(buffer, 'lea r, m', 64, { base: RDX, displacement: -size }, RCX);
+  encode(buffer, 'and rm, r', 64, RCX, TAIL_CALLS_LEFT);
+  jumpIf(buffer, Condition.notSign, out);
+  // Early: where the jump was predicted wrong, the processor waits for this.
+  encode(buffer, 'mov r, rm', 64, slot, RCX);
   loadAddress(buffer, SCRATCH, out);
   encode(buffer, 'add rm, imm8', 64, TAIL_CALLS_LEFT, 0, 1);
-  if (size === undefined) jumpIf(buffer, Condition.greater, out);
-  encode(buffer, 'jmp rm64', 32, slot);
+  encode(buffer, 'jmp rm64', 32, RCX);
 }
 
 /** What empty slots lead to: the call did not happen. */

@@ -9,12 +9,11 @@
  * written is flushed from instruction caches that do not watch memory (arm64's) before anyone is led to it.
  */
 import { mergePatch } from '../../jit/shared/patch-word.ts';
+import { CODE_ALIGNMENT, spacing } from '../../jit/shared/placement.ts';
 import { Allocator } from '../../memory/allocator.ts';
 import { MemoryError } from '../../memory/errors.ts';
 import { RuntimeError } from '../errors.ts';
 import { flushInstructions, type Mapping, mapTwice, needsFlush, syncCores, unmap, view } from './libc.ts';
-
-const LINE = 64;
 
 export class CodeMemory {
   readonly size: number;
@@ -25,6 +24,10 @@ export class CodeMemory {
   readonly #allocator: Allocator;
   readonly #trapByte: number;
   readonly #needsFlush = needsFlush();
+  #blocks = 0;
+  /** Bytes left free behind blocks, and their sum; see placement.ts. */
+  readonly #spaced = new Map<number, number>();
+  #free = 0;
   #closed = false;
 
   /**
@@ -44,13 +47,17 @@ export class CodeMemory {
 
   /** Bytes in use. */
   get used(): number {
-    return this.#allocator.allocated;
+    return this.#allocator.allocated - this.#free;
   }
 
   /** @returns the offset of a block of at least `length` bytes. @throws RuntimeError `out_of_code_memory`. */
   allocate(length: number): number {
     try {
-      return this.#allocator.allocate(length, LINE);
+      const free = spacing(length, ++this.#blocks);
+      const offset = this.#allocator.allocate(length + free, CODE_ALIGNMENT);
+      if (free > 0) this.#spaced.set(offset, free);
+      this.#free += free;
+      return offset;
     } catch (cause) {
       if (!(cause instanceof MemoryError)) throw cause;
       throw new RuntimeError(
@@ -65,6 +72,8 @@ export class CodeMemory {
   /** Fills a block with trap instructions and gives it back. Only after the grace period of its last user. */
   free(offset: number): void {
     const length = this.#allocator.free(offset);
+    this.#free -= this.#spaced.get(offset) ?? 0;
+    this.#spaced.delete(offset);
     this.#bytes.fill(this.#trapByte, offset, offset + length);
     this.#flush(offset, length);
   }
