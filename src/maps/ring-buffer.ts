@@ -1,48 +1,27 @@
 /** Ring buffer: what programs have output, for JS to consume. How producers work: routines/ringbuf.ts. */
 import { RingbufLayout, RingbufRecord } from '../memory/layout.ts';
-import type { MapSpec } from '../object/spec.ts';
-import { Access, checkFlags, type MapEnv, roundUp } from './env.ts';
+import { checkFlags, roundUp } from './env.ts';
 import { errnoName, MapError } from './errors.ts';
-import type { BpfMap } from './map.ts';
-import type { MapObject } from './routine-map.ts';
+import { Ring } from './ring.ts';
 import { turn, until } from './wait.ts';
 
 /** Records that an iteration gives before the event loop gets its turn, though there are more. */
 const RECORDS_PER_TURN = 1024;
 
-export class RingBuffer implements BpfMap, AsyncIterable<Uint8Array> {
-  readonly spec: MapSpec;
-  readonly id: number;
-  readonly address: bigint;
-  readonly valuesAddress = 0n;
-  readonly memoryUsage: number;
-  readonly #env: MapEnv;
-  readonly #object: MapObject;
-  readonly #access: Access;
+export class RingBuffer extends Ring implements AsyncIterable<Uint8Array> {
   #iterating = false;
   #draining = false;
-  #disposed = false;
-
-  constructor(spec: MapSpec, env: MapEnv, object: MapObject) {
-    this.spec = spec;
-    this.id = env.id;
-    this.#env = env;
-    this.#object = object;
-    this.#access = new Access(spec);
-    this.address = env.arena.address(object.offset);
-    this.memoryUsage = object.bytes;
-  }
+  protected readonly words = { kind: 'ring buffer', use: 'read() or drain() it' };
 
   /** Records that producers could not place since the map was made: the consumer was too slow, or they were too long. */
   get dropped(): number {
-    this.#access.alive();
-    return Number(this.#load(RingbufLayout.dropped));
+    this.access.alive();
+    return Number(this.load(RingbufLayout.dropped));
   }
 
   /** Bytes reserved and not yet consumed, heads included. */
   get available(): number {
-    this.#access.alive();
-    return Number(this.#load(RingbufLayout.producer) - this.#load(RingbufLayout.consumer));
+    return this.filled();
   }
 
   /** A copy of the next record; undefined where there is none, or where the next one is not committed yet. */
@@ -62,7 +41,7 @@ export class RingBuffer implements BpfMap, AsyncIterable<Uint8Array> {
    * @returns how many
    */
   drain(visit: (record: Uint8Array) => void, limit = Number.POSITIVE_INFINITY): number {
-    this.#access.alive();
+    this.access.alive();
     if (this.#draining) this.#busy('is being drained: visit must not consume more');
     this.#draining = true;
     try {
@@ -73,15 +52,15 @@ export class RingBuffer implements BpfMap, AsyncIterable<Uint8Array> {
   }
 
   #drain(visit: (record: Uint8Array) => void, limit: number): number {
-    const { i32, bytes } = this.#env.arena;
+    const { i32, bytes } = this.env.arena;
     const mask = this.spec.maxEntries - 1;
-    const data = this.#object.offset + RingbufLayout.data;
-    const start = this.#load(RingbufLayout.consumer);
+    const data = this.offset + RingbufLayout.data;
+    const start = this.load(RingbufLayout.consumer);
     let consumed = 0;
     let [count, available] = [0, 0];
     while (count < limit) {
       if (consumed === available) {
-        available = Number(this.#load(RingbufLayout.producer) - start);
+        available = Number(this.load(RingbufLayout.producer) - start);
         if (consumed === available) return count;
       }
       const head = data + (Number(BigInt.asUintN(32, start) + BigInt(consumed)) & mask);
@@ -92,12 +71,12 @@ export class RingBuffer implements BpfMap, AsyncIterable<Uint8Array> {
         const from = head + RingbufRecord.size;
         visit(bytes.subarray(from, from + size));
         count++;
-        if (this.#disposed) return count;
+        if (this.disposed) return count;
       }
       consumed += roundUp(size + RingbufRecord.size, 8);
       Atomics.store(
-        this.#env.arena.u64,
-        (this.#object.offset + RingbufLayout.consumer) / 8,
+        this.env.arena.u64,
+        (this.offset + RingbufLayout.consumer) / 8,
         BigInt.asUintN(64, start + BigInt(consumed)),
       );
     }
@@ -116,17 +95,17 @@ export class RingBuffer implements BpfMap, AsyncIterable<Uint8Array> {
 
   /** The same iteration, with a signal that ends it. */
   async *records(options: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<Uint8Array> {
-    this.#access.alive();
+    this.access.alive();
     const { signal } = options;
-    const ended = (): boolean => this.#disposed || signal?.aborted === true;
+    const ended = (): boolean => this.disposed || signal?.aborted === true;
     if (this.#iterating) this.#busy('has a consumer already');
     this.#iterating = true;
     try {
       for (let given = 1; !ended(); given++) {
-        const wakeups = this.#load(RingbufLayout.wakeups);
+        const wakeups = this.load(RingbufLayout.wakeups);
         const record = this.read();
         if (record === undefined) {
-          await until(() => ended() || this.#load(RingbufLayout.wakeups) !== wakeups);
+          await until(() => ended() || this.load(RingbufLayout.wakeups) !== wakeups);
         } else {
           yield record;
           if (given % RECORDS_PER_TURN === 0) await turn();
@@ -143,9 +122,9 @@ export class RingBuffer implements BpfMap, AsyncIterable<Uint8Array> {
    * @throws MapError EAGAIN where there is no room; it is counted as dropped
    */
   output(record: Uint8Array, flags = 0): void {
-    this.#access.alive();
+    this.access.alive();
     checkFlags(flags);
-    const { arena, routines } = this.#env;
+    const { arena, routines } = this.env;
     const staged = arena.allocate(Math.max(record.length, 1));
     arena.bytes.set(record, staged);
     const size = BigInt(record.length);
@@ -163,53 +142,7 @@ export class RingBuffer implements BpfMap, AsyncIterable<Uint8Array> {
     );
   }
 
-  lookup(_key: Uint8Array): Uint8Array | undefined {
-    return this.#unsupported('looked up');
-  }
-
-  update(_key: Uint8Array, _value: Uint8Array, _flags = 0): void {
-    this.#access.write();
-    this.#unsupported('updated');
-  }
-
-  delete(_key: Uint8Array): void {
-    this.#access.write();
-    this.#unsupported('deleted');
-  }
-
-  nextKey(_key: Uint8Array | undefined): Uint8Array | undefined {
-    return this.#unsupported('gone through');
-  }
-
-  entries(): IterableIterator<[key: Uint8Array, value: Uint8Array]> {
-    return this.#unsupported('gone through');
-  }
-
-  freeze(): void {
-    this.#access.freeze();
-  }
-
-  dispose(): void {
-    if (!this.#access.dispose()) return;
-    this.#disposed = true;
-    for (const block of this.#object.blocks) this.#env.arena.free(block);
-  }
-
-  #load(field: number): bigint {
-    return Atomics.load(this.#env.arena.u64, (this.#object.offset + field) / 8);
-  }
-
   #busy(why: string): never {
     throw new MapError('busy', 'EBUSY', `ring buffer ${this.spec.name} ${why}`, { map: this.spec.name });
-  }
-
-  #unsupported(what: string): never {
-    this.#access.alive();
-    throw new MapError(
-      'invalid_operation',
-      'ENOTSUPP',
-      `ring buffer ${this.spec.name} has no entries that could be ${what}: read() or drain() it`,
-      { map: this.spec.name },
-    );
   }
 }

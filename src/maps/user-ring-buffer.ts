@@ -1,10 +1,8 @@
 /** User ring buffer: what JS gives to programs, which drain it. How they do: routines/user-ringbuf.ts. */
 import { Dynptr, RingbufLayout, RingbufRecord } from '../memory/layout.ts';
-import type { MapSpec } from '../object/spec.ts';
-import { Access, type MapEnv, roundUp } from './env.ts';
+import { roundUp } from './env.ts';
 import { MapError } from './errors.ts';
-import type { BpfMap } from './map.ts';
-import type { MapObject } from './routine-map.ts';
+import { Ring } from './ring.ts';
 import { until } from './wait.ts';
 
 /** A record that is being made. Programs stop before it until it is submitted or discarded. */
@@ -17,31 +15,12 @@ export interface UserRecord {
   discard(): void;
 }
 
-export class UserRingBuffer implements BpfMap {
-  readonly spec: MapSpec;
-  readonly id: number;
-  readonly address: bigint;
-  readonly valuesAddress = 0n;
-  readonly memoryUsage: number;
-  readonly #env: MapEnv;
-  readonly #object: MapObject;
-  readonly #access: Access;
-  #disposed = false;
-
-  constructor(spec: MapSpec, env: MapEnv, object: MapObject) {
-    this.spec = spec;
-    this.id = env.id;
-    this.#env = env;
-    this.#object = object;
-    this.#access = new Access(spec);
-    this.address = env.arena.address(object.offset);
-    this.memoryUsage = object.bytes;
-  }
+export class UserRingBuffer extends Ring {
+  protected readonly words = { kind: 'user ring buffer', use: 'write() to it' };
 
   /** Bytes reserved and not yet drained, heads included. */
   get pending(): number {
-    this.#access.alive();
-    return Number(this.#load(RingbufLayout.producer) - this.#load(RingbufLayout.consumer));
+    return this.filled();
   }
 
   /**
@@ -51,7 +30,7 @@ export class UserRingBuffer implements BpfMap {
    *   there never will be
    */
   reserve(size: number): UserRecord {
-    this.#access.alive();
+    this.access.alive();
     const total = this.#takes(size);
     if (total > this.spec.maxEntries - this.pending)
       throw new MapError(
@@ -60,17 +39,17 @@ export class UserRingBuffer implements BpfMap {
         `user ring buffer ${this.spec.name} of ${this.spec.maxEntries} bytes, of which ${this.pending} are not drained, has no room for a record of ${size}`,
         { map: this.spec.name, size, pending: this.pending },
       );
-    const { i32, u64, bytes } = this.#env.arena;
-    const start = this.#load(RingbufLayout.producer);
+    const { i32, u64, bytes } = this.env.arena;
+    const start = this.load(RingbufLayout.producer);
     const mask = BigInt(this.spec.maxEntries - 1);
-    const head = this.#object.offset + RingbufLayout.data + Number(start & mask);
+    const head = this.offset + RingbufLayout.data + Number(start & mask);
     const length = (head + RingbufRecord.length) / 4;
     Atomics.store(i32, length, size | RingbufRecord.busy);
     i32[(head + RingbufRecord.page) / 4] = 0;
-    Atomics.store(u64, (this.#object.offset + RingbufLayout.producer) / 8, BigInt.asUintN(64, start + BigInt(total)));
+    Atomics.store(u64, (this.offset + RingbufLayout.producer) / 8, BigInt.asUintN(64, start + BigInt(total)));
     let open = true;
     const commit = (flags: number): void => {
-      this.#access.alive();
+      this.access.alive();
       if (!open)
         throw new MapError(
           'invalid_operation',
@@ -105,43 +84,11 @@ export class UserRingBuffer implements BpfMap {
     const { signal } = options;
     for (;;) {
       signal?.throwIfAborted();
-      this.#access.alive();
-      const wakeups = this.#load(RingbufLayout.wakeups);
+      this.access.alive();
+      const wakeups = this.load(RingbufLayout.wakeups);
       if (this.#takes(record.length) <= this.spec.maxEntries - this.pending) return this.write(record);
-      await until(() => this.#disposed || signal?.aborted === true || this.#load(RingbufLayout.wakeups) !== wakeups);
+      await until(() => this.disposed || signal?.aborted === true || this.load(RingbufLayout.wakeups) !== wakeups);
     }
-  }
-
-  lookup(_key: Uint8Array): Uint8Array | undefined {
-    return this.#unsupported('looked up');
-  }
-
-  update(_key: Uint8Array, _value: Uint8Array, _flags = 0): void {
-    this.#access.write();
-    this.#unsupported('updated');
-  }
-
-  delete(_key: Uint8Array): void {
-    this.#access.write();
-    this.#unsupported('deleted');
-  }
-
-  nextKey(_key: Uint8Array | undefined): Uint8Array | undefined {
-    return this.#unsupported('gone through');
-  }
-
-  entries(): IterableIterator<[key: Uint8Array, value: Uint8Array]> {
-    return this.#unsupported('gone through');
-  }
-
-  freeze(): void {
-    this.#access.freeze();
-  }
-
-  dispose(): void {
-    if (!this.#access.dispose()) return;
-    this.#disposed = true;
-    for (const block of this.#object.blocks) this.#env.arena.free(block);
   }
 
   /** Bytes of the ring that a record of `size` bytes takes. */
@@ -154,20 +101,6 @@ export class UserRingBuffer implements BpfMap {
       'E2BIG',
       `a record of user ring buffer ${this.spec.name} has 0 to ${most} whole bytes, not ${size}`,
       { map: this.spec.name, size, most },
-    );
-  }
-
-  #load(field: number): bigint {
-    return Atomics.load(this.#env.arena.u64, (this.#object.offset + field) / 8);
-  }
-
-  #unsupported(what: string): never {
-    this.#access.alive();
-    throw new MapError(
-      'invalid_operation',
-      'ENOTSUPP',
-      `user ring buffer ${this.spec.name} has no entries that could be ${what}: write() to it`,
-      { map: this.spec.name },
     );
   }
 }

@@ -3,7 +3,7 @@
  * see what was there before, some 10 ms; one wait is enough for a batch, so changes mostly come in batches.
  */
 import { describe, expect, test } from 'vitest';
-import { Attr, fixedCopy } from '../../src/kernel/bpf.ts';
+import { KernelError } from '../../src/kernel/errors.ts';
 import { KernelMap } from '../../src/kernel/map.ts';
 import { createMap } from '../../src/maps/create.ts';
 import type { MapOfMaps } from '../../src/maps/map-of-maps.ts';
@@ -21,17 +21,20 @@ import {
   spec,
 } from './tools.ts';
 
-const UPDATE_BATCH = 26;
-const DELETE_BATCH = 27;
 const BATCH = 64;
 
-/** BPF_MAP_UPDATE_BATCH or BPF_MAP_DELETE_BATCH over keys and values of 4 bytes. @returns how many were done, and why no more */
+/** A batch of the kernel's. @returns how many were done, and why no more */
 function kernelBatch(map: KernelMap, keys: readonly number[], values?: readonly number[]): readonly unknown[] {
-  const words = (numbers: readonly number[]): Uint8Array => fixedCopy(new Uint8Array(Uint32Array.from(numbers).buffer));
-  const attr = new Attr().pointer(16, words(keys)).u32(32, keys.length).u32(36, map.fd);
-  if (values !== undefined) attr.pointer(24, words(values));
-  const { errno } = attr.call(values === undefined ? DELETE_BATCH : UPDATE_BATCH);
-  return [attr.read(32), errno];
+  try {
+    const bytes = keys.map(key32);
+    return [
+      values === undefined ? map.deleteBatch(bytes) : map.updateBatch(bytes.map((key, i) => [key, key32(values[i]!)])),
+      undefined,
+    ];
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    return [error.details.done, error.errno];
+  }
 }
 
 describe.skipIf(kernelMissing() !== undefined)('maps of maps against the running kernel', () => {

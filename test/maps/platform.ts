@@ -139,3 +139,17 @@ export const PLATFORMS: readonly (readonly [name: string, create: CreatePlatform
       ['native', (size, cpus) => createNativePlatform(size, cpus)],
     ]
   : [['interpreter', createPlatform]];
+
+/** Text of a worker: the next number of the generator (xorshift64) whose u64 state is at r6 + `state`, to r7. Changes r1. */
+export const randomStep = (state: number): string => `
+  r7 = *(u64 *)(r6 + ${state})
+  r1 = r7
+  r1 <<= 13
+  r7 ^= r1
+  r1 = r7
+  r1 >>= 7
+  r7 ^= r1
+  r1 = r7
+  r1 <<= 17
+  r7 ^= r1
+  *(u64 *)(r6 + ${state}) = r7`;

@@ -6,7 +6,7 @@ import { MapError } from '../../src/maps/errors.ts';
 import { RingBuffer } from '../../src/maps/ring-buffer.ts';
 import { nativeSupported } from '../../src/runtime/native/host.ts';
 import { timeLimit } from '../tools.ts';
-import { createNativePlatform, PLATFORMS, type Platform } from './platform.ts';
+import { createNativePlatform, PLATFORMS, type Platform, randomStep } from './platform.ts';
 import { failure, spec, stageBytes } from './tools.ts';
 
 /** How long threads fill a ring, in records of each; SWITCHYARD_RINGBUF_RECORDS=50000000 is some minutes. */
@@ -192,17 +192,7 @@ const WORKER = `
   r6 = r1
   r9 = 0
 loop:
-  r7 = *(u64 *)(r6 + ${P.random})
-  r1 = r7
-  r1 <<= 13
-  r7 ^= r1
-  r1 = r7
-  r1 >>= 7
-  r7 ^= r1
-  r1 = r7
-  r1 <<= 17
-  r7 ^= r1
-  *(u64 *)(r6 + ${P.random}) = r7
+${randomStep(P.random)}
   r8 = r7
   r8 >>= 40
   r8 %= ${WORDS}

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { createMap } from '../../src/maps/create.ts';
 import type { BpfMap } from '../../src/maps/map.ts';
 import { nativeSupported } from '../../src/runtime/native/host.ts';
-import { createNativePlatform, type NativePlatform } from './platform.ts';
+import { createNativePlatform, type NativePlatform, randomStep } from './platform.ts';
 import { failure, spec } from './tools.ts';
 
 /** Offsets of the worker's parameters, all u64. */
@@ -36,17 +36,7 @@ const worker = (prefix: string): string => `
   r1 = 0
   ${Array.from({ length: 8 }, (_, word) => `*(u64 *)(r10 - ${64 - 8 * word}) = r1`).join('\n  ')}
 loop:
-  r7 = *(u64 *)(r6 + ${P.random})
-  r1 = r7
-  r1 <<= 13
-  r7 ^= r1
-  r1 = r7
-  r1 >>= 7
-  r7 ^= r1
-  r1 = r7
-  r1 <<= 17
-  r7 ^= r1
-  *(u64 *)(r6 + ${P.random}) = r7
+${randomStep(P.random)}
   r8 = r7
   r8 >>= 60
   r7 <<= 4

@@ -54,10 +54,8 @@ ${label}_upper:
   ${r} += 32
 ${label}:`;
 
-function compare(name: string, ignoreCase: boolean): Routine {
-  return {
-    name,
-    text: `
+/** The texts at r1 and r2: where they start to r6 and r7, behind their ends to r8 and r9. */
+const TWO_TEXTS = `
   r6 = r1
   r7 = r2
   call routine text_end
@@ -66,7 +64,17 @@ function compare(name: string, ignoreCase: boolean): Routine {
   r1 = r7
   call routine text_end
   if r0 == 0 goto outside
-  r9 = r0
+  r9 = r0`;
+
+/** Where a text lies outside the arena. */
+const OUTSIDE = `outside:
+  w0 = ${Errno.ERANGE}
+  exit`;
+
+function compare(name: string, ignoreCase: boolean): Routine {
+  return {
+    name,
+    text: `${TWO_TEXTS}
   r5 = r6
 next:
   if r6 >= r8 goto first_ends
@@ -95,9 +103,7 @@ first_ends:
 fault:
   w0 = ${Errno.EFAULT}
   exit
-outside:
-  w0 = ${Errno.ERANGE}
-  exit
+${OUTSIDE}
 `,
   };
 }
@@ -141,9 +147,7 @@ ends:
 too_long:
   w0 = ${Errno.E2BIG}
   exit
-outside:
-  w0 = ${Errno.ERANGE}
-  exit
+${OUTSIDE}
 `,
 };
 
@@ -184,9 +188,7 @@ ends:
   r2 = r9
   call routine text_stop
   exit
-outside:
-  w0 = ${Errno.ERANGE}
-  exit
+${OUTSIDE}
 `,
 };
 
@@ -221,9 +223,7 @@ ends:
 too_long:
   w0 = ${Errno.E2BIG}
   exit
-outside:
-  w0 = ${Errno.ERANGE}
-  exit
+${OUTSIDE}
 `,
 };
 
@@ -231,16 +231,7 @@ outside:
 function span(name: string, among: boolean): Routine {
   return {
     name,
-    text: `
-  r6 = r1
-  r7 = r2
-  call routine text_end
-  if r0 == 0 goto outside
-  r8 = r0
-  r1 = r7
-  call routine text_end
-  if r0 == 0 goto outside
-  r9 = r0
+    text: `${TWO_TEXTS}
   r1 = r6
 next:
   if r1 >= r8 goto ends
@@ -271,9 +262,7 @@ ends:
   r2 = r8
   call routine text_stop
   exit
-outside:
-  w0 = ${Errno.ERANGE}
-  exit
+${OUTSIDE}
 `,
   };
 }
@@ -336,9 +325,7 @@ too_long:
 fault:
   w0 = ${Errno.EFAULT}
   exit
-outside:
-  w0 = ${Errno.ERANGE}
-  exit
+${OUTSIDE}
 `,
 };
 
