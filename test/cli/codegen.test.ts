@@ -262,9 +262,13 @@ ${[...sizes.keys()].map(struct => `printf("%zu\\n", sizeof(${struct}));`).join('
     }
   });
 
-  test('enums', async () => {
-    const { stdout } = await switchyard('codegen', TYPED);
-    const header = execFileSync(bpftool!, ['btf', 'dump', 'file', TYPED, 'format', 'c'], { encoding: 'utf8' });
+  test.each([
+    ['router', ROUTER],
+    ['typed', TYPED],
+  ])('enums of %s', async (_, object) => {
+    const { stdout } = await switchyard('codegen', object);
+    const header = execFileSync(bpftool!, ['btf', 'dump', 'file', object, 'format', 'c'], { encoding: 'utf8' });
+    expect(stdout).toMatch(/export const \w+ = \{/);
     for (const [, name, tag] of [...stdout.matchAll(/export const (\w+) = \{/g)].map(([, name]) => [
       '',
       name!,
