@@ -6,10 +6,10 @@
  */
 import { readFileSync } from 'node:fs';
 
-const WIDTH = 760;
+const WIDTH = 795;
 const HEIGHT = 430;
 const LEFT = 55;
-const RIGHT = 190;
+const RIGHT = 225;
 const TOP = 20;
 const BOTTOM = 45;
 /** Both axes are logarithmic. */
@@ -26,6 +26,7 @@ const STYLES: Readonly<Record<string, string>> = {
   'cached direct': '#7570b3" stroke-dasharray="6 4',
   'fast static': '#1b9e77',
   'fast direct': '#1b9e77" stroke-dasharray="6 4',
+  'fast static, slots tested': '#66a61e',
   'floor static': '#111111',
   'floor direct': '#111111" stroke-dasharray="6 4',
 };
