@@ -27,7 +27,10 @@ export interface MapCase {
   readonly body: string;
   /** Text after the key's first word was made in r1, from the random number; default: an index below `entries`. */
   readonly key?: string;
-  /** Keys that are in the map beforehand; default: indices below `entries`. */
+  /**
+   * Keys that are written to the map beforehand. Those of arrays are there anyway, but memory that was never written is not: all of it may
+   * be one page of zeros, or a large one.
+   */
   readonly fill?: (index: number) => Uint8Array;
   /** The ring is emptied from time to time. */
   readonly ring?: boolean;
@@ -65,6 +68,8 @@ const INDEX_32 = (entries: number): string => `
   r1 = r6
   r1 &= ${entries - 1}
   *(u32 *)(r10 - ${KEY}) = w1`;
+
+const indexBytes = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
 function hashKey(keySize: number, mask: number, offset = 0): string {
   const stores = [0, ...(keySize > 8 ? [keySize - 8] : [])].map(at => `*(u64 *)(r10 - ${KEY - at}) = r1`);
@@ -135,7 +140,7 @@ export function mapCases(quick: boolean): MapCase[] {
   const sizes = quick ? [1 << 10, 1 << 16] : [1 << 10, 1 << 16, 1 << 20];
   const cases: MapCase[] = [];
   for (const entries of sizes) {
-    const index = { keySize: 4, entries, key: INDEX_32(entries) };
+    const index = { keySize: 4, entries, fill: indexBytes, key: INDEX_32(entries) };
     cases.push({ operation: 'array lookup', type: 'array', ...index, body: LOOKUP });
     cases.push({ operation: 'per-CPU', type: 'percpu_array', ...index, body: COUNT });
     for (const keySize of [8, 64]) {

@@ -252,14 +252,61 @@ describe('helper calls', () => {
       ...lookup('a'),
       have: 'call 1\nif r0 == 0 goto -2\nexit',
       want: `
+        r1 = *(u32 *)(r2 + 0)
+        r0 = 0
+        if w1 >= 1000 goto -3
+        r0 = map_value_address[1]+0 ll
+        r1 <<= 4
+        r0 += r1
+        exit`,
+    },
+    {
+      name: 'array lookup, the other way round',
+      maps: [map('a', 'array', 1000, 24)],
+      ...lookup('a', undefined, 2),
+      have: 'r2 = r10\nr2 += -4\ncall 1\nif r0 != 0 goto +2\nr0 = 7\nexit\nr0 = 8\nexit',
+      want: `
+        r2 = r10
+        r2 += -4
+        r1 = *(u32 *)(r10 - 4)
+        r0 = 0
+        if w1 >= 1000 goto +5
+        r0 = map_value_address[0]+0 ll
+        r1 *= 24
+        r0 += r1
+        goto +2
+        r0 = 7
+        exit
+        r0 = 8
+        exit`,
+    },
+    {
+      name: 'array lookup, another check, and one that more than the lookup leads to',
+      maps: [map('a', 'array', 1000, 8)],
+      helperCalls: [
+        { insn: 0, helper: 1, map: 'a', constantKey: undefined },
+        { insn: 3, helper: 1, map: 'a', constantKey: undefined },
+      ],
+      have: 'call 1\nif w0 == 0 goto +3\nif r6 == 0 goto +1\ncall 1\nif r0 == 0 goto +1\nexit\nexit',
+      want: `
         r0 = *(u32 *)(r2 + 0)
         if w0 >= 1000 goto +5
-        r0 <<= 4
-        r1 = map_value_address[1]+0 ll
+        r0 <<= 3
+        r1 = map_value_address[0]+0 ll
         r0 += r1
         goto +1
         r0 = 0
-        if r0 == 0 goto -9
+        if w0 == 0 goto +10
+        if r6 == 0 goto +8
+        r0 = *(u32 *)(r2 + 0)
+        if w0 >= 1000 goto +5
+        r0 <<= 3
+        r1 = map_value_address[0]+0 ll
+        r0 += r1
+        goto +1
+        r0 = 0
+        if r0 == 0 goto +1
+        exit
         exit`,
     },
     {
@@ -321,6 +368,13 @@ describe('helper calls', () => {
       ...lookup('a', 7),
       have: 'call 1\nexit',
       want: 'r0 = map_value_address[0]+112 ll\nexit',
+    },
+    {
+      name: 'array lookup, constant key in range, with a check that is left',
+      maps: [map('a', 'array', 8, 12)],
+      ...lookup('a', 7),
+      have: 'call 1\nif r0 == 0 goto +1\nexit\nexit',
+      want: 'r0 = map_value_address[0]+112 ll\nif r0 == 0 goto +1\nexit\nexit',
     },
     {
       name: 'current CPU',

@@ -7,16 +7,18 @@
  * Throws: LoweringError `unknown_helper`, `unknown_kfunc`.
  *
  * An inlined lookup is the kernel's (array_map_gen_lookup), except that the address of the values is a constant: the
- * map is known. With a constant key in range the whole lookup is one constant. A key that was just written to the stack is
- * read through r10, as it was written: processors hand a stored value on at once where both go through the same register, and
- * take ten cycles else.
+ * map is known. With a constant key in range the whole lookup is one constant. Where the program asks next whether it got
+ * null, as nearly all do, the check of the bounds has the answer: a key out of range goes where null goes, and nobody asks
+ * again. A key that was just written to the stack is read through r10, as it was written: processors hand a stored value
+ * on at once where both go through the same register, and take ten cycles else.
  */
-import type { Instruction } from '../../isa/instruction.ts';
+import type { Goto, Instruction, Jump, Register } from '../../isa/instruction.ts';
+import type { MapSpec } from '../../object/spec.ts';
 import type { HelperCallFact } from '../../verifier/facts.ts';
 import { alu, aluRegister, goto, jumpIf, load, loadReference, loadRunContextField } from '../build.ts';
 import type { Draft, LoweringInput } from '../draft.ts';
 import { LoweringError } from '../errors.ts';
-import { type Edit, rewrite } from '../rewrite.ts';
+import { type Edit, type JumpOut, rewrite } from '../rewrite.ts';
 import { usedMapIndex } from '../used-maps.ts';
 import { TAIL_CALL_HELPER } from './tail-calls.ts';
 
@@ -30,9 +32,15 @@ export function lowerHelperCalls(draft: Draft, input: LoweringInput): Draft {
   draft.insns.forEach((insn, slot) => {
     const origin = draft.origin[slot]!;
     if (insn.kind === 'callHelper' && insn.helper !== TAIL_CALL_HELPER) {
-      edits.set(slot, {
-        code: codeOf(insn.helper, facts.get(origin), origin, input, stackKey(draft.insns, slot, targets)),
-      });
+      const fact = facts.get(origin);
+      const stack = stackKey(draft.insns, slot, targets);
+      const check = nullCheck(draft.insns, slot, targets);
+      const array = knownArray(insn.helper, fact, input);
+      if (array !== undefined && check !== undefined && !inRange(fact, array)) {
+        const index = usedMapIndex(input, array.name, origin);
+        edits.set(slot, { code: checkedArrayLookup(index, array, stack, check.isNull) });
+        edits.set(slot + 1, { code: check.isValue === slot + 2 ? [] : [leave(goto(0), check.isValue)] });
+      } else edits.set(slot, { code: codeOf(insn.helper, fact, origin, input, stack) });
     } else if (insn.kind === 'callKfunc') {
       edits.set(slot, { code: kfuncCode(insn.name, origin, input) });
     }
@@ -58,10 +66,9 @@ function codeOf(
   stack: number | undefined,
 ): readonly Instruction[] {
   if (helper === GET_SMP_PROCESSOR_ID) return loadRunContextField(0, 'cpu', 4);
+  const array = knownArray(helper, fact, input);
+  if (array !== undefined) return arrayLookup(usedMapIndex(input, array.name, origin), array, fact, stack);
   const map = fact?.map === undefined ? undefined : input.maps.get(fact.map);
-  if (helper === MAP_LOOKUP_ELEM && map?.type === 'array') {
-    return arrayLookup(usedMapIndex(input, map.name, origin), map.maxEntries, map.valueSize, fact?.constantKey, stack);
-  }
   const routine = input.helperRoutine(helper, map?.type, input.type);
   if (routine !== undefined) return [{ kind: 'callRoutine', routine }];
   throw new LoweringError(
@@ -111,28 +118,86 @@ function stackKey(insns: readonly Instruction[], slot: number, targets: Readonly
   return undefined;
 }
 
-/** r2 points to the u32 key, which lies at r10 + `stack` if that is known; r0 = address of the value, or null. Clobbers r1, as any call may. */
+/** Where a program goes by what a lookup gave: slots. */
+interface NullCheck {
+  readonly isNull: number;
+  readonly isValue: number;
+}
+
+/** What the instruction behind the call in `slot` does if it is a check for null, and only the call leads to it. */
+function nullCheck(insns: readonly Instruction[], slot: number, targets: ReadonlySet<number>): NullCheck | undefined {
+  const insn = insns[slot + 1];
+  if (insn?.kind !== 'jump' || insn.dst !== 0 || insn.width !== 64 || targets.has(slot + 1)) return undefined;
+  if (insn.src !== undefined || insn.imm !== 0) return undefined;
+  const [behind, target] = [slot + 2, slot + 2 + insn.offset];
+  if (insn.op === 'eq') return { isNull: target, isValue: behind };
+  return insn.op === 'ne' ? { isNull: behind, isValue: target } : undefined;
+}
+
+const leave = (insn: Jump | Goto, to: number): JumpOut => ({ kind: 'jumpOut', insn, to });
+
+/** The array that a lookup is in, if it is in the same one whenever it runs. */
+function knownArray(helper: number, fact: HelperCallFact | undefined, input: LoweringInput): MapSpec | undefined {
+  const map = fact?.map === undefined ? undefined : input.maps.get(fact.map);
+  return helper === MAP_LOOKUP_ELEM && map?.type === 'array' ? map : undefined;
+}
+
+const inRange = (fact: HelperCallFact | undefined, { maxEntries }: MapSpec): boolean =>
+  fact?.constantKey !== undefined && fact.constantKey < maxEntries;
+
+/** Elements lie at a distance of their size rounded up to 8 (MapHeader.stride). */
+const strideOf = ({ valueSize }: MapSpec): number => Math.ceil(valueSize / 8) * 8;
+
+/** The comparison is unsigned, in 32 bits: max_entries may lie above 2^31, where a 64-bit immediate would sign-extend. */
+const ifOutOfRange = (key: Register, { maxEntries }: MapSpec, offset: number): Jump => ({
+  ...jumpIf('ge', key, maxEntries | 0, offset),
+  width: 32,
+});
+
+/** Makes the distance of an element from the first of its index. */
+function scale(register: Register, array: MapSpec): Instruction {
+  const shift = Math.log2(strideOf(array));
+  return Number.isInteger(shift) ? alu('lsh', register, shift) : alu('mul', register, strideOf(array));
+}
+
+/** r2 points to the u32 key, which lies at r10 + `stack` if that is known. */
+const loadKey = (register: Register, stack: number | undefined): Instruction =>
+  stack === undefined ? load(4, register, 2, 0) : load(4, register, 10, stack);
+
+/** r0 = address of the value, or null. Clobbers r1, as any call may. */
 function arrayLookup(
   index: number,
-  maxEntries: number,
-  valueSize: number,
-  constantKey: number | undefined,
+  array: MapSpec,
+  fact: HelperCallFact | undefined,
   stack: number | undefined,
 ): readonly Instruction[] {
-  // Elements lie at a distance of their size rounded up to 8 (MapHeader.stride).
-  const stride = Math.ceil(valueSize / 8) * 8;
-  if (constantKey !== undefined && constantKey < maxEntries) {
-    return loadReference(0, { type: 'mapValueAddress', index, offset: constantKey * stride });
+  if (inRange(fact, array)) {
+    return loadReference(0, { type: 'mapValueAddress', index, offset: fact!.constantKey! * strideOf(array) });
   }
-  const shift = Math.log2(stride);
   return [
-    stack === undefined ? load(4, 0, 2, 0) : load(4, 0, 10, stack),
-    // The comparison is unsigned, in 32 bits: max_entries may lie above 2^31, where a 64-bit immediate would sign-extend.
-    { ...jumpIf('ge', 0, maxEntries | 0, 5), width: 32 },
-    Number.isInteger(shift) ? alu('lsh', 0, shift) : alu('mul', 0, stride),
+    loadKey(0, stack),
+    ifOutOfRange(0, array, 5),
+    scale(0, array),
     ...loadReference(1, { type: 'mapValueAddress', index, offset: 0 }),
     aluRegister('add', 0, 1),
     goto(1),
     alu('mov', 0, 0),
+  ];
+}
+
+/** The same, with a check for null in it: goes on with the address in r0, or to `isNull` with 0 there. */
+function checkedArrayLookup(
+  index: number,
+  array: MapSpec,
+  stack: number | undefined,
+  isNull: number,
+): readonly (Instruction | JumpOut)[] {
+  return [
+    loadKey(1, stack),
+    alu('mov', 0, 0),
+    leave(ifOutOfRange(1, array, 0), isNull),
+    ...loadReference(0, { type: 'mapValueAddress', index, offset: 0 }),
+    scale(1, array),
+    aluRegister('add', 0, 1),
   ];
 }
