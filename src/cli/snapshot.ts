@@ -152,6 +152,10 @@ function isPairs(value: unknown, types: readonly [string, string]): boolean {
   );
 }
 
+/** Arrays that have all their entries from the start, and those whose entries are set and deleted. */
+const DENSE: ReadonlySet<string> = new Set(['array', 'percpu_array']);
+const SPARSE: ReadonlySet<string> = new Set(['devmap', 'cpumap', 'xskmap', 'perf_event_array']);
+
 /** A saved map, with the rules of the real ones for what user space may do. */
 class SavedRawMap implements RawMap {
   readonly spec: MapSpec;
@@ -197,7 +201,8 @@ class SavedRawMap implements RawMap {
       throw this.#error('bad_value_size', 'EINVAL', `values have ${this.#valueBytes} bytes, not ${value.length}`);
     }
     if (flags === UpdateFlag.noExist && present) throw this.#error('key_exists', 'EEXIST', 'the key is there already');
-    if (type.endsWith('array') && !present) {
+    const outside = SPARSE.has(type) && new DataView(key.buffer, key.byteOffset).getUint32(0, true) >= maxEntries;
+    if (outside || (DENSE.has(type) && !present)) {
       throw this.#error('index_out_of_range', 'E2BIG', `the index is not below max_entries, ${maxEntries}`);
     }
     if (flags === UpdateFlag.exist && !present) throw this.#error('no_such_key', 'ENOENT', 'there is no such key');
@@ -210,7 +215,7 @@ class SavedRawMap implements RawMap {
   delete(key: Uint8Array): void {
     const name = this.#key(key);
     this.#writable();
-    if (this.spec.type.endsWith('array')) {
+    if (DENSE.has(this.spec.type)) {
       throw this.#error('invalid_operation', 'EINVAL', 'entries of an array can be changed, not deleted');
     }
     if (!this.#entries.delete(name)) throw this.#error('no_such_key', 'ENOENT', 'there is no such key');

@@ -16,6 +16,18 @@ struct {
 	__type(value, __u64);
 } found SEC(".maps");
 
+/* Of these nothing is used but what the command line sets. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+	__uint(max_entries, 4);
+} samples SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} ring SEC(".maps");
+
 static struct iphdr *ipv4(struct xdp_md *ctx)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;

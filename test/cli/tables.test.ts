@@ -156,3 +156,30 @@ describe.skipIf(TABLES === undefined)('--sockets', () => {
     expect((await run('delivered', '--sockets', join(scratch, 'none'))).code).toBe(2);
   });
 });
+
+describe.skipIf(TABLES === undefined)('maps without entries of their own, saved', () => {
+  const saved = join(scratch, 'tables-maps.json');
+  const map = async (...args: string[]) => {
+    const { code, stdout } = await switchyard('map', ...args, '--snapshot', saved, '--json');
+    const answer = JSON.parse(stdout) as { error?: { code: string } };
+    return [code, answer.error?.code ?? answer];
+  };
+
+  test('entries of arrays that are empty at first are set and deleted, rings have none', async () => {
+    await run('routed', '--save-maps', saved);
+    expect(await map('dump', 'samples')).toEqual([0, []]);
+    expect(await map('get', 'samples', '1')).toEqual([1, 'no_such_key']);
+    expect(await map('set', 'samples', '1', '7')).toEqual([0, { updated: true }]);
+    expect(await map('set', 'samples', '4', '7')).toEqual([2, 'index_out_of_range']);
+    expect(await map('get', 'samples', '1')).toEqual([0, { key: 1, value: 7 }]);
+    expect(await map('delete', 'samples', '1')).toEqual([0, { deleted: true }]);
+    expect(await map('delete', 'samples', '1')).toEqual([1, 'no_such_key']);
+    expect(await map('dump', 'ring')).toEqual([0, []]);
+    for (const args of [
+      ['get', 'ring', '0'],
+      ['set', 'ring', '0', '1'],
+      ['delete', 'ring', '0'],
+    ])
+      expect(await map(...args)).toEqual([1, 'invalid_operation']);
+  });
+});
