@@ -32,7 +32,8 @@ export interface TransactionChanges {
   delete(array: ProgArraySlots, index: number): void;
   /**
    * Lets runs that are started in `program` enter `next`, those of replays that are going on included: so the first program of
-   * a pipeline changes together with the slots. `program` itself undoes it. Not followed further: `next` must not be replaced itself.
+   * a pipeline changes together with the slots. `program` itself undoes it. So do the runs that enter `program` in place of another
+   * one by now, and `next` is no longer replaced if it was by `program`; by another one it must not be.
    */
   replace(program: Program, next: Program): void;
 }
@@ -96,10 +97,16 @@ interface TwoSided {
   catchUp(side: Side): void;
 }
 
-/** What a transaction asks for. */
+/** What the function given to a transaction asked for, in its order. */
+interface Recorded {
+  readonly slots: readonly SlotEdit[];
+  readonly replacements: readonly (readonly [program: Program, next: Program])[];
+}
+
+/** What a transaction is to do. */
 export interface Edits {
   readonly slots: readonly SlotEdit[];
-  /** Programs that were replaced, and by which. */
+  /** Programs whose runs enter another one from now on, and which; or themselves again. None of those is replaced itself. */
   readonly entries: ReadonlyMap<Program, Program>;
 }
 
@@ -171,8 +178,7 @@ export class Generations {
     if (strict !== true && strict !== false && strict !== 'new') {
       throw new RuntimeError('bad_argument', `strict must be true, false or "new", got ${strict}`, { strict });
     }
-    const edits = record(change);
-    this.#check(edits);
+    const edits = this.#check(record(change));
     if (strict !== false) {
       const { misses, newMisses } = this.#preflight(edits, options);
       refuseMisses(strict === 'new' ? newMisses : misses);
@@ -200,12 +206,11 @@ export class Generations {
 
   /** What a transaction would do. @throws as `transaction` does */
   preflight(change: (changes: TransactionChanges) => void, options: PreflightOptions): Preflight {
-    const edits = record(change);
-    this.#check(edits);
+    const edits = this.#check(record(change));
     return this.#preflight(edits, options);
   }
 
-  #check({ slots, entries }: Edits): void {
+  #check({ slots, replacements }: Recorded): Edits {
     for (const { array } of slots) {
       if (array.belongsTo(this)) continue;
       throw new RuntimeError('bad_argument', `prog array ${array.name} belongs to another runtime`, {
@@ -213,15 +218,26 @@ export class Generations {
       });
     }
     checkSlots(slots);
-    for (const [program, next] of entries) this.#checkEntry(program, next, entries);
+    const entries = new Map<Program, Program>();
+    for (const [program, next] of replacements) {
+      this.#checkEntry(program, next);
+      const entered = (each: Program) => entries.get(each) ?? each.entered;
+      for (const each of new Set([program, ...program.followers, ...entries.keys()])) {
+        if (each === program || entered(each) === program) entries.set(each, next);
+      }
+      const instead = entered(next);
+      if (instead === next) continue;
+      throw refuseEntry(
+        program,
+        next,
+        `${next.name} is replaced itself, by ${instead.name}; name that one, or let ${next.name} be replaced by itself first`,
+      );
+    }
+    return { slots, entries };
   }
 
-  #checkEntry(program: Program, next: Program, entries: Edits['entries']): void {
-    const refuse = (what: string) =>
-      new RuntimeError('bad_argument', `program ${program.name} can't be replaced by ${next.name}: ${what}`, {
-        program: program.name,
-        next: next.name,
-      });
+  #checkEntry(program: Program, next: Program): void {
+    const refuse = (what: string) => refuseEntry(program, next, what);
     for (const each of [program, next]) {
       if (!each.belongsTo(this.#grace)) throw refuse(`${each.name} belongs to another runtime`);
       if (each.disposed) {
@@ -231,9 +247,6 @@ export class Generations {
     if (program === next) return;
     if (program.type !== next.type) throw refuse(`it is of type ${program.type}, not ${next.type}`);
     if (program.backend !== next.backend) throw refuse(`it runs on backend ${program.backend}, not ${next.backend}`);
-    if ((entries.get(next) ?? next.entered) !== next) {
-      throw refuse(`${next.name} is replaced itself; name the program that it is replaced by`);
-    }
   }
 
   /** The grace period looks as well, but it is in no hurry. */
@@ -278,10 +291,17 @@ export class Generations {
   }
 }
 
+function refuseEntry(program: Program, next: Program, what: string): RuntimeError {
+  return new RuntimeError('bad_argument', `program ${program.name} can't be replaced by ${next.name}: ${what}`, {
+    program: program.name,
+    next: next.name,
+  });
+}
+
 /** Calls `change` and keeps what it asks for. */
-function record(change: (changes: TransactionChanges) => void): Edits {
+function record(change: (changes: TransactionChanges) => void): Recorded {
   const slots: SlotEdit[] = [];
-  const entries = new Map<Program, Program>();
+  const replacements: [Program, Program][] = [];
   let open = true;
   const stillOpen = () => {
     if (open) return;
@@ -298,7 +318,7 @@ function record(change: (changes: TransactionChanges) => void): Edits {
       delete: (array, index) => add(array, index, undefined),
       replace: (program, next) => {
         stillOpen();
-        entries.set(program, next);
+        replacements.push([program, next]);
       },
     });
   } finally {
@@ -307,7 +327,7 @@ function record(change: (changes: TransactionChanges) => void): Edits {
   if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') {
     throw new RuntimeError('bad_argument', 'the function given to transaction must not be async; nothing was changed');
   }
-  return { slots, entries };
+  return { slots, replacements };
 }
 
 /** Throws what the first change that is not possible would throw, each seen as if those before it had been made. */

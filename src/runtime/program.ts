@@ -59,6 +59,8 @@ export class Program {
   readonly #onFree: () => void;
   /** Programs that runs enter instead of this: which was asked for, and which each side has. */
   #successor: Program | undefined;
+  /** @internal The programs whose runs enter this one instead. */
+  readonly followers = new Set<Program>();
   readonly #entered: [Program | undefined, Program | undefined] = [undefined, undefined];
   #memory: PacketMemory | undefined;
   /** One for the user's handle, one for each slot and each run on another thread. */
@@ -255,9 +257,12 @@ export class Program {
 
   /** @internal Each side has yet to be told, by `catchUp`. */
   enterInstead(program: Program): void {
-    this.#successor?.release();
+    const before = this.#successor;
+    before?.followers.delete(this);
     this.#successor = program === this ? undefined : program;
     this.#successor?.retain();
+    this.#successor?.followers.add(this);
+    before?.release();
   }
 
   /** @internal Nobody may be on that side. */
@@ -278,6 +283,7 @@ export class Program {
   /** @internal A holder is gone, and no run can reach the program through it any more. */
   release(): void {
     if (--this.#references > 0) return;
+    this.#successor?.followers.delete(this);
     for (const program of [this.#successor, ...this.#entered]) program?.release();
     this.#memory?.free();
     this.dropSide();
