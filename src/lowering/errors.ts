@@ -13,6 +13,8 @@ export type LoweringErrorCode =
   | 'unknown_kfunc'
   /** An instruction that no backend runs (address space cast, map by file descriptor). */
   | 'unsupported_instruction'
+  /** A trusted routine computes a stack address so that the size of its frame cannot be told. */
+  | 'stack_address'
   /** A field of the packed tail-call immediate is out of range. */
   | 'tail_call_imm'
   /** A jump, call or callback leaves the program, or lands inside a loadImm64. */
