@@ -50,14 +50,21 @@ const coldMs = once();
 const peakMiB = process.resourceUsage().maxRSS / 1024;
 const heapMiB = process.memoryUsage().heapUsed / MIB;
 const warm = [];
+const warmCpu = [];
 const start = performance.now();
 // What is compiled last says what the rate is: the first half of the runs only warms up. Few runs would not be enough for that, so
 // that slow ones get more time.
 const goesOn = spent => spent < budget || (warm.length < LEAST_RUNS && spent < MORE_TIME * budget);
-do warm.push(once());
-while (warm.length < 4 || (warm.length < MOST_RUNS && goesOn(performance.now() - start)));
-const settled = warm.slice(warm.length >> 1).sort((a, b) => a - b);
+do {
+  const before = process.cpuUsage();
+  warm.push(once());
+  const { user, system } = process.cpuUsage(before);
+  warmCpu.push((user + system) / 1000);
+} while (warm.length < 4 || (warm.length < MOST_RUNS && goesOn(performance.now() - start)));
+const later = times => times.slice(times.length >> 1).sort((a, b) => a - b);
+const settled = later(warm);
 const warmMs = settled[settled.length >> 1];
+const settledCpu = later(warmCpu);
 console.log(
   JSON.stringify({
     insns: program.insns.length,
@@ -67,6 +74,7 @@ console.log(
     coldMs,
     warmMs,
     warmBestMs: settled[0],
+    warmCpuMs: settledCpu[settledCpu.length >> 1],
     repetitions: warm.length,
     beforeMiB: before,
     peakMiB,

@@ -14,6 +14,7 @@ import type { VerifierLog } from './log.ts';
 import type { BackEdge } from './loops.ts';
 import { type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import type { HelperTable } from './signature.ts';
+import { WRONG_GUESS } from './speculation.ts';
 import type { Checkpoint, State } from './state.ts';
 import type { StoredStates } from './stored-states.ts';
 import type { Sanitation } from './unprivileged.ts';
@@ -99,7 +100,10 @@ export class Analysis {
   readonly cfg: Cfg;
   readonly live: Uint16Array;
   readonly log: VerifierLog;
-  readonly facts: FactsCollector;
+  /** Of the kind of path in work. */
+  facts: FactsCollector;
+  readonly realFacts: FactsCollector;
+  readonly speculativeFacts: FactsCollector;
   readonly maxInsns: number;
   readonly uninitializedStackAllowed: boolean;
   /** No CAP_PERFMON: addresses must stay unknown. */
@@ -111,6 +115,11 @@ export class Analysis {
   /** By instruction (see `unprivileged.ts`), and whether numbers decided limits. */
   readonly sanitations = new Map<number, Sanitation>();
   limitsExplored = false;
+  /** Instructions that processors must wait before, or after, instead of guessing (see `speculation.ts`). */
+  readonly barriers = new Set<number>();
+  readonly barriersAfter = new Set<number>();
+  /** An instruction is being executed, not a path begun or ended. */
+  executing = false;
 
   /** The path in work. */
   state!: State;
@@ -171,9 +180,12 @@ export class Analysis {
     this.cfg = cfg;
     this.live = live;
     this.log = log;
-    this.facts = new FactsCollector(program, options.maps, cfg);
+    this.realFacts = new FactsCollector(program, options.maps, cfg);
+    this.speculativeFacts = this.realFacts;
+    this.facts = this.realFacts;
     this.maxInsns = options.maxInsns ?? MAX_INSNS;
     this.leaksRefused = options.unprivileged !== undefined && options.unprivileged !== false;
+    if (this.leaksRefused) this.speculativeFacts = new FactsCollector(program, options.maps, cfg, this.realFacts);
     this.withoutBpf = options.unprivileged === true;
     this.forgotten = this.leaksRefused ? UNINITIALIZED : UNKNOWN_SCALAR;
     this.uninitializedStackAllowed =
@@ -191,6 +203,8 @@ export class Analysis {
   fail(code: VerifierErrorCode, words: string, errno: Errno = 'EACCES', hint?: string, more?: string): never {
     const text = this.trailer === '' ? words : `${words}\n${this.trailer}`;
     this.log.write(text);
+    if (this.executing && this.state.speculative && (errno === 'EPERM' || errno === 'EACCES' || errno === 'EINVAL'))
+      throw WRONG_GUESS;
     if (more !== undefined) this.log.write(more);
     this.log.write(this.statistics());
     throw new VerifierError(code, {

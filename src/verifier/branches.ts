@@ -38,6 +38,7 @@ import {
   refine,
   type Scalar,
 } from './scalar.ts';
+import { guessOtherWay } from './speculation.ts';
 import type { State } from './state.ts';
 import { refuseComparison } from './unprivileged.ts';
 
@@ -96,6 +97,7 @@ function decide(a: Analysis, i: Jump): number {
   const known = predict(i, left, right);
   if (known !== undefined) {
     needOperands(a, i);
+    guessOtherWay(a, i, known ? next : target);
     return known ? target : next;
   }
   if (left.kind === 'scalar' && right.kind === 'scalar') return branchOnScalars(a, i, left, right, next, target);
@@ -149,10 +151,12 @@ function branchOnScalars(
   if (whenTaken === undefined || whenNot === undefined || sizes) needOperands(a, i);
   if (whenTaken === undefined && whenNot === undefined) return -1;
   if (whenTaken === undefined) {
+    guessOtherWay(a, i, target);
     learnScalars(a, a.state, i, left, right, whenNot!);
     return next;
   }
   if (whenNot === undefined) {
+    guessOtherWay(a, i, next);
     learnScalars(a, a.state, i, left, right, whenTaken);
     return target;
   }

@@ -81,6 +81,8 @@ export class FactsCollector {
   readonly reachable: Uint8Array;
   readonly usedMaps: string[] = [];
   readonly memoryKind: MemoryKinds;
+  /** Of all kinds of paths together. */
+  private anyMemoryKind: MemoryKinds;
   /** By slot of 64-bit arithmetic: whether its destination is an arena pointer. */
   readonly arenaArithmetic = new Map<number, boolean>();
   readonly contextOffset = new Map<number, number>();
@@ -93,10 +95,13 @@ export class FactsCollector {
   private readonly tailCallRecords = new Map<number, TailCallRecord>();
   private readonly helperRecords = new Map<number, HelperRecord>();
 
-  constructor(program: ProgramSpec, _maps: ReadonlyMap<string, MapSpec>, cfg: Cfg) {
+  /** @param other collects of other paths: what must agree among all is shared with it */
+  constructor(program: ProgramSpec, _maps: ReadonlyMap<string, MapSpec>, cfg: Cfg, other?: FactsCollector) {
     this.reachable = new Uint8Array(program.insns.length);
     this.memoryKind = new MemoryKinds(program.insns.length);
-    this.stackDepth = new Int32Array(cfg.subprograms.length);
+    this.anyMemoryKind = this.memoryKind;
+    if (other !== undefined) this.anyMemoryKind = other.anyMemoryKind = new MemoryKinds(program.insns.length);
+    this.stackDepth = other?.stackDepth ?? new Int32Array(cfg.subprograms.length);
   }
 
   useStack(subprogram: number, bytes: number): void {
@@ -105,7 +110,8 @@ export class FactsCollector {
 
   /** @returns false where kinds of memory meet at the same instruction that need different code (in the kernel at least). */
   noteMemory(insn: number, kind: MemoryKind): boolean {
-    return this.memoryKind.note(insn, kind);
+    if (this.anyMemoryKind !== this.memoryKind) this.memoryKind.note(insn, kind);
+    return this.anyMemoryKind.note(insn, kind);
   }
 
   /** @returns false where arena pointers and other values meet at the same instruction: they need different code. */

@@ -24,6 +24,7 @@ import {
   ZERO_SCALAR,
 } from './registers.ts';
 import { constant, constantOfInt, truncate } from './scalar.ts';
+import { WRONG_GUESS } from './speculation.ts';
 import type { State } from './state.ts';
 import { checkAtomicOnStack, refuseLeak } from './unprivileged.ts';
 
@@ -38,6 +39,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
   a.pending.length = 0;
   a.peakStates = 0;
   a.state = state;
+  a.facts = a.realFacts;
   a.insn = start;
   a.start = start;
   a.previousInsn = -1;
@@ -50,17 +52,17 @@ export function interpret(a: Analysis, start: number, state: State): void {
       a.fail('too_complex', `BPF program is too large. Processed ${a.insnsProcessed} insn`, 'E2BIG');
     let next: number;
     if (a.cfg.prunePoint[a.insn] === 1 && arrive(a) === 'covered') {
-      a.log.safe(fresh, a.previousInsn, a.insn);
+      a.log.safe(fresh, a.previousInsn, a.insn, a.state.speculative);
       next = -1;
     } else {
       if (fresh) a.log.branch(a.previousInsn, a.insn, a.state);
       fresh = false;
       a.log.instruction(a.insn, a.state);
-      if (a.options.checking !== undefined) check(a, a.options.checking);
+      if (a.options.checking !== undefined && !a.state.speculative) check(a, a.options.checking);
       a.facts.reachable[a.insn] = 1;
       a.history.push(a.insn, a.state.frames.length - 1);
       const depth = a.state.frames.length;
-      next = step(a);
+      next = a.state.speculative ? guess(a) : step(a);
       // Back in the caller, or at a callback's helper.
       if (next >= 0 && a.state.frames.length < depth) fresh = true;
     }
@@ -76,6 +78,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
       return;
     }
     a.state = pending.state;
+    a.facts = a.state.speculative ? a.speculativeFacts : a.realFacts;
     a.insn = pending.insn;
     a.previousInsn = pending.from;
     a.history.length = pending.historyLength;
@@ -89,6 +92,23 @@ function check(a: Analysis, checking: CheckingOptions): void {
   const { parent } = a.state;
   const stored = parent !== undefined && parent.insn === a.insn && parent.position === a.history.length;
   checking.onState(a.insn, a.state, a.live[a.insn]!, stored);
+}
+
+/** As `step`, on a path that is only guessed: where it would be refused it ends. */
+function guess(a: Analysis): number {
+  const { insn } = a;
+  if (a.barriers.has(insn)) return -1;
+  a.executing = true;
+  try {
+    const next = step(a);
+    return a.barriersAfter.has(insn) ? -1 : next;
+  } catch (error) {
+    if (error !== WRONG_GUESS) throw error;
+    a.barriers.add(insn);
+    return -1;
+  } finally {
+    a.executing = false;
+  }
 }
 
 /** Executes the current instruction. @returns the slot to go on at; -1 where the path ends. */

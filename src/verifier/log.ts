@@ -18,6 +18,8 @@ export type LogLevel = 0 | 1 | 2;
 
 const COLUMN = 40;
 const COLUMN_STEP = 8;
+/** What the kernel adds to the way of a path that only a wrong guess leads to. */
+const SPECULATIVE = ' (speculative execution)';
 const ALL_REGISTERS = 0x7ff;
 /** The state behind an instruction. */
 const RESULT = / +;(?: frame\d+:)? (?:R\d+|fp-\d+)=.*$/;
@@ -115,14 +117,14 @@ export class VerifierLog {
    * The path ends at `to`, which was proved before.
    * @param branched it has just begun, at a branch at `from`
    */
-  safe(branched: boolean, from: number, to: number): void {
+  safe(branched: boolean, from: number, to: number, speculative: boolean): void {
     if (this.level === 0) return;
     // At level 1 the kernel, once it has followed one branch, says so of all.
     if (branched) this.branched = true;
     if (!(this.level === 2 ? branched : this.branched)) this.write(`${to}: safe`);
     else {
       this.write('');
-      this.write(`from ${from} to ${to}: safe`);
+      this.write(`from ${from} to ${to}${speculative ? SPECULATIVE : ''}: safe`);
     }
   }
 
@@ -132,7 +134,7 @@ export class VerifierLog {
     this.branched = true;
     if (this.level < 2) return;
     this.write('');
-    this.write(`from ${from} to ${to}:${innermost(state)}`);
+    this.write(`from ${from} to ${to}${state.speculative ? SPECULATIVE : ''}:${innermost(state)}`);
   }
 
   /** What comes next is shown with all that is known. */

@@ -334,6 +334,8 @@ function covered(a: Analysis, old: Checkpoint, current: State, wanted: Mode): bo
   // Numbers that decided limits of pointer arithmetic are compared as they are.
   const mode = a.limitsExplored ? 'exact' : wanted;
   if (differsAgain(old, current, mode)) return false;
+  // A speculative path is let off where a real one is refused.
+  if (old.state.speculative && !current.speculative) return false;
   if (!sameCalls(old.state, current)) return false;
   if (mode === 'exact' ? old.state.rawSize !== current.rawSize : old.state.rawSize > current.rawSize) return false;
   if (old.state.rcuDepth !== current.rcuDepth || old.state.preemptDepth !== current.preemptDepth) return false;

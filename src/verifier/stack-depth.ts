@@ -69,7 +69,7 @@ export function checkStackDepth(a: Analysis, graph: CallGraph): number {
         'stack_too_deep',
         `tail_calls are not allowed when call stack of previous frames is ${before} bytes. Too large`,
       );
-    const depth = before + roundUp(a.facts.stackDepth[subprogram]!, FRAME_ALIGN);
+    const depth = before + roundUp(a.realFacts.stackDepth[subprogram]!, FRAME_ALIGN);
     if (depth > STACK_BYTES)
       a.fail('stack_too_deep', `combined stack size of ${path.length + 1} calls is ${depth}. Too large`);
     deepest = Math.max(deepest, depth);

@@ -25,6 +25,7 @@ import {
   ZERO_SCALAR,
 } from './registers.ts';
 import { constantValue, fits, isConstant, isZero, truncate } from './scalar.ts';
+import { noteStore } from './speculation.ts';
 import { ByteState, type ByteStateValue, type Frame, STACK_BYTES, type StackSlot } from './state.ts';
 import { checkCorruption, checkStackVariable } from './unprivileged.ts';
 
@@ -79,6 +80,7 @@ export function writeStack(
   a.facts.useStack(frame.subprogram, -offset);
   a.log.touchSlot(index);
   checkCorruption(a, slot?.spilled, size);
+  noteStore(a, slot, first, size, valueRegister === undefined ? undefined : value);
   // What the kernel does not keep track of on the stack reads back as a number.
   const forgotten = value.kind === 'constDynptr';
   if (isPointer(value) && !forgotten) {

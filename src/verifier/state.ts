@@ -126,6 +126,7 @@ interface Circumstances {
   readonly references: readonly Reference[];
   readonly rcuDepth: number;
   readonly preemptDepth: number;
+  readonly speculative: boolean;
 }
 
 const AT_START: Circumstances = {
@@ -135,6 +136,7 @@ const AT_START: Circumstances = {
   references: [],
   rcuDepth: 0,
   preemptDepth: 0,
+  speculative: false,
 };
 
 export class State {
@@ -197,6 +199,15 @@ export class State {
 
   set preemptDepth(preemptDepth: number) {
     this.circumstances = { ...this.circumstances, preemptDepth };
+  }
+
+  /** Only a processor that guesses a jump wrongly gets here (see `speculation.ts`). */
+  get speculative(): boolean {
+    return this.circumstances.speculative;
+  }
+
+  set speculative(speculative: boolean) {
+    this.circumstances = { ...this.circumstances, speculative };
   }
 
   get frame(): Frame {

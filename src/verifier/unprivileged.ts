@@ -1,10 +1,7 @@
 /**
  * What the kernel refuses to programs of users without CAP_PERFMON (pointers must not leak, and must stay within their
- * object also where the processor speculates), and of those without CAP_BPF in addition (no functions, no loops, less memory of numbers).
- *
- * Not modelled, as it refuses nothing: the paths that the processor might take by wrong guesses. The kernel walks them too, but
- * what it finds there makes it insert barriers. There is no code for barriers here: programs verified this way are
- * as safe as others, and side channels are the caller's concern.
+ * object also where the processor speculates: see `speculation.ts`), and of those without CAP_BPF in addition (no functions, no
+ * loops, less memory of numbers).
  *
  * Source: kernel/bpf/verifier.c of Linux 6.18: `allow_ptr_leaks`, `bypass_spec_v1` (`sanitize_ptr_alu`), `bpf_capable`.
  */
@@ -17,6 +14,7 @@ import { findLoops } from './control-loops.ts';
 import { formatTnum } from './format.ts';
 import { isPointer, type RegisterState } from './registers.ts';
 import { isConstant } from './scalar.ts';
+import { guessUnmoved } from './speculation.ts';
 import { STACK_BYTES } from './state.ts';
 
 /** Largest program without CAP_BPF, in slots. */
@@ -105,11 +103,16 @@ function refuse(a: Analysis, i: Alu, what: string): never {
 }
 
 const needed = (a: Analysis, i: Alu): boolean =>
-  a.leaksRefused && i.src !== undefined && i.width === 64 && (i.op === 'add' || i.op === 'sub');
+  a.leaksRefused &&
+  i.src !== undefined &&
+  i.width === 64 &&
+  (i.op === 'add' || i.op === 'sub') &&
+  !a.barriers.has(a.insn);
 
 /** Numbers only. */
 export function sanitizeScalar(a: Analysis, i: Alu): void {
-  if (a.leaksRefused && i.src !== undefined && (i.op === 'add' || i.op === 'sub')) update(a, i, NON_POINTER, 0);
+  if (!a.leaksRefused || i.src === undefined || a.barriers.has(a.insn)) return;
+  if (i.op === 'add' || i.op === 'sub') update(a, i, NON_POINTER, 0);
 }
 
 /** How far the pointer is from the end that it moves to. */
@@ -140,6 +143,10 @@ export function sanitizePointer(
 ): { readonly left: boolean; readonly state: number; readonly limit: number } | undefined {
   if (!needed(a, i)) return undefined;
   const { value } = amount;
+  if (a.state.speculative) {
+    if (!isConstant(value)) guessUnmoved(a, i.dst, pointer);
+    return undefined;
+  }
   const negative = value.smin < 0n;
   const constant = isConstant(value);
   if (!constant && negative !== value.smax < 0n) {
@@ -149,7 +156,10 @@ export function sanitizePointer(
   const left = (i.op === 'add') === negative;
   const limit = limitOf(a, i, pointer, left, pointerIsTarget);
   const state = (negative ? NEGATIVE : 0) | (constant ? IMMEDIATE : 0) | (pointerIsTarget ? FROM_SOURCE : FROM_TARGET);
-  if (!constant) a.limitsExplored = true;
+  if (!constant) {
+    a.limitsExplored = true;
+    guessUnmoved(a, i.dst, pointer);
+  }
   return { left, state, limit };
 }
 
@@ -197,8 +207,9 @@ export function refuseComparison(a: Analysis, r: RegisterState, number: number):
 /** Tail calls are limited by masks of one map. */
 export function checkTailCalls(a: Analysis): void {
   if (!a.leaksRefused) return;
-  for (const { insn, maps } of a.facts.tailCalls) {
-    if (maps.length < 2) continue;
+  const guessed = new Map(a.speculativeFacts.tailCalls.map(({ insn, maps }) => [insn, maps]));
+  for (const { insn, maps } of a.realFacts.tailCalls) {
+    if (new Set([...maps, ...(guessed.get(insn) ?? [])]).size < 2) continue;
     a.insn = insn;
     a.fail('pointer_leak', 'tail_call abusing map_ptr', 'EINVAL');
   }

@@ -136,7 +136,7 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
   if (log.level > 0) log.write(text);
 
   const tailCallReachable = closure(graph, graph.hasTailCall);
-  const { facts } = analysis;
+  const { realFacts: facts } = analysis;
   const result: Facts = {
     reachable: facts.reachable,
     usedMaps,

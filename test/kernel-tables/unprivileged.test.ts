@@ -25,7 +25,6 @@ const REFUSALS: readonly [RegExp, string][] = [
 ];
 /** We accept and the kernel refuses, by its words. */
 const ACCEPTANCES: readonly [RegExp, string][] = [
-  [/^old state/, 'a loop that only a wrong guess of the processor takes; such paths are not walked here'],
   [/^missing btf func_info$/, 'the kernel runs callbacks only of programs with BTF'],
 ];
 
