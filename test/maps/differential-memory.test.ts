@@ -121,6 +121,7 @@ const CGROUPS = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find(path => {
     return false;
   }
 });
+if (process.env.CI && missing === undefined && CGROUPS === undefined) throw new Error('no cgroup2 is mounted');
 const ATTACH = 8;
 
 /** A new cgroup without processes, with a program attached that has a storage in `map`. @returns its key's first 8 bytes */
@@ -135,14 +136,15 @@ function attachStorage(map: KernelMap): { readonly cgroup: bigint; dispose(): vo
   const fd = openSync(path, 'r');
   const { errno } = new Attr().u32(0, fd).u32(4, program.fd).u32(8, 0).call(ATTACH);
   closeSync(fd);
-  if (errno !== undefined) throw new Error(`a program can't be attached to ${path}: ${errno}`);
-  return {
-    cgroup: statSync(path, { bigint: true }).ino,
-    dispose: () => {
-      program.dispose();
-      rmdirSync(path);
-    },
+  const dispose = (): void => {
+    program.dispose();
+    rmdirSync(path);
   };
+  if (errno !== undefined) {
+    dispose();
+    throw new Error(`a program can't be attached to ${path}: ${errno}`);
+  }
+  return { cgroup: statSync(path, { bigint: true }).ino, dispose };
 }
 
 describe.skipIf(missing !== undefined || CGROUPS === undefined)('cgroup storages against the running kernel', () => {
