@@ -140,7 +140,12 @@ commonOptions(
         'reads of stack bytes that were never written (default: allow, as the kernel does; unprivileged: refuse)',
       ).choices(['refuse', 'allow']),
     )
-    .addOption(new Option('--against <judge>', 'compare with the verifier of the running kernel').choices(['kernel'])),
+    .addOption(
+      new Option(
+        '--against <judge>',
+        'both verdicts, ours and that of the running kernel; where they differ, both logs',
+      ).choices(['kernel']),
+    ),
 ).action((paths, options) => guarded(options.json, async () => (await import('./verify.ts')).verify(paths, options)));
 
 commonOptions(
