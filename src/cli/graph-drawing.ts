@@ -94,6 +94,12 @@ export function graphSvg(graph: TailCallGraph): string {
   const rows = Math.max(1, ...columns.map(({ length }) => length));
   const height = rows * ROW + 2 * MARGIN;
   const y = ({ row, column }: Box) => MARGIN + (row + (rows - columns[column]!.length) / 2) * ROW + BOX_HEIGHT / 2 + 11;
+  const taken: Rectangle[] = [...boxes.values()].map(box => ({
+    x: box.x,
+    y: y(box) - BOX_HEIGHT / 2,
+    width: box.width,
+    height: BOX_HEIGHT,
+  }));
   const parts = edges.map(({ from, to, labels }) => {
     const [a, b] = [boxes.get(from)!, boxes.get(to)!];
     const [x1, y1, x2, y2] = [a.x + a.width, y(a), b.x, y(b)];
@@ -102,10 +108,16 @@ export function graphSvg(graph: TailCallGraph): string {
     const path = back
       ? `M${a.x + a.width / 2},${y1 - BOX_HEIGHT / 2} C${a.x + a.width / 2},${y1 - 46} ${b.x + b.width / 2 + (a === b ? 40 : 0)},${y2 - 46} ${b.x + b.width / 2 + (a === b ? 16 : 0)},${y2 - BOX_HEIGHT / 2}`
       : `M${x1},${y1} C${x1 + GAP / 2},${y1} ${x2 - GAP / 2},${y2} ${x2},${y2}`;
-    const text =
-      labels.length === 0 || back
-        ? ''
-        : `<text x="${round((x1 + x2) / 2)}" y="${round((y1 + y2) / 2 - 4)}" class="slot">${escaped(labels.length > 2 ? `${labels[0]}, +${labels.length - 1}` : labels.join(', '))}</text>`;
+    let text = '';
+    if (labels.length > 0 && !back) {
+      const label = labels.length > 2 ? `${labels[0]}, +${labels.length - 1}` : labels.join(', ');
+      const at = placeLabel(
+        label,
+        t => ({ x: bezier(x1, x1 + GAP / 2, x2 - GAP / 2, x2, t), y: bezier(y1, y1, y2, y2, t) }),
+        taken,
+      );
+      text = `<text x="${round(at.x)}" y="${round(at.y)}" class="slot">${escaped(label)}</text>`;
+    }
     return `<g><path d="${path.replace(/-?\d+\.\d+/g, number => String(round(Number(number))))}" marker-end="url(#arrow)"/>${title}${text}</g>`;
   });
   for (const box of boxes.values()) {
@@ -121,6 +133,62 @@ export function graphSvg(graph: TailCallGraph): string {
 ${parts.join('\n')}
 </svg>
 `;
+}
+
+interface Rectangle {
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+const SLOT_CHARACTER = 5.5;
+const SLOT_HEIGHT = 10;
+/** Farther from its edge a label says nothing: rather it covers another one. */
+const FARTHEST_ASIDE = 40;
+
+function bezier(a: number, b: number, c: number, d: number, t: number): number {
+  const u = 1 - t;
+  return u * u * u * a + 3 * u * u * t * b + 3 * u * t * t * c + t * t * t * d;
+}
+
+/**
+ * Middle and base line of an edge's label: on the edge, as near to its middle as there is room, or else above or below it.
+ * @param taken what must not be covered; the label is added
+ */
+function placeLabel(
+  label: string,
+  edge: (t: number) => { x: number; y: number },
+  taken: Rectangle[],
+): { x: number; y: number } {
+  const width = label.length * SLOT_CHARACTER;
+  const rectangle = (x: number, y: number) => ({
+    x: x - width / 2,
+    y: y - SLOT_HEIGHT,
+    width,
+    height: SLOT_HEIGHT + 2,
+  });
+  const free = (one: Rectangle) =>
+    taken.every(
+      other =>
+        one.x >= other.x + other.width ||
+        other.x >= one.x + one.width ||
+        one.y >= other.y + other.height ||
+        other.y >= one.y + one.height,
+    );
+  for (let aside = 0; aside <= FARTHEST_ASIDE; aside += 2) {
+    for (const t of [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8]) {
+      const { x, y } = edge(t);
+      for (const each of aside === 0 ? [y - 4] : [y - 4 - aside, y - 4 + aside]) {
+        const place = rectangle(x, each);
+        if (!free(place)) continue;
+        taken.push(place);
+        return { x, y: each };
+      }
+    }
+  }
+  const { x, y } = edge(0.5);
+  return { x, y: y - 4 };
 }
 
 const round = (value: number) => Math.round(value * 10) / 10;

@@ -68,6 +68,17 @@ describe('graph', () => {
         expect(a.right < b.x || b.right < a.x || a.bottom < b.y || b.bottom < a.y).toBe(true);
       }
     }
+    const labels = [...svg.matchAll(/<text x="([\d.]+)" y="([\d.]+)" class="slot">([^<]*)</g)].map(([, x, y, text]) => {
+      // 9 px of a monospaced font.
+      const half = (text!.length * 5.4) / 2;
+      return { x: Number(x) - half, y: Number(y) - 8, right: Number(x) + half, bottom: Number(y) + 2 };
+    });
+    expect(labels.length).toBeGreaterThan(5);
+    for (const [i, a] of labels.entries()) {
+      for (const b of [...labels.slice(i + 1), ...boxes]) {
+        expect(a.right <= b.x || b.right <= a.x || a.bottom <= b.y || b.bottom <= a.y).toBe(true);
+      }
+    }
     for (const [, path] of svg.matchAll(/ d="([^"]+)" marker/g)) {
       const numbers = path!.match(/-?[\d.]+/g)!.map(Number);
       for (const [i, value] of numbers.entries()) {
