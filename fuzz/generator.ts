@@ -7,6 +7,8 @@
  * pushed over the edge differs from program to program.
  */
 
+import * as objects from './object-gadgets.ts';
+
 export type FuzzType = 'xdp' | 'sched_cls';
 
 export const VALUE_BYTES = 48;
@@ -18,7 +20,7 @@ const OPS = ['+=', '-=', '*=', '|=', '&=', '^=', '<<=', '>>=', 's>>=', '='];
 const EDGES = [0, 1, -1, 2, 3, 7, 8, 15, 16, 31, 40, 47, 48, 63, 64, 255, 256, 0xffff, 0x7fffffff, -0x80000000, -2, -8];
 const MASKS = [1, 3, 7, 8, 15, 24, 31, 32, 40, 47, 63, 0xff, 0xfff];
 
-class Random {
+export class Random {
   #state: number;
 
   constructor(seed: number) {
@@ -60,6 +62,23 @@ class Generator {
     this.#random = new Random(seed);
     this.#type = this.#random.chance(70) ? 'xdp' : 'sched_cls';
     this.#risk = this.#random.pick([0, 0, 2, 5, 15]);
+  }
+
+  /** For gadgets in other files. */
+  get #writer(): objects.Writer {
+    return {
+      random: this.#random,
+      type: this.#type,
+      risk: this.#risk,
+      emit: (...lines) => this.#emit(...lines),
+      addFunction: (...lines) => void this.#functions.push(...lines),
+      label: () => this.#label(),
+      edge: value => this.#edge(value),
+      constant: () => this.#constant(),
+      unknown: r => this.#unknown(r),
+      touch: (pointer, offset, size) => this.#touch(pointer, offset, size),
+      gadget: () => this.#gadget(),
+    };
   }
 
   program(): { readonly type: FuzzType; readonly text: string } {
@@ -594,6 +613,17 @@ class Generator {
 
   #gadget(): void {
     const kind = this.#random.below(100);
+    if (this.#depth < 3 && this.#random.chance(12)) {
+      this.#depth++;
+      const special = this.#random.below(100);
+      if (special < 30) objects.iterator(this.#writer);
+      else if (special < 45) objects.lock(this.#writer);
+      else if (special < 62) objects.forEach(this.#writer);
+      else if (special < 94) objects.dynptr(this.#writer);
+      else objects.stalePointer(this.#writer);
+      this.#depth--;
+      return;
+    }
     if (this.#depth < 3 && this.#random.chance(30)) {
       this.#depth++;
       const wide = this.#random.below(100);

@@ -27,6 +27,7 @@ import { verify } from '../src/verifier/verify.ts';
 import { contents } from '../test/corpus/observe.ts';
 import { randomBytes } from '../test/corpus/packets.ts';
 import { type Court, openCourt, Unsound } from '../test/verifier/soundness.ts';
+import { MAP_BTF, MAPS } from '../test/verifier/support.ts';
 import { type FuzzType, VALUE_BYTES } from './generator.ts';
 
 export interface Subject {
@@ -73,6 +74,7 @@ const map = (name: string, type: MapSpec['type'], keySize: number, valueSize: nu
   flags: 0,
   contents: [],
 });
+const LOCKED = MAPS.get('locked_array')!;
 const INNER = map('inner', 'array', 4, 16, 2);
 const LEAF = 'r0 = *(u32 *)(r1 + 12)\nr0 &= 3\nr0 += 40\nexit';
 const SAMPLES = 40;
@@ -113,6 +115,7 @@ function collectionOf({ type, text, seed }: Subject, sample?: (index: number) =>
     { ...map('outer', 'array_of_maps', 4, 4, 2), inner: INNER, contents: [{ key: 1, map: 'inner' }] },
     INNER,
     map('ring', 'ringbuf', 0, 0, 4096),
+    LOCKED,
   ];
   // Maps that the program does not name are not made: each costs a system call.
   const used = maps.filter(({ name }) => text.includes(`map[${name === 'inner' ? 'outer' : name}]`));
@@ -121,7 +124,7 @@ function collectionOf({ type, text, seed }: Subject, sample?: (index: number) =>
     programs: new Map(programs.map(spec => [spec.name, spec])),
     maps: new Map(used.map(spec => [spec.name, spec])),
     license: 'GPL',
-    btf: undefined,
+    btf: used.includes(LOCKED) ? MAP_BTF : undefined,
   };
 }
 
