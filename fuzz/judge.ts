@@ -243,6 +243,8 @@ export class Judge {
           if (subject.text.includes('may_goto')) return result(kernel, '');
           return result(kernel, '', 'does not end', 'the interpreter gave up');
         }
+        // What was not watched to its end may have none.
+        packets.length = runs.get('interpreter')!.filter(outcome => outcome !== NOT_RUN).length;
         const native = this.#runtime.load(collection);
         try {
           runs.set('x86-64', this.#runs(native, packets));

@@ -128,7 +128,7 @@ export function forEach(w: Writer): void {
     w.emit(`${skip}:`, 'r4 = 0', 'r5 = 0');
   }
   const size = map === 'array' ? 48 : 16;
-  const body = [`${name}:`, `r5 = *(u32 *)(r2 + ${w.edge(0)})`];
+  const body = [`${name}:`, `r5 = *(u32 *)(r2 + ${Math.max(0, w.edge(0))})`];
   if (goesWrong(w)) body.push('*(u32 *)(r2 + 0) = r5');
   body.push('r0 = *(u64 *)(r4 + 0)', `r0 += ${random.pick(['r5', '1', '8'])}`);
   // Elements are not counted by the verifiers: a sum without limit would never converge.
