@@ -7,6 +7,7 @@
  * - precision that we trace where the kernel does not (a null given to a helper), and the other way round;
  * - operations of which we know more (division, modulo), or of which the kernel prints something that is untrue here
  *   (its struct bpf_map, user addresses of arenas);
+ * - what precision is traced through the iterations of callbacks and loops, which the kernel does by marking more;
  * - the statistics: numbers of states only (the kernel counts collisions in its table of states, and states that it
  *   is about to free).
  */
@@ -33,6 +34,9 @@ const STATISTICS = /^processed (\d+) insns .*$/;
 const XDP_TOOLS = '/usr/lib/x86_64-linux-gnu/bpf';
 /** A log of millions of lines in the kernel, of which we keep the end. */
 const ENDLESS = /^(loop that is never left|a counter that decides nothing)/;
+
+/** The kernel wants BTF for programs with callbacks, which assembly has none of: its log ends before it has begun. */
+const NO_BTF = /^(missing btf func_info|tail_call is not allowed in subprogs without BTF)$/m;
 
 /** Refusals of what Switchyard lacks. */
 const MISSING: ReadonlySet<string> = new Set(['unsupported', 'unknown_helper']);
@@ -103,6 +107,7 @@ class Share {
     }
     const result = attempt(spec, { maps, logLevel: level });
     if (!accepted(result) && MISSING.has(result.code)) return;
+    if (NO_BTF.test(theirs)) return;
     const [a, b] = [comparableLines(result.log), comparableLines(theirs)];
     if (a.length + b.length > LONGEST) return;
     const [processed, theirProcessed] = [a, b].map(lines => STATISTICS.exec(lines.at(-1)!)?.[1]);
@@ -159,16 +164,26 @@ describe.skipIf(!suitable)("the log is the kernel's, line by line", () => {
     compare('xdp-tools', objects(files), 2, 0.9);
   });
 
-  test('C programs, level 2', async () => {
-    const corpus = corpusObjects();
-    const chosen = corpus.objects.filter(({ variant }) => variant.cpu === 'v4');
-    try {
-      await corpus.compile(chosen);
-      const files = chosen.map(({ file }) => file);
-      // The log of what the kernel's stack liveness finds dead has no like here; programs with iterators and dynptrs have most of it.
-      compare('C programs', objects(files), 2, 0.87);
-    } finally {
-      corpus.remove();
-    }
-  }, 300_000);
+  test.each([
+    ['C programs', false, 0.87],
+    // Many of them are about callbacks and numbers in them, whose precision we trace through the iterations.
+    ['C programs at the edge', true, 0.78],
+  ] as const)(
+    '%s, level 2',
+    async (title, edges, floor) => {
+      const corpus = corpusObjects();
+      const chosen = corpus.objects.filter(
+        ({ variant, source }) => variant.cpu === 'v4' && source.startsWith('edges-') === edges,
+      );
+      try {
+        await corpus.compile(chosen);
+        const files = chosen.map(({ file }) => file);
+        // The log of what the kernel's stack liveness finds dead has no like here; programs with iterators and dynptrs have most of it.
+        compare(title, objects(files), 2, floor);
+      } finally {
+        corpus.remove();
+      }
+    },
+    300_000,
+  );
 });
