@@ -27,6 +27,7 @@ SEC("tc")
 int control_block(struct __sk_buff *skb)
 {
 	__u32 sum = 0;
+#pragma unroll
 	for (int i = 0; i < 5; i++) skb->cb[i] = skb->len * (i + 1);
 #pragma unroll
 	for (int i = 0; i < 5; i++) sum ^= skb->cb[i];
