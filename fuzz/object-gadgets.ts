@@ -52,7 +52,8 @@ export function iterator(w: Writer, slot = 120): void {
   w.emit(`${head}:`);
   call('next');
   if (!goesWrong(w)) w.emit(`if r0 == 0 goto ${out}`);
-  w.emit('r4 = *(s32 *)(r0 + 0)');
+  // An address that got into a map would differ from run to run.
+  w.emit('r4 = *(s32 *)(r0 + 0)', 'r0 = 1');
   switch (random.below(3)) {
     case 0: {
       const skip = w.label();
@@ -97,7 +98,7 @@ export function lock(w: Writer): void {
   w.emit('*(u64 *)(r10 - 168) = r0', 'r1 = r0', `r1 += ${w.edge(4)}`);
   if (!goesWrong(w)) w.emit('call 93');
   w.emit('r5 = *(u64 *)(r10 - 168)');
-  for (let r = 1; r <= 3; r++) w.emit(`r${r} = ${w.constant()}`);
+  for (let r = 0; r <= 3; r++) w.emit(`r${r} = ${w.constant()}`);
   w.touch(5, w.edge(8), random.pick(SIZES));
   if (goesWrong(w)) w.emit('call 7', 'r5 = *(u64 *)(r10 - 168)');
   w.emit('r5 = *(u64 *)(r10 - 168)', 'r1 = r5', `r1 += ${w.edge(4)}`);
