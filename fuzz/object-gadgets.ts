@@ -136,7 +136,8 @@ export function forEach(w: Writer): void {
   body.push(`r0 &= ${random.pick([7, 15])}`, '*(u64 *)(r4 + 0) = r0');
   if (random.chance(50)) body.push(`r5 = *(u8 *)(r3 + ${w.edge(size - 1)})`);
   else body.push(`*(u64 *)(r3 + ${w.edge(size - 8)}) = r5`);
-  body.push(random.chance(70) ? 'r0 = 0' : 'r0 &= 1', ...(goesWrong(w) ? ['r0 = 2'] : []), 'exit');
+  // Each backend has its own order of a hash: a callback that stops there would have seen others.
+  body.push(map === 'hash' || random.chance(70) ? 'r0 = 0' : 'r0 &= 1', ...(goesWrong(w) ? ['r0 = 2'] : []), 'exit');
   w.addFunction(...body);
 }
 
