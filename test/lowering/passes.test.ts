@@ -227,6 +227,15 @@ describe('map references', () => {
 });
 
 describe('helper calls', () => {
+  /** A lookup in an array of 1000 elements of 8 bytes. */
+  const looked = (key: string): string => `
+        r0 = *(u32 *)(${key})
+        if w0 >= 1000 goto +5
+        r0 <<= 3
+        r1 = map_value_address[0]+0 ll
+        r0 += r1
+        goto +1
+        r0 = 0`;
   const lookup = (map: string | undefined, constantKey?: number, insn = 0) => ({
     helperCalls: [{ insn, helper: 1, map, constantKey }],
   });
@@ -289,22 +298,10 @@ describe('helper calls', () => {
       ],
       have: 'call 1\nif w0 == 0 goto +3\nif r6 == 0 goto +1\ncall 1\nif r0 == 0 goto +1\nexit\nexit',
       want: `
-        r0 = *(u32 *)(r2 + 0)
-        if w0 >= 1000 goto +5
-        r0 <<= 3
-        r1 = map_value_address[0]+0 ll
-        r0 += r1
-        goto +1
-        r0 = 0
+        ${looked('r2 + 0')}
         if w0 == 0 goto +10
         if r6 == 0 goto +8
-        r0 = *(u32 *)(r2 + 0)
-        if w0 >= 1000 goto +5
-        r0 <<= 3
-        r1 = map_value_address[0]+0 ll
-        r0 += r1
-        goto +1
-        r0 = 0
+        ${looked('r2 + 0')}
         if r0 == 0 goto +1
         exit
         exit`,
@@ -335,13 +332,7 @@ describe('helper calls', () => {
         r2 += -4
         r1 = 7
         r3 = r2
-        r0 = *(u32 *)(r10 - 4)
-        if w0 >= 1000 goto +5
-        r0 <<= 3
-        r1 = map_value_address[0]+0 ll
-        r0 += r1
-        goto +1
-        r0 = 0
+        ${looked('r10 - 4')}
         exit`,
     },
     {
@@ -353,13 +344,7 @@ describe('helper calls', () => {
         if r6 == 0 goto +2
         r2 = r10
         r2 += -4
-        r0 = *(u32 *)(r2 + 0)
-        if w0 >= 1000 goto +5
-        r0 <<= 3
-        r1 = map_value_address[0]+0 ll
-        r0 += r1
-        goto +1
-        r0 = 0
+        ${looked('r2 + 0')}
         exit`,
     },
     {

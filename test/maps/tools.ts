@@ -74,7 +74,7 @@ export function compareKeys(ours: Walked, theirs: Walked): void {
 }
 
 /** What a lookup gives, or the errno with which it fails; absent is ENOENT. */
-export function found(lookup: () => Uint8Array | undefined): Uint8Array | string {
+function found(lookup: () => Uint8Array | undefined): Uint8Array | string {
   let value: Uint8Array | undefined;
   const errno = failure(() => {
     value = lookup();
@@ -82,9 +82,24 @@ export function found(lookup: () => Uint8Array | undefined): Uint8Array | string
   return errno ?? value ?? 'ENOENT';
 }
 
-/** Counts outcomes, so that a test can tell that each kind was met. */
+/** Does the same to our map and to the kernel's, and keeps the kinds of outcome, so that a test can tell that each was met. */
 export class Outcomes {
   readonly #seen = new Set<string>();
+
+  /** Both change their map: with the same errno, or without one. */
+  change(operation: string, theirs: () => unknown, ours: () => unknown, ...at: readonly unknown[]): void {
+    same(failure(ours), this.note(operation, failure(theirs)), operation, ...at);
+  }
+
+  /** Both read: the same bytes or the same errno, where absent is ENOENT. */
+  read(
+    operation: string,
+    theirs: () => Uint8Array | undefined,
+    ours: () => Uint8Array | undefined,
+    ...at: readonly unknown[]
+  ): void {
+    same(found(ours), this.note(operation, found(theirs)), operation, ...at);
+  }
 
   /** @returns the outcome itself */
   note<T>(operation: string, outcome: T): T {
