@@ -6,7 +6,6 @@
  * the kernel's clock stops while others have the processor, and ours does not. A row that misses its target is measured for as many
  * rounds again, twice at most, and all its rounds count.
  */
-import koffi from 'koffi';
 import {
   createRuntime,
   type KernelMap,
@@ -17,6 +16,7 @@ import {
   RingBuffer,
   typedMap,
 } from '../src/index.ts';
+import { mapDescriptor } from '../test/kernel/memory.ts';
 import { type MapCase, mapCases, OPERATIONS, programsOf } from './map-programs.ts';
 import type { BenchOptions } from './measure.ts';
 
@@ -183,17 +183,8 @@ function perCpuBytes(map: RawMap | KernelMap): number {
 
 /** Consumes what is in the kernel's ring: the consumer's position is a page that may be written. */
 function kernelRing(map: KernelMap): () => void {
-  const libc = koffi.load('libc.so.6');
-  const mmap = libc.func(
-    'int64_t mmap(int64_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
-  );
-  const page = (protection: number, offset: number): BigUint64Array => {
-    const address = BigInt(mmap(0, 4096, protection, 1, map.fd, offset));
-    if (address <= 0n) throw new Error('the ring buffer could not be mapped');
-    return new BigUint64Array(koffi.view(address, 4096) as ArrayBuffer);
-  };
-  const consumer = page(3, 0);
-  const producer = page(1, 4096);
+  const consumer = new BigUint64Array(mapDescriptor(map.fd, 4096));
+  const producer = new BigUint64Array(mapDescriptor(map.fd, 4096, 4096, 'read'));
   return () => Atomics.store(consumer, 0, Atomics.load(producer, 0));
 }
 

@@ -10,8 +10,8 @@ import { KernelMap, possibleCpus } from '../../src/kernel/map.ts';
 import { createMap } from '../../src/maps/create.ts';
 import type { BpfMap } from '../../src/maps/map.ts';
 import { programFromInstructions } from '../../src/object/from-instructions.ts';
+import { clang, compile } from '../clang.ts';
 import { kernelMissing } from '../kernel/support.ts';
-import { clang, compile } from './compile.ts';
 import { createPlatform } from './platform.ts';
 import {
   createComparedPlatform,
@@ -32,7 +32,8 @@ describe.skipIf(missing !== undefined || clang === undefined)('arenas against th
   const PER_PACKET = 8;
   const KINDS = 17;
   const EXCHANGE_32 = 14;
-  const collection = clang === undefined ? (undefined as never) : compile('arena-operations.c', 'v4');
+  const collection =
+    clang === undefined ? (undefined as never) : compile(new URL('arena-operations.c', import.meta.url), { cpu: 'v4' });
   const runtime = createRuntime({ arenaSize: 32 << 20 });
   afterAll(() => runtime.dispose());
 

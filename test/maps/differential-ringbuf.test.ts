@@ -1,7 +1,7 @@
 /** Ring buffers: the same program fills ours and the running kernel's, whose pages are mapped here and read as libbpf reads them. */
-import koffi from 'koffi';
 import { afterAll, describe, expect, test } from 'vitest';
 import { createRuntime, loadIntoKernel } from '../../src/index.ts';
+import { mapDescriptor } from '../kernel/memory.ts';
 import { kernelMissing } from '../kernel/support.ts';
 import { collection } from '../runtime/build.ts';
 import { generator, OPERATIONS, OPERATIONS_TIMEOUT, same } from './tools.ts';
@@ -85,17 +85,8 @@ class MappedRing {
   readonly #data: DataView;
 
   constructor(fd: number) {
-    const libc = koffi.load('libc.so.6');
-    const mmap = libc.func(
-      'int64_t mmap(int64_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
-    );
-    const map = (length: number, protection: number, offset: number): ArrayBuffer => {
-      const address = BigInt(mmap(0, length, protection, 1, fd, offset));
-      if (address === -1n) throw new Error('the ring buffer cannot be mapped');
-      return koffi.view(address, length) as ArrayBuffer;
-    };
-    this.#consumer = new BigUint64Array(map(4096, 3, 0));
-    const rest = map(4096 + 2 * SIZE, 1, 4096);
+    this.#consumer = new BigUint64Array(mapDescriptor(fd, 4096));
+    const rest = mapDescriptor(fd, 4096 + 2 * SIZE, 4096, 'read');
     this.#producer = new BigUint64Array(rest, 0, 1);
     this.#data = new DataView(rest, 4096);
   }

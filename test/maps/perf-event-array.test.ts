@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { createRuntime, type KernelObject, type LoadedObject, loadIntoKernel } from '../../src/index.ts';
 import { possibleCpus } from '../../src/kernel/map.ts';
 import type { PerfReader, PerfSample } from '../../src/maps/perf-event-array.ts';
+import { mapDescriptor } from '../kernel/memory.ts';
 import { kernelMissing } from '../kernel/support.ts';
 import { collection, withRuntime } from '../runtime/build.ts';
 import { failure, generator, key32, OPERATIONS, OPERATIONS_TIMEOUT, same } from './tools.ts';
@@ -59,9 +60,6 @@ class KernelEvents {
     const syscall = libc.func(
       'int64_t syscall(int64_t number, void *attr, int64_t pid, int64_t cpu, int64_t group, int64_t flags)',
     );
-    const mmap = libc.func(
-      'int64_t mmap(int64_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
-    );
     const ioctl = libc.func('int ioctl(int fd, int64_t request, int64_t argument)');
     for (let cpu = 0; cpu < cpus; cpu++) {
       const attr = new DataView(new ArrayBuffer(120));
@@ -71,10 +69,8 @@ class KernelEvents {
       attr.setBigUint64(16, 1n, true);
       attr.setBigUint64(24, 1n << 10n, true);
       const fd = Number(syscall(process.arch === 'arm64' ? 241 : 298, new Uint8Array(attr.buffer), -1, cpu, -1, 8));
-      const length = 4096 * (1 + pages);
-      const address = BigInt(mmap(0, length, 3, 1, fd, 0));
-      if (fd < 0 || address === -1n) throw new Error(`no perf event on CPU ${cpu}`);
-      const buffer = koffi.view(address, length) as ArrayBuffer;
+      if (fd < 0) throw new Error(`no perf event on CPU ${cpu}`);
+      const buffer = mapDescriptor(fd, 4096 * (1 + pages));
       ioctl(fd, 0x2400, 0);
       this.#rings.push({
         control: new DataView(buffer, 0, 4096),

@@ -4,8 +4,8 @@ import { createRuntime, type LoadedObject } from '../../src/index.ts';
 import { turn } from '../../src/maps/wait.ts';
 import type { Collection } from '../../src/object/spec.ts';
 import { nativeSupported } from '../../src/runtime/native/host.ts';
+import { clang, compile } from '../clang.ts';
 import { timeLimit } from '../tools.ts';
-import { clang, compile } from './compile.ts';
 import { failure } from './tools.ts';
 
 /** Requests, and a tenth of each producer's records; SWITCHYARD_RINGBUF_RECORDS=20000000 is some minutes. */
@@ -16,7 +16,8 @@ const REPEAT_MOST = 0xffff_ffff;
 const packetOf = (ifindex: number) => ({ data: new Uint8Array(64), ifindex });
 
 describe.skipIf(clang === undefined)('rings of a compiled object', () => {
-  const collection: Collection = clang === undefined ? (undefined as never) : compile('rings.c');
+  const collection: Collection =
+    clang === undefined ? (undefined as never) : compile(new URL('rings.c', import.meta.url));
   const runtime = createRuntime({ arenaSize: 32 << 20 });
   afterAll(() => runtime.dispose());
   const counters = (object: LoadedObject, name: string): number[] => object.global<bigint[]>(name).get().map(Number);

@@ -82,6 +82,19 @@ function found(lookup: () => Uint8Array | undefined): Uint8Array | string {
   return errno ?? value ?? 'ENOENT';
 }
 
+/** What all that go by keys say of a map that has none. */
+export function expectNoKeys(map: BpfMap): void {
+  const none = new Uint8Array(0);
+  for (const use of [
+    () => map.lookup(none),
+    () => map.update(none, none),
+    () => map.delete(none),
+    () => map.nextKey(undefined),
+    () => map.entries(),
+  ])
+    expect(failure(use)).toBe('ENOTSUPP');
+}
+
 /** Does the same to our map and to the kernel's, and keeps the kinds of outcome, so that a test can tell that each was met. */
 export class Outcomes {
   readonly #seen = new Set<string>();

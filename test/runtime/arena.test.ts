@@ -1,33 +1,10 @@
 /** Arena maps: the same object on every backend and in the running kernel, with TypeScript as the other side. */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ArenaMap } from '../../src/index.ts';
+import { ArenaMap, type Collection } from '../../src/index.ts';
 import { loadIntoKernel } from '../../src/kernel/load.ts';
+import { clang, compile } from '../clang.ts';
 import { kernelMissing } from '../kernel/support.ts';
-import { requireTool } from '../tools.ts';
 import { PLATFORMS, withRuntime } from './build.ts';
-
-const clang = requireTool('clang-22');
-
-function compile(): Uint8Array {
-  const directory = mkdtempSync(join(tmpdir(), 'switchyard-arena-'));
-  try {
-    const file = join(directory, 'arena.o');
-    const source = new URL('arena.bpf.c', import.meta.url).pathname;
-    const { status, stderr } = spawnSync(
-      clang!,
-      ['-O2', '-g', '-target', 'bpf', '-mcpu=v4', '-I/usr/include/x86_64-linux-gnu', '-c', source, '-o', file],
-      { encoding: 'utf8' },
-    );
-    if (status !== 0) throw new Error(stderr);
-    return readFileSync(file);
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
-}
 
 /** What a side must offer; pointers are made from its own base address. */
 interface Side {
@@ -66,7 +43,7 @@ function observe({ memory, base, setHead, run }: Side): { results: bigint[]; mem
 const little = (value: bigint): Uint8Array => new Uint8Array(BigUint64Array.of(value).buffer);
 const ZERO = new Uint8Array(4);
 
-function ours(object: Uint8Array, options: (typeof PLATFORMS)[string]): Promise<ReturnType<typeof observe>> {
+function ours(object: Collection, options: (typeof PLATFORMS)[string]): Promise<ReturnType<typeof observe>> {
   return withRuntime(async runtime => {
     const loaded = await runtime.load(object, options);
     const arena = loaded.map('arena');
@@ -84,27 +61,28 @@ function ours(object: Uint8Array, options: (typeof PLATFORMS)[string]): Promise<
 }
 
 describe.skipIf(clang === undefined)('arena', () => {
-  const bytes = clang === undefined ? new Uint8Array() : compile();
+  const arena =
+    clang === undefined ? (undefined as never) : compile(new URL('arena.bpf.c', import.meta.url), { cpu: 'v4' });
 
   test.each(Object.keys(PLATFORMS).filter(name => name !== 'interpreter'))('interpreter and %s agree', async name => {
-    const reference = await ours(bytes, PLATFORMS.interpreter!);
-    expect(await ours(bytes, PLATFORMS[name]!)).toEqual(reference);
+    const reference = await ours(arena, PLATFORMS.interpreter!);
+    expect(await ours(arena, PLATFORMS[name]!)).toEqual(reference);
     expect(reference.results[0]).toBe(BigInt((5 + 2470) & 0xff));
   });
 
   test.skipIf(kernelMissing() !== undefined)('the running kernel agrees', async () => {
-    const object = loadIntoKernel(bytes);
+    const object = loadIntoKernel(arena);
     try {
-      const arena = object.map('arena');
+      const theirs = object.map('arena');
       // A page that nobody has touched is not there: a program's writes to it would be lost.
-      for (let page = 0; page < arena.memory.length; page += 4096) arena.memory[page + 4095] = 0;
+      for (let page = 0; page < theirs.memory.length; page += 4096) theirs.memory[page + 4095] = 0;
       const kernel = observe({
-        memory: arena.memory,
-        base: arena.memoryAddress,
+        memory: theirs.memory,
+        base: theirs.memoryAddress,
         setHead: pointer => object.map('.bss').update(ZERO, little(pointer)),
         run: name => BigInt(object.program(name).run({ data: PACKET }).returnValue),
       });
-      expect(await ours(bytes, PLATFORMS.interpreter!)).toEqual(kernel);
+      expect(await ours(arena, PLATFORMS.interpreter!)).toEqual(kernel);
     } finally {
       object.dispose();
     }

@@ -1,38 +1,14 @@
 /** Callbacks of bpf_loop and bpf_for_each_map_elem, with references and locks: verdicts, words and results beside the kernel's. */
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createRuntime, type KernelObject, loadIntoKernel, type Runtime } from '../../src/index.ts';
-import { parseObject } from '../../src/object/parse.ts';
 import type { Collection } from '../../src/object/spec.ts';
-import { kernelMissing, openJudge } from '../kernel/support.ts';
-import { requireTool } from '../tools.ts';
-import { accepted, attempt } from './support.ts';
-
-const SOURCE = fileURLToPath(new URL('callbacks.c', import.meta.url));
-const clang = requireTool('clang-22');
-
-function compile(): Uint8Array {
-  const directory = mkdtempSync(join(tmpdir(), 'switchyard-'));
-  const output = join(directory, 'callbacks.o');
-  const headers = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`;
-  try {
-    const options = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', `-I${headers}`, '-c', SOURCE, '-o', output];
-    execFileSync(clang!, options, { stdio: 'pipe' });
-    return readFileSync(output);
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-}
-
-/** Refusals whose words differ, though the cause is the same. */
-const OTHER_WORDS: Readonly<Record<string, string>> = {};
+import { clang, compile } from '../clang.ts';
+import { kernelMissing } from '../kernel/support.ts';
+import { expectKernelsVerdict } from './judged.ts';
 
 describe.skipIf(clang === undefined)('callbacks', () => {
-  const collection: Collection = clang === undefined ? (undefined as never) : parseObject(compile());
+  const collection: Collection =
+    clang === undefined ? (undefined as never) : compile(new URL('callbacks.c', import.meta.url));
   const names = clang === undefined ? [] : [...collection.programs.keys()];
   const runtimes = new Map<string, Runtime>();
   const kernels: KernelObject[] = [];
@@ -46,19 +22,7 @@ describe.skipIf(clang === undefined)('callbacks', () => {
     expect(names.length).toBe(33);
   });
 
-  it.each(names)('%s', name => {
-    const spec = collection.programs.get(name)!;
-    const ours = attempt(spec, { maps: collection.maps });
-    expect(accepted(ours), accepted(ours) ? 'accepted' : ours.log.slice(-2000)).toBe(!name.startsWith('bad_'));
-    const judge = openJudge(collection.maps, collection);
-    if (judge === undefined) return;
-    const theirs = judge.judge(spec);
-    judge.dispose();
-    expect(theirs.accepted, theirs.log.slice(-500)).toBe(accepted(ours));
-    if (accepted(ours)) return;
-    if (name in OTHER_WORDS) expect(theirs.log).toContain(OTHER_WORDS[name]);
-    else expect(theirs.log).toContain(ours.text);
-  });
+  it.each(names)('%s', name => expectKernelsVerdict(collection, name));
 
   const DATA = new Uint8Array(64);
   it.each(['native', 'interpreter'] as const)('results are the kernel\u2019s (%s)', backend => {

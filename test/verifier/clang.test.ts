@@ -1,17 +1,12 @@
 /** What clang makes of ordinary C is accepted, by us as by the kernel. */
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { parseObject } from '../../src/object/parse.ts';
 import { verify } from '../../src/verifier/verify.ts';
+import { compile } from '../clang.ts';
 import { openJudge } from '../kernel/support.ts';
 import { requireTool } from '../tools.ts';
 import { OPTIONS } from './support.ts';
 
-const SOURCE = fileURLToPath(new URL('programs.c', import.meta.url));
+const SOURCE = new URL('programs.c', import.meta.url);
 const COMPILERS = [
   ['clang-14', 'v1'],
   ['clang-14', 'v2'],
@@ -19,22 +14,10 @@ const COMPILERS = [
   ['clang-22', 'v3'],
   ['clang-22', 'v4'],
 ] as const;
-function compile(clang: string, cpu: string): Uint8Array {
-  const directory = mkdtempSync(join(tmpdir(), 'switchyard-'));
-  const output = join(directory, 'programs.o');
-  const headers = `/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`;
-  try {
-    execFileSync(clang, ['-O2', '-g', '-target', 'bpf', `-mcpu=${cpu}`, `-I${headers}`, '-c', SOURCE, '-o', output]);
-    return readFileSync(output);
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-}
-
 describe.each(COMPILERS)('%s -mcpu=%s', (compiler, cpu) => {
   const clang = requireTool(compiler);
   it.skipIf(clang === undefined)('every program is accepted', () => {
-    const collection = parseObject(compile(clang!, cpu));
+    const collection = compile(SOURCE, { cpu, compiler: clang });
     const { programs, maps } = collection;
     expect(programs.size).toBe(11);
     for (const program of programs.values()) {

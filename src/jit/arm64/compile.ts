@@ -7,12 +7,7 @@ import type { Lowered } from '../../lowering/lowered.ts';
 import type { Code, CompileOptions, TailCallMode } from '../shared/code.ts';
 import { compileFor, type Fixup, MAX_TAIL_CALLS, type Target } from '../shared/compile.ts';
 import { CompileError } from '../shared/errors.ts';
-import {
-  chooseTailCalls,
-  FAST_CHOICES,
-  type TailCallChoices,
-  type TailCallPresets,
-} from '../shared/tail-call-choices.ts';
+import { chooseTailCalls, type TailCallChoices, tailCallPresets } from '../shared/tail-call-choices.ts';
 import { call, INSTRUCTION_BYTES, jump } from './branches.ts';
 import { emitAlu, emitByteSwap, emitMovSx, loadConstant, move } from './emit-alu.ts';
 import { type AtomicsDialect, emitAtomic } from './emit-atomic.ts';
@@ -47,21 +42,7 @@ const ADDRESS_PARTS = [0, 16, 32] as const;
 const ADDRESS: Fixup = { form: 'moveWide48', bytesBack: ADDRESS_PARTS.length * INSTRUCTION_BYTES, bias: 0 };
 
 export const TAIL_CALL_MODES: readonly TailCallMode[] = ['baseline', 'cached', 'fast'];
-const BASELINE: TailCallChoices = {
-  count: 'register',
-  frames: 'own',
-  targets: 'read',
-  dynamicTargets: 'read',
-  rangeCheck: 'always',
-  emptySlots: 'test',
-  directJumps: 'two',
-  deadArguments: 'load',
-};
-export const TAIL_CALL_PRESETS: TailCallPresets = {
-  baseline: BASELINE,
-  cached: { ...BASELINE, targets: 'cached' },
-  fast: FAST_CHOICES,
-};
+export const TAIL_CALL_PRESETS = tailCallPresets('register');
 /** Largest `maxTailCalls`. */
 const LARGEST_LIMIT = 1 << 20;
 
@@ -70,7 +51,7 @@ function target(atomics: AtomicsDialect): Target<Frame> {
   return {
     tailCallPrologueOffset: TAIL_CALL_PROLOGUE_OFFSET,
     tailCallModes: ['baseline', 'cached'],
-    choices: BASELINE,
+    choices: TAIL_CALL_PRESETS.baseline,
     maxStaticEntries: MAX_STATIC_ENTRIES,
     frame: frameOf,
     prologue: (buffer, frame, tailCallEntry) =>

@@ -39,8 +39,22 @@ export type TailCallOverrides = Partial<Pick<TailCallChoices, 'rangeCheck' | 'em
 
 export type TailCallPresets = Readonly<Record<TailCallMode, TailCallChoices>>;
 
-/** The same on all machines. */
-export const FAST_CHOICES: TailCallChoices = {
+/** @param count in the two modes that come from the series; in 'fast' all machines are the same */
+export function tailCallPresets(count: TailCallChoices['count']): TailCallPresets {
+  const baseline: TailCallChoices = {
+    count,
+    frames: 'own',
+    targets: 'read',
+    dynamicTargets: 'read',
+    rangeCheck: 'always',
+    emptySlots: 'test',
+    directJumps: 'two',
+    deadArguments: 'load',
+  };
+  return { baseline, cached: { ...baseline, targets: 'cached' }, fast: FAST_CHOICES };
+}
+
+const FAST_CHOICES: TailCallChoices = {
   count: 'register',
   frames: 'common',
   targets: 'cached',

@@ -7,12 +7,7 @@ import type { Lowered } from '../../lowering/lowered.ts';
 import type { Code, CompileOptions } from '../shared/code.ts';
 import { compileFor, type Fixup, type FunctionShape, MAX_TAIL_CALLS, type Target } from '../shared/compile.ts';
 import { CompileError } from '../shared/errors.ts';
-import {
-  chooseTailCalls,
-  FAST_CHOICES,
-  type TailCallChoices,
-  type TailCallPresets,
-} from '../shared/tail-call-choices.ts';
+import { chooseTailCalls, type TailCallChoices, tailCallPresets } from '../shared/tail-call-choices.ts';
 import { jump, near } from './branches.ts';
 import { emitAlu, emitByteSwap, emitMovSx, move, moveImmediate64 } from './emit-alu.ts';
 import { emitJump } from './emit-jump.ts';
@@ -58,21 +53,7 @@ export function compile(lowered: Lowered, options: CompileOptions): Code {
   return compileFor({ ...X64, choices }, lowered, options);
 }
 
-const BASELINE: TailCallChoices = {
-  count: 'memory',
-  frames: 'own',
-  targets: 'read',
-  dynamicTargets: 'read',
-  rangeCheck: 'always',
-  emptySlots: 'test',
-  directJumps: 'two',
-  deadArguments: 'load',
-};
-export const TAIL_CALL_PRESETS: TailCallPresets = {
-  baseline: BASELINE,
-  cached: { ...BASELINE, targets: 'cached' },
-  fast: FAST_CHOICES,
-};
+export const TAIL_CALL_PRESETS = tailCallPresets('memory');
 
 /** Displacements count from the end of the field. */
 const CALL: Fixup = { form: 'relative32', bytesBack: 4, bias: -4 };
@@ -81,7 +62,7 @@ const ADDRESS: Fixup = { form: 'absolute64', bytesBack: 8, bias: 0 };
 const X64: Target<Frame> = {
   tailCallPrologueOffset: TAIL_CALL_PROLOGUE_OFFSET,
   tailCallModes: ['baseline', 'cached'],
-  choices: BASELINE,
+  choices: TAIL_CALL_PRESETS.baseline,
   maxStaticEntries: MAX_STATIC_ENTRIES,
   frame: frameOf,
   prologue: emitPrologue,
