@@ -5,6 +5,9 @@ import { KernelError } from './errors.ts';
 
 export const KERNEL_BTF = '/sys/kernel/btf/vmlinux';
 
+/** As libbpf leaves a call of a weak function that does not exist: an unknown helper, fatal only where it is reached. */
+export const MISSING_KFUNC = 2002000000;
+
 let functions: ReadonlyMap<string, number> | undefined;
 
 /** All functions of the kernel's BTF, read once. Those of modules are not among them. */

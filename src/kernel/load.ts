@@ -15,7 +15,7 @@ import { selectPrograms } from '../object/select-programs.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import { debugInfo, type KernelBtf, plainFunctions, tryLoadBtf } from './btf.ts';
 import { KernelError } from './errors.ts';
-import { KERNEL_BTF, kernelFunctionId } from './kfuncs.ts';
+import { KERNEL_BTF, kernelFunctionId, MISSING_KFUNC } from './kfuncs.ts';
 import { KernelMap, keyBytes, possibleCpus } from './map.ts';
 import { KernelProgArray } from './prog-array.ts';
 import { KernelProgram, loadCode, programTypeNumber } from './program.ts';
@@ -206,9 +206,6 @@ export function loadKernelProgram(
     made.btf.dispose();
   }
 }
-
-/** As libbpf leaves a call of a weak function that does not exist: an unknown helper, fatal only where it is reached. */
-const MISSING_KFUNC = 2002000000;
 
 /** A call or address of a kernel function by name, with its id in this kernel. */
 function resolveKfunc(insn: Instruction): Instruction {

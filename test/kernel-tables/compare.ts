@@ -53,6 +53,8 @@ export interface Subject {
   readonly code: Uint8Array;
   /** By slot, the map whose reference goes there. */
   readonly maps: ReadonlyMap<number, MapSpec>;
+  /** By slot, the name of the kernel function that is called there. */
+  readonly kfuncs: ReadonlyMap<number, string>;
   readonly loadFlags: number;
   readonly runs: readonly { readonly retval: number; readonly data: Uint8Array }[];
 }
@@ -60,7 +62,13 @@ export interface Subject {
 type Outcome =
   | { readonly accepted: true }
   /** `feature`: refused because Switchyard lacks it, not because of what the program does. */
-  | { readonly accepted: false; readonly why: string; readonly feature: string | undefined };
+  | {
+      readonly accepted: false;
+      readonly why: string;
+      readonly feature: string | undefined;
+      /** The kernel function that it is refused for, because Switchyard has none of that name. */
+      readonly kfunc: string | undefined;
+    };
 
 /** A feature that a test needs and Switchyard lacks, by name. */
 interface Missing {
@@ -71,7 +79,6 @@ interface Missing {
 export function prepare(test: TableTest): Subject | { readonly otherType: string } | Missing {
   const type = OUR_TYPES.get(test.type);
   if (type === undefined) return { otherType: KERNEL_TYPES[test.type] ?? String(test.type) };
-  if (test.kfuncs.length > 0) return { missing: 'kfunc' };
   const maps = new Map<number, MapSpec>();
   for (const [kind, slots] of Object.entries(test.fixups)) {
     const spec = fixupMap(kind);
@@ -93,13 +100,17 @@ export function prepare(test: TableTest): Subject | { readonly otherType: string
     ((alignment & STRICT_ALIGNMENT) !== 0 ? LOAD_STRICT_ALIGNMENT : 0) |
     ((alignment & 1) !== 0 ? LOAD_ANY_ALIGNMENT : 0);
   const id = `${test.file}: ${test.name}`;
-  return { test, id, type, kernelType: test.type || 1, attachType: test.attachType, code, maps, loadFlags, runs };
+  const kfuncs = new Map(test.kfuncs);
+  const { attachType } = test;
+  return { test, id, type, kernelType: test.type || 1, attachType, code, maps, kfuncs, loadFlags, runs };
 }
 
 const btf: Btf = parseBtf(VALUE_BTF);
 
 function program(subject: Subject): ProgramSpec {
   const insns = decode(subject.code).map((insn, slot): Instruction => {
+    const name = subject.kfuncs.get(slot);
+    if (insn.kind === 'callKfunc' && name !== undefined) return { ...insn, btfId: 0, name };
     const map = subject.maps.get(slot)?.name;
     if (map === undefined || insn.kind !== 'loadImm64' || insn.reference === undefined) return insn;
     const { reference } = insn;
@@ -131,9 +142,11 @@ export function ourVerdict(subject: Subject, unprivileged: boolean | 'cap_bpf' =
     });
     return { accepted: true };
   } catch (error) {
-    if (error instanceof IsaError) return { accepted: false, why: error.message.split('\n')[0]!, feature: undefined };
-    if (error instanceof VerifierError) return { accepted: false, why: error.text, feature: missingFeature(error) };
-    throw error;
+    const refused = { accepted: false, feature: undefined, kfunc: undefined } as const;
+    if (error instanceof IsaError) return { ...refused, why: error.message.split('\n')[0]! };
+    if (!(error instanceof VerifierError)) throw error;
+    const kfunc = error.code === 'unknown_kfunc' ? subject.kfuncs.get(error.insn ?? -1) : undefined;
+    return { ...refused, why: error.text, feature: missingFeature(error), kfunc };
   }
 }
 

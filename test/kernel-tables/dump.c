@@ -72,9 +72,10 @@ static void print_test(const char *file, const struct bpf_test *test)
 	FIXUPS(PRINT_FIXUP)
 	fputs("},\"kfuncs\":[", stdout);
 	for (int i = 0; i < MAX_FIXUPS && test->fixup_kfunc_btf_id[i].kfunc; i++) {
-		if (i)
-			putchar(',');
+		fputs(i ? ",[" : "[", stdout);
+		printf("%d,", test->fixup_kfunc_btf_id[i].insn_idx);
 		print_string(test->fixup_kfunc_btf_id[i].kfunc);
+		putchar(']');
 	}
 	fputs("],\"runs\":[", stdout);
 	for (int i = 0; i < (test->runs ? test->runs : 1); i++) {

@@ -50,7 +50,8 @@ export interface TableTest {
   readonly filler: string | null;
   /** Kind of map, and the slots of the loadImm64 that get one. */
   readonly fixups: Readonly<Record<string, readonly number[]>>;
-  readonly kfuncs: readonly string[];
+  /** Slots of calls, and the names of the kernel functions that they call. */
+  readonly kfuncs: readonly (readonly [number, string])[];
   /** Each on 64 bytes of packet, in hex. */
   readonly runs: readonly { readonly retval: number; readonly data: string }[];
   /** The program in hex, 16 digits a slot. */

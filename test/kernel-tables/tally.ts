@@ -1,6 +1,13 @@
 /** Counts of what became of the tables' tests, by file and in all. */
 
-export type Fate = 'agreed' | 'falselyAccepted' | 'falselyRefused' | 'runsDiffer' | 'featureMissing' | 'otherType';
+export type Fate =
+  | 'agreed'
+  | 'falselyAccepted'
+  | 'falselyRefused'
+  | 'runsDiffer'
+  | 'featureMissing'
+  | 'kernelLacks'
+  | 'otherType';
 
 const COLUMNS: readonly Fate[] = [
   'agreed',
@@ -8,6 +15,7 @@ const COLUMNS: readonly Fate[] = [
   'falselyRefused',
   'runsDiffer',
   'featureMissing',
+  'kernelLacks',
   'otherType',
 ];
 
@@ -21,6 +29,8 @@ interface Missing {
 export class Tallies {
   readonly #files = new Map<string, Record<Fate, number>>();
   readonly #otherTypes = new Map<string, Missing>();
+  /** By kernel function. */
+  readonly #lacking = new Map<string, Missing>();
   /** By name of the feature. */
   readonly features = new Map<string, Missing>();
   /** Tests that both refuse, where the kernel's words are known; and how many of them we refuse in these. */
@@ -36,6 +46,12 @@ export class Tallies {
   featureMissing(file: string, feature: string, linuxAccepts: boolean): void {
     this.count(file, 'featureMissing');
     add(this.features, feature, linuxAccepts);
+  }
+
+  /** A test that calls a function which is neither in the kernel nor here, and whose refusals would come after that. */
+  kernelLacks(file: string, kfunc: string): void {
+    this.count(file, 'kernelLacks');
+    add(this.#lacking, kfunc, false);
   }
 
   otherType(file: string, type: string): void {
@@ -88,13 +104,22 @@ export class Tallies {
       ...byCount(this.features).map(
         ([name, { tests, accepted }]) => `missing: ${name}: ${tests} tests, of which Linux accepts ${accepted}`,
       ),
+      ...byCount(this.#lacking).map(([name, { tests }]) => `not in this kernel either: ${name}: ${tests} tests`),
       ...byCount(this.#otherTypes).map(([name, { tests }]) => `other type: ${name}: ${tests} tests`),
     ].join('\n');
   }
 }
 
 function emptyTally(): Record<Fate, number> {
-  return { agreed: 0, falselyAccepted: 0, falselyRefused: 0, runsDiffer: 0, featureMissing: 0, otherType: 0 };
+  return {
+    agreed: 0,
+    falselyAccepted: 0,
+    falselyRefused: 0,
+    runsDiffer: 0,
+    featureMissing: 0,
+    kernelLacks: 0,
+    otherType: 0,
+  };
 }
 
 function add(to: Map<string, Missing>, name: string, accepted: boolean): void {

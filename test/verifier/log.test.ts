@@ -39,7 +39,7 @@ const ENDLESS = /^(loop that is never left|a counter that decides nothing)/;
 const NO_BTF = /^(missing btf func_info|tail_call is not allowed in subprogs without BTF)$/m;
 
 /** Refusals of what Switchyard lacks. */
-const MISSING: ReadonlySet<string> = new Set(['unsupported', 'unknown_helper']);
+const MISSING: ReadonlySet<string> = new Set(['unsupported', 'unknown_helper', 'unknown_kfunc']);
 
 type Judged = Pick<Collection, 'programs' | 'maps' | 'btf'>;
 
