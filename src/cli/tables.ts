@@ -71,7 +71,7 @@ function addSockets(runtime: Runtime, path: string): void {
 function socketOptions(given: Fields, before: readonly Socket[], refuse: Refuse): SocketOptions {
   const options: Record<string, unknown> = {};
   for (const [field, value] of Object.entries(given)) {
-    if (field in WORDS) {
+    if (Object.hasOwn(WORDS, field)) {
       const words = WORDS[field]!;
       options[field] = words.includes(value) ? value : refuse(field, `one of ${words.join(', ')}`);
     } else if (NUMBERS.includes(field)) options[field] = typeof value === 'number' ? value : refuse(field, 'a number');

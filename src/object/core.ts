@@ -46,17 +46,15 @@ export type CorePatch =
 export class CoreRelocator {
   readonly #ext: BtfExt;
   readonly #local: Btf | undefined;
-  readonly #load: (() => Btf) | undefined;
-  #target: Btf | undefined;
+  readonly #target: Btf | undefined;
   #comparison: Comparison | undefined;
   /** By type id of the object. */
   readonly #candidates = new Map<number, readonly number[]>();
 
-  /** @param target called when the first relocation needs it. */
-  constructor(ext: BtfExt, local: Btf | undefined, target: (() => Btf) | undefined) {
+  constructor(ext: BtfExt, local: Btf | undefined, target: Btf | undefined) {
     this.#ext = ext;
     this.#local = local;
-    this.#load = target;
+    this.#target = target;
   }
 
   /**
@@ -128,15 +126,11 @@ export class CoreRelocator {
 
   #targetBtf(relocation: CoreRelocation, name: string, fn: ObjectFunction): Btf {
     if (this.#target !== undefined) return this.#target;
-    if (this.#load === undefined) {
-      throw new ObjectError(
-        'core_target_missing',
-        `function ${fn.name} (section ${fn.section.name}) depends on the layout of ${this.#local?.kind(relocation.typeId)} ${name} in the kernel it will see (CO-RE). Pass that kernel's types as targetBtf, for instance the contents of /sys/kernel/btf/vmlinux`,
-        { section: fn.section.name, symbol: fn.name, offset: relocation.insn * 8, type: name },
-      );
-    }
-    this.#target = this.#load();
-    return this.#target;
+    throw new ObjectError(
+      'core_target_missing',
+      `function ${fn.name} (section ${fn.section.name}) depends on the layout of ${this.#local?.kind(relocation.typeId)} ${name} in the kernel it will see (CO-RE). Pass that kernel's types as targetBtf, for instance the contents of /sys/kernel/btf/vmlinux`,
+      { section: fn.section.name, symbol: fn.name, offset: relocation.insn * 8, type: name },
+    );
   }
 
   #find(local: Btf, target: Btf, typeId: number): readonly number[] {

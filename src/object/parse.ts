@@ -155,19 +155,17 @@ function programAt(functions: FunctionTable): (symbol: ElfSymbol, offset: number
   };
 }
 
-function targetBtf(given: Btf | Uint8Array | undefined): (() => Btf) | undefined {
-  if (given === undefined) return undefined;
-  if (!(given instanceof Uint8Array)) return () => given;
-  return () => {
-    const isElf = given.length > 4 && given[0] === 0x7f && given[1] === 0x45;
-    if (!isElf) return parseBtf(given);
-    const section = elfSection(given, '.BTF');
-    if (section === undefined) {
-      throw new ObjectError(
-        'bad_btf',
-        'the target BTF is an ELF file without a .BTF section; give raw BTF or an ELF file that has one',
-      );
-    }
-    return parseBtf(section);
-  };
+/** Also where no relocation needs it: what was given is looked at. */
+function targetBtf(given: Btf | Uint8Array | undefined): Btf | undefined {
+  if (!(given instanceof Uint8Array)) return given;
+  const isElf = given.length > 4 && given[0] === 0x7f && given[1] === 0x45;
+  if (!isElf) return parseBtf(given);
+  const section = elfSection(given, '.BTF');
+  if (section === undefined) {
+    throw new ObjectError(
+      'bad_btf',
+      'the target BTF is an ELF file without a .BTF section; give raw BTF or an ELF file that has one',
+    );
+  }
+  return parseBtf(section);
 }

@@ -101,13 +101,31 @@ function integer(what: string, value: unknown, min: number, max: number): number
   return value;
 }
 
-function list<Item>(what: string, value: readonly Item[] | undefined): readonly Item[] {
-  if (value === undefined) return [];
-  if (!Array.isArray(value)) bad(what, 'a list', value);
+/** Tables often come from files: a member that nobody reads is a mistake in them. */
+const MEMBERS = {
+  interfaces: ['ifindex', 'mac', 'mtu', 'forwarding', 'addresses'],
+  routes: ['destination', 'interface', 'gateway', 'type', 'metric', 'mtu', 'source', 'table', 'encapsulated'],
+  neighbours: ['interface', 'address', 'mac'],
+} as const satisfies { [Name in keyof RouteTable]-?: readonly (keyof NonNullable<RouteTable[Name]>[number])[] };
+
+function checkMembers(what: string, value: object, members: readonly string[]): void {
+  const unknown = Object.keys(value).find(name => !members.includes(name));
+  if (unknown !== undefined) bad(what, `an object of ${members.join(', ')}`, `one with ${unknown}`);
+}
+
+function list<Name extends keyof RouteTable>(name: Name, table: RouteTable): NonNullable<RouteTable[Name]> {
+  const value: unknown = table[name] ?? (name === 'interfaces' ? undefined : []);
+  if (!Array.isArray(value)) return bad(name, 'a list', value);
   for (const [i, item] of value.entries()) {
-    if (typeof item !== 'object' || item === null) bad(`${what}[${i}]`, 'an object', item);
+    if (typeof item !== 'object' || item === null) bad(`${name}[${i}]`, 'an object', item);
+    checkMembers(`${name}[${i}]`, item, MEMBERS[name]);
   }
-  return value;
+  return value as unknown as NonNullable<RouteTable[Name]>;
+}
+
+function boolean(what: string, value: unknown, byDefault: boolean): boolean {
+  if (value === undefined) return byDefault;
+  return typeof value === 'boolean' ? value : bad(what, 'true or false', value);
 }
 
 function address(what: string, text: unknown): Uint8Array {
@@ -143,19 +161,22 @@ type Entries = (readonly [key: Uint8Array, value: Uint8Array])[];
 /** The contents of the four maps. */
 function compile(table: RouteTable): Record<keyof Omit<typeof RouteTables, 'size'>, Entries> {
   if (typeof table !== 'object' || table === null) bad('it', 'an object with interfaces, routes and neighbours', table);
+  checkMembers('it', table, Object.keys(MEMBERS));
   const devices = new Map<number, Interface>();
   const result = { devices: [] as Entries, neighbours: [] as Entries, ipv4: [] as Entries, ipv6: [] as Entries };
-  for (const [i, item] of list('interfaces', table.interfaces).entries()) {
+  for (const [i, item] of list('interfaces', table).entries()) {
     const what = `interfaces[${i}]`;
     const ifindex = integer(`${what}.ifindex`, item.ifindex, 1, U32);
     if (devices.has(ifindex)) bad(`${what}.ifindex`, 'one that no other interface has', ifindex);
     devices.set(ifindex, item);
     const value = new DataView(new ArrayBuffer(Device.size));
     value.setUint32(Device.mtu, integer(`${what}.mtu`, item.mtu ?? DEFAULT_MTU, 1, 0x7fff_ffff), true);
-    value.setUint32(Device.forwarding, item.forwarding === false ? 0 : 3, true);
+    value.setUint32(Device.forwarding, boolean(`${what}.forwarding`, item.forwarding, true) ? 3 : 0, true);
     const bytes = new Uint8Array(value.buffer);
     if (item.mac !== undefined) bytes.set(mac(`${what}.mac`, item.mac), Device.mac);
-    for (const [n, own] of (item.addresses ?? []).entries()) address(`${what}.addresses[${n}]`, own);
+    const { addresses = [] } = item;
+    if (!Array.isArray(addresses)) bad(`${what}.addresses`, 'a list', addresses);
+    for (const [n, own] of addresses.entries()) address(`${what}.addresses[${n}]`, own);
     result.devices.push([word(ifindex), bytes]);
   }
   const known = (what: string, ifindex: unknown): number => {
@@ -165,7 +186,7 @@ function compile(table: RouteTable): Record<keyof Omit<typeof RouteTables, 'size
   const routes = { ipv4: new Map<string, Entries[number]>(), ipv6: new Map<string, Entries[number]>() };
   const tableOf = (route: Route): unknown =>
     route.table ?? (RESULTS[route.type ?? 'unicast'] === NOT_FORWARDED ? LOCAL_TABLE : MAIN_TABLE);
-  const items = list('routes', table.routes).map((item, i) => ({ item, what: `routes[${i}]` }));
+  const items = list('routes', table).map((item, i) => ({ item, what: `routes[${i}]` }));
   // Those of the local table last: they win.
   items.sort((a, b) => Number(tableOf(a.item) === LOCAL_TABLE) - Number(tableOf(b.item) === LOCAL_TABLE));
   for (const { item, what } of items) {
@@ -186,7 +207,7 @@ function compile(table: RouteTable): Record<keyof Omit<typeof RouteTables, 'size
   }
   result.ipv4.push(...routes.ipv4.values());
   result.ipv6.push(...routes.ipv6.values());
-  for (const [i, item] of list('neighbours', table.neighbours).entries()) {
+  for (const [i, item] of list('neighbours', table).entries()) {
     const what = `neighbours[${i}]`;
     const bytes = address(`${what}.address`, item.address);
     const key = new Uint8Array(NeighbourKey.size);
@@ -207,13 +228,13 @@ function routeValue(
   known: (what: string, ifindex: unknown) => number,
 ): Uint8Array {
   const { type = 'unicast' } = route;
-  if (!(type in RESULTS)) bad(`${what}.type`, `one of ${Object.keys(RESULTS).join(', ')}`, type);
+  if (!Object.hasOwn(RESULTS, type)) bad(`${what}.type`, `one of ${Object.keys(RESULTS).join(', ')}`, type);
   const value = new DataView(new ArrayBuffer(RouteValue.size));
   const bytes = new Uint8Array(value.buffer);
   value.setUint32(RouteValue.result, RESULTS[type], true);
   value.setUint32(RouteValue.metric, integer(`${what}.metric`, route.metric ?? 0, 0, U32), true);
   value.setUint32(RouteValue.mtu, integer(`${what}.mtu`, route.mtu ?? 0, 0, 0x7fff_ffff), true);
-  let flags = route.encapsulated === true ? 2 : 0;
+  let flags = boolean(`${what}.encapsulated`, route.encapsulated, false) ? 2 : 0;
   if (type === 'unicast') {
     const ifindex = known(`${what}.interface`, route.interface);
     value.setUint32(RouteValue.ifindex, ifindex, true);

@@ -81,6 +81,7 @@ describe.skipIf(TABLES === undefined)('--routes', () => {
     ['a gateway that is none', { ...table, routes: [{ destination: '0.0.0.0/0', interface: 2, gateway: {} }] }],
     ['a type that is none', { ...table, routes: [{ destination: '0.0.0.0/0', interface: 2, type: 'x' }] }],
     ['a neighbour without an address', { ...table, neighbours: [{ interface: 2, mac: '02:00:5e:00:01:09' }] }],
+    ['what is no table', { sockets: [] }],
     ['neighbours that are none', { ...table, neighbours: 'x' }],
   ])('%s is refused', async (_what, content) => {
     const { code, stdout, stderr } = await run('routed', '--routes', write(content));
@@ -120,6 +121,7 @@ describe.skipIf(TABLES === undefined)('--sockets', () => {
     ['a socket that is null', [null]],
     ['a socket that is an array', [[]]],
     ['an unknown field', [{ local, colour: 1 }]],
+    ['a field that all objects have', [{ local, constructor: 1 }]],
     ['a protocol that is none', [{ local, protocol: 'sctp' }]],
     ['a kind that is none', [{ local, kind: 5 }]],
     ['an address that is none', [{ local: { address: 'x', port: 1 } }]],

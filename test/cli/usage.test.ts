@@ -127,6 +127,7 @@ describe('exit code 2', () => {
     ['missing capture', ['run', ROUTER, '--program', 'router', '--input', 'no.pcap'], 'unreadable_file', /no\.pcap/],
     ['capture is none', ['run', ROUTER, '--program', 'router', '--input', garbage], 'bad_magic', /pcap or pcapng/],
     ['capture is empty', ['run', ROUTER, '--program', 'router', '--input', empty], 'truncated', /0 bytes/],
+    ['BTF that is none and not needed', ['inspect', ROUTER, '--btf', 'package.json'], 'bad_btf', /BTF/],
     ['missing BTF', ['inspect', ROUTER, '--btf', 'no.btf'], 'unreadable_file', /no\.btf/],
     ['output nowhere', [...run, '--output', 'no/such/out.pcap'], 'unwritable_file', /no\/such\/out\.pcap/],
   ])('%s', async (_, args, errorCode, text) => {
