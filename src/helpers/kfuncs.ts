@@ -83,9 +83,15 @@ const STRINGS = [
   kfunc('bpf_strnstr', [text, text, scalar]),
 ];
 
+/** Addresses seen as others; the loads through them find out whether there is anything. */
+const CASTS = [kfunc('bpf_rdonly_cast', [{ type: 'anything' }, { type: 'typeId' }], { type: 'untrustedMemory' })];
+
 /** Every kernel function that Switchyard has, by its name. */
 export const KFUNCS: KfuncTable = new Map(
-  [...ITERATORS, ...DYNPTRS, ...REGIONS, ...XDP_ONLY, ...STRINGS].map(signature => [signature.name, signature]),
+  [...ITERATORS, ...DYNPTRS, ...REGIONS, ...XDP_ONLY, ...STRINGS, ...CASTS].map(signature => [
+    signature.name,
+    signature,
+  ]),
 );
 
 /** Program types that may write packets. */
@@ -136,9 +142,10 @@ const REASONS: Readonly<Record<string, readonly string[]>> = {
     ),
   ],
   [FOREIGN]: [
-    ...['bpf_cast_to_kern_ctx', 'bpf_rdonly_cast'],
     ...['kernel', 'user'].flatMap(from => [`bpf_probe_read_${from}_dynptr`, `bpf_probe_read_${from}_str_dynptr`]),
   ],
+  "it gives the kernel's own structure behind the context (struct xdp_buff, struct sk_buff), which there is none of here":
+    ['bpf_cast_to_kern_ctx'],
   'exceptions are not supported': ['bpf_throw'],
   'there are no work queues here': [
     ...['bpf_wq_init', 'bpf_wq_set_callback_impl', 'bpf_wq_start'],

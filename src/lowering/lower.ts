@@ -16,6 +16,7 @@ import { lowerMayGoto, lowerPacketLoads } from './passes/legacy.ts';
 import { resolveMapReferences } from './passes/map-references.ts';
 import { addRawEntry } from './passes/raw-entry.ts';
 import { packTailCalls } from './passes/tail-calls.ts';
+import { probeUntrusted } from './passes/untrusted.ts';
 import { zeroFrames } from './passes/zero-frames.ts';
 import { collectUsedMaps } from './used-maps.ts';
 
@@ -40,6 +41,7 @@ const PASSES: readonly Pass[] = [
   removeDeadCode,
   rewriteContextAccess,
   confineToArena,
+  probeUntrusted,
   zeroFrames,
   lowerMayGoto,
   lowerPacketLoads,

@@ -13,7 +13,7 @@ export const RuntimeState = {
   cpus: 12,
   /** u64: CLOCK_REALTIME-independent base for tests: if non-zero, ktime helpers return it. */
   fixedTime: 16,
-  /** u64 each: lowest address of the arena, and the one past its last byte. Text functions read nothing outside. */
+  /** u64 each: lowest address of the arena, and the one past its last byte. Text functions and untrusted loads read nothing outside. */
   arenaStart: 24,
   arenaEnd: 32,
   /** u64: address of the hash map of sockets by SocketKey; 0 where there are none. */

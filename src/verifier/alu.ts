@@ -219,6 +219,12 @@ function executePointer(a: Analysis, i: Alu, target: RegisterState, operand: Reg
     a.write(i.dst, unknown(32));
     return;
   }
+  if (pointer.kind === 'untrustedMemory') {
+    needRegister(a, pointer === target ? i.src : i.dst);
+    // A number plus such a pointer stays a number, as in the kernel (which takes it to be the same number as before).
+    a.write(i.dst, pointer === target ? pointer : UNKNOWN_SCALAR);
+    return;
+  }
   a.write(i.dst, movePointer(a, i, pointer, amount, pointer === target));
 }
 

@@ -29,6 +29,7 @@ const KINDS: readonly (MemoryKind | undefined)[] = [
   'socket',
   'sockCommon',
   'tcpSocket',
+  'untrusted',
 ];
 const CODES: Readonly<Record<MemoryKind, number>> = {
   context: 1,
@@ -42,6 +43,7 @@ const CODES: Readonly<Record<MemoryKind, number>> = {
   socket: 9,
   sockCommon: 10,
   tcpSocket: 11,
+  untrusted: 12,
 };
 
 /** Kinds that need code of their own (sockets: in the kernel). */
@@ -72,7 +74,9 @@ class MemoryKinds {
     const code = CODES[kind];
     if (before === code) return true;
     if (before !== 0 && (APART.has(KINDS[before]!) || APART.has(kind))) return false;
-    this.codes[slot] = before === 0 ? code : CODES.memory;
+    // Code for untrusted memory is good for any other.
+    const untrusted = kind === 'untrusted' || before === CODES.untrusted;
+    this.codes[slot] = untrusted ? CODES.untrusted : before === 0 ? code : CODES.memory;
     return true;
   }
 }

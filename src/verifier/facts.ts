@@ -50,7 +50,9 @@ export type MemoryKind =
   | 'packetMeta'
   | 'raw'
   | 'memory'
-  | 'arena';
+  | 'arena'
+  /** Possibly no memory at all. */
+  | 'untrusted';
 
 export interface Facts {
   /** By slot: 1 where some path reaches the instruction. Others are dead. */

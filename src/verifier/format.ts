@@ -44,7 +44,7 @@ function formatRegister(r: RegisterState, frame: number, precise: boolean): stri
   if (r.kind !== 'scalar' && r.offset !== 0) parts.push(`off=${formatSigned(BigInt(r.offset))}`);
   if (r.kind === 'packet' || r.kind === 'packetMeta' || (r.kind === 'raw' && r.range > 0))
     parts.push(`r=${r.range < 0 ? `0x${BigInt.asUintN(64, BigInt(r.range)).toString(16)}` : r.range}`);
-  if (r.kind === 'memory' || r.kind === 'ringbufMemory') parts.push(`sz=${r.size}`);
+  if (r.kind === 'memory' || r.kind === 'ringbufMemory' || r.kind === 'untrustedMemory') parts.push(`sz=${r.size}`);
   if (!isConstant(r.value)) {
     const ranges = formatScalar(r.value);
     if (ranges !== '') parts.push(ranges);

@@ -12,7 +12,7 @@ import type { KfuncArgument, KfuncSignature } from './kfunc-signature.ts';
 import { checkNoLockAtCall } from './locks.ts';
 import { checkContextPointer, packetWritable } from './memory-access.ts';
 import { needRegister } from './precision.ts';
-import { kindName, type RegisterState, register, UNKNOWN_SCALAR } from './registers.ts';
+import { kindName, type RegisterState, register, UNKNOWN_SCALAR, UNTRUSTED_MEMORY } from './registers.ts';
 import { constantValue, isConstant } from './scalar.ts';
 
 /** Largest buffer. */
@@ -78,6 +78,9 @@ function returnValue(a: Analysis, call: Call): void {
       splitAtNext(a, use, element);
       return;
     }
+    case 'untrustedMemory':
+      a.write(0, UNTRUSTED_MEMORY);
+      return;
     case 'slice':
       a.write(0, sliceOf(a, call.dynptr!, call.size, returns.writable));
   }
@@ -118,7 +121,13 @@ function checkArgument(a: Analysis, call: Call, argument: KfuncArgument, number:
       else needRegister(a, number);
       return;
     case 'unsafeText':
+    case 'anything':
+      // The kernel does not look at what is cast; here a register that nothing was written to may differ by backend.
       if (r.kind === 'uninitialized') a.fail('uninitialized_register', `R${number} !read_ok`);
+      return;
+    case 'typeId':
+      checkScalar(a, number, r);
+      checkTypeId(a, call.signature.name, constantOf(a, number, r));
   }
 }
 
@@ -130,6 +139,16 @@ function constantOf(a: Analysis, number: number, r: RegisterState): number {
   if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} must be a known constant`, 'EINVAL');
   needRegister(a, number);
   return Number(BigInt.asUintN(32, constantValue(r.value)));
+}
+
+function checkTypeId(a: Analysis, name: string, id: number): void {
+  if (id === 0) return;
+  a.fail(
+    'unsupported',
+    `kernel function ${name} to type ID ${id} is not supported`,
+    'EOPNOTSUPP',
+    'Cast to void (type ID 0) and read at offsets of your own: other IDs name structures of the kernel, and there are none here.',
+  );
 }
 
 const isNull = (r: RegisterState): boolean =>

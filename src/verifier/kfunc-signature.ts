@@ -28,13 +28,19 @@ export type KfuncArgument =
   /** Memory of `size` bytes that is read and written. */
   | { readonly type: 'fixedMemory'; readonly size: number }
   /** Text up to a NUL, wherever it may be: the function finds out whether it can be read. */
-  | { readonly type: 'unsafeText' };
+  | { readonly type: 'unsafeText' }
+  /** Any address or number: nothing is asked of it. */
+  | { readonly type: 'anything' }
+  /** Constant id of a type in the kernel's BTF: what the function casts to. Only void, 0, is there. */
+  | { readonly type: 'typeId' };
 
 export type KfuncResult =
   | { readonly type: 'scalar' }
   | { readonly type: 'void' }
   /** Pointer to `size` bytes that the program may only read, or null once the iterator has nothing more. */
   | { readonly type: 'element'; readonly size: number }
+  /** An address that may be any; what it is read from is found out by each load. */
+  | { readonly type: 'untrustedMemory' }
   /** Memory of the constant size, or null: a slice of the dynptr argument. */
   | { readonly type: 'slice'; readonly writable: boolean };
 

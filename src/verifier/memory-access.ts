@@ -386,6 +386,17 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
       // Lowering confines it to the arena, wherever it points.
       note(a, access, 'arena');
       break;
+    case 'untrustedMemory':
+      if (type === 'write')
+        a.fail(
+          'invalid_memory_access',
+          `R${number} cannot write into ${kindName(pointer)}`,
+          'EACCES',
+          'Memory behind a cast or untrusted pointer can only be read.',
+        );
+      // Lowering makes it a load that looks whether there is memory.
+      note(a, access, 'untrusted');
+      break;
     default:
       a.fail('invalid_memory_access', `R${number} invalid mem access '${kindName(pointer)}'`);
   }

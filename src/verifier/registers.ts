@@ -42,6 +42,8 @@ export type RegisterKind =
   | 'tcpSocket'
   /** Somewhere in the program's arena: the lower half tells where, and any value of it is safe. */
   | 'arena'
+  /** An address that may be any: loads through it give 0 where there is nothing to read. Where it has been moved is not followed. */
+  | 'untrustedMemory'
   | 'callback'
   /** A dynptr that belongs to a helper: what callbacks of bpf_user_ringbuf_drain get. */
   | 'constDynptr';
@@ -164,6 +166,7 @@ export function register(kind: RegisterKind, fields: Partial<Omit<RegisterState,
 }
 
 export const UNINITIALIZED: RegisterState = register('uninitialized');
+export const UNTRUSTED_MEMORY: RegisterState = register('untrustedMemory');
 export const UNKNOWN_SCALAR: RegisterState = register('scalar', { value: UNKNOWN });
 export const ZERO_SCALAR: RegisterState = register('scalar', { value: ZERO });
 
@@ -259,6 +262,8 @@ export function kindName(r: RegisterState): string {
       return r.nullable ? 'tcp_sock_or_null' : 'tcp_sock';
     case 'arena':
       return 'arena';
+    case 'untrustedMemory':
+      return 'rdonly_untrusted_mem';
     case 'callback':
       return 'func';
     case 'constDynptr':

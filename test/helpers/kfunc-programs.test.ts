@@ -113,6 +113,37 @@ describe.each(['interpreter', 'native'] as const)('on backend %s', backend => {
     await runtime.dispose();
   });
 
+  test.skipIf(!usable)('loads through casts end with the memory', async () => {
+    const runtime = createRuntime({ backend, arenaSize: 1 << 21 });
+    // Text functions tell inside from outside (ERANGE), so that a search finds the last address inside.
+    const search = (sign: 1 | -1): string[] =>
+      Array.from({ length: 22 }, (_, i) => {
+        const step = sign * (1 << (21 - i));
+        const next = `outside${i}`;
+        return `r8 = r6\nr8 += ${step}\nr1 = r8\ncall kfunc[0 bpf_strlen]\nw0 = w0\nif w0 == -34 goto ${next}\nr6 = r8\n${next}: r1 = 0`;
+      });
+    const edge = (sign: 1 | -1, ...loads: string[]): string =>
+      [
+        'r1 = map_value[value]+0 ll\nr2 = 0\ncall kfunc[0 bpf_rdonly_cast]\nr6 = r0',
+        ...search(sign),
+        'r0 = 0',
+        ...loads.flatMap(load => [`r1 = ${load}`, 'r0 |= r1']),
+        'exit',
+      ].join('\n');
+    // At an edge, and one byte on: outside, or not aligned.
+    const ACQUIRE = 'load_acquire((u64 *)(r6 + 0))\nr0 |= r1\nr6 += 1\nr1 = load_acquire((u64 *)(r6 + 0))';
+    const programs = {
+      above: edge(1, '*(u64 *)(r6 - 6)', '*(u32 *)(r6 + 0)', '*(u8 *)(r6 + 1)', ACQUIRE),
+      below: edge(-1, '*(u64 *)(r6 - 8)', '*(u64 *)(r6 - 1)', '*(s8 *)(r6 - 1)', ACQUIRE),
+      inside: edge(1, '*(u64 *)(r6 - 7)', '*(u8 *)(r6 + 0)'),
+    };
+    const object = runtime.load(collection({ programs, maps }));
+    const result = (name: string): bigint => object.program(name).run(new Uint8Array(64)).returnValue;
+    expect([result('above'), result('below')]).toEqual([0n, 0n]);
+    expect(() => result('inside')).not.toThrow();
+    await runtime.dispose();
+  });
+
   test.skipIf(!usable)('iterators count', async () => {
     const runtime = createRuntime({ backend, arenaSize: 1 << 21 });
     const sum = (from: number, to: number): string =>

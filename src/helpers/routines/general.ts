@@ -186,4 +186,5 @@ export const GENERAL_ROUTINES: readonly Routine[] = [
   serviceRoutine('strtoul'),
   strncmp,
   loop,
+  { name: 'kfunc_bpf_rdonly_cast', text: '\n  r0 = r1\n  exit\n' },
 ];

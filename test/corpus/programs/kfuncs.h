@@ -50,3 +50,6 @@ extern void bpf_rcu_read_lock(void) KSYM;
 extern void bpf_rcu_read_unlock(void) KSYM;
 extern void bpf_preempt_disable(void) KSYM;
 extern void bpf_preempt_enable(void) KSYM;
+
+/* Type 0 is void: what is read through the result is found or is 0. */
+extern void *bpf_rdonly_cast(const void *object, __u32 type) KSYM;
