@@ -1,4 +1,6 @@
-/** Why Switchyard lacks helpers that the kernel allows to programs of its types: for the documentation, and so that none is forgotten. */
+/** Why Switchyard lacks helpers that the kernel allows to programs of its types: for refusals and for the documentation. */
+import type { RefusedHelper } from '../verifier/signature.ts';
+import { helperName } from './names.ts';
 
 const TASKS = 'they work on tasks of the kernel, which do not exist here';
 const CGROUPS = 'there are no cgroups here';
@@ -51,3 +53,9 @@ const REASONS: Readonly<Record<string, readonly string[]>> = {
 export const REFUSED_HELPERS: ReadonlyMap<string, string> = new Map(
   Object.entries(REASONS).flatMap(([reason, names]) => names.map(name => [name, reason] as const)),
 );
+
+/** @returns undefined where the kernel has no helper of that number either */
+export function refusedHelper(helper: number): RefusedHelper | undefined {
+  const name = helperName(helper);
+  return name === undefined ? undefined : { name, reason: REFUSED_HELPERS.get(name) };
+}

@@ -1,5 +1,6 @@
 /** The road of one program from specification to machine code, step by step, without running anything. */
 import { KFUNCS, kfuncRoutine, REFUSED_KFUNCS } from '../helpers/kfuncs.ts';
+import { refusedHelper } from '../helpers/refused.ts';
 import { HELPERS, helperRoutine } from '../helpers/table.ts';
 import type { AtomicsDialect } from '../jit/arm64/emit-atomic.ts';
 import { arm64Machine } from '../jit/arm64/machine.ts';
@@ -40,6 +41,7 @@ export function verifyProgram(
   return verify(spec, {
     maps,
     helpers: HELPERS,
+    refusedHelper,
     kfuncs: KFUNCS,
     refusedKfuncs: REFUSED_KFUNCS,
     ...(logLevel === undefined ? {} : { logLevel }),

@@ -13,7 +13,7 @@ import type { KfuncTable } from './kfunc-signature.ts';
 import type { VerifierLog } from './log.ts';
 import type { BackEdge } from './loops.ts';
 import { type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
-import type { HelperTable } from './signature.ts';
+import type { HelperTable, RefusedHelper } from './signature.ts';
 import { WRONG_GUESS } from './speculation.ts';
 import type { Checkpoint, State } from './state.ts';
 import type { StoredStates } from './stored-states.ts';
@@ -23,6 +23,8 @@ export interface VerifyOptions {
   /** Every map that the program names. */
   readonly maps: ReadonlyMap<string, MapSpec>;
   readonly helpers: HelperTable;
+  /** What is known of helpers that are not among them, by number; default nothing. */
+  readonly refusedHelper?: (helper: number) => RefusedHelper | undefined;
   /** Kernel functions by name; default none. */
   readonly kfuncs?: KfuncTable;
   /** Of kernel functions that are not among them: why, for the refusal. */

@@ -97,20 +97,23 @@ interface Call {
 
 function signatureOf(a: Analysis, helper: number): HelperSignature {
   const signature = a.options.helpers.get(helper);
-  if (signature === undefined)
+  const refused = signature ?? a.options.refusedHelper?.(helper);
+  if (refused === undefined)
+    return a.fail('unknown_helper', `invalid func unknown#${helper}`, 'EINVAL', `There is no helper number ${helper}.`);
+  const notAllowed = `program of this type cannot use helper bpf_${refused.name}#${helper}`;
+  if ('reason' in refused && refused.reason !== undefined)
     a.fail(
       'unknown_helper',
-      `invalid func unknown#${helper}`,
+      notAllowed,
       'EINVAL',
-      `Switchyard provides no helper number ${helper}.`,
+      `Switchyard does not provide bpf_${refused.name}: ${refused.reason}.`,
     );
-  const name = `bpf_${signature.name}#${helper}`;
-  if (!signature.programTypes.includes(a.program.type) || !helperPermitted(a, signature.name))
-    a.fail(
+  if (!signature?.programTypes.includes(a.program.type) || !helperPermitted(a, signature.name))
+    return a.fail(
       'helper_not_allowed',
-      `program of this type cannot use helper ${name}`,
+      notAllowed,
       'EINVAL',
-      `Programs of type ${a.program.type} may not call bpf_${signature.name}.`,
+      `Programs of type ${a.program.type} may not call bpf_${refused.name}.`,
     );
   if (signature.gplOnly === true && a.program.type !== 'raw' && !GPL_LICENSES.has(a.program.license))
     a.fail(

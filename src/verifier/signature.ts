@@ -92,3 +92,11 @@ export interface HelperSignature {
 }
 
 export type HelperTable = ReadonlyMap<number, HelperSignature>;
+
+/** A helper of the kernel that the table lacks. */
+export interface RefusedHelper {
+  /** Without `bpf_`. */
+  readonly name: string;
+  /** Why, for the refusal; undefined: it is for programs of other types. */
+  readonly reason: string | undefined;
+}

@@ -49,8 +49,8 @@ const MAX_MEMORY = 0xffff_ffff;
 export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
   const { insns } = program;
   const helperName = (helper: number): string | undefined => {
-    const signature = options.helpers.get(helper);
-    return signature === undefined ? undefined : `bpf_${signature.name}`;
+    const named = options.helpers.get(helper) ?? options.refusedHelper?.(helper);
+    return named === undefined ? undefined : `bpf_${named.name}`;
   };
   const log = new VerifierLog(options.logLevel ?? 0, insns, program.lines, helperName);
   const refuse = (

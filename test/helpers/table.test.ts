@@ -1,9 +1,11 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { helperName, LAST_HELPER } from '../../src/helpers/names.ts';
+import { refusedHelper } from '../../src/helpers/refused.ts';
 import { HELPER_ROUTINES } from '../../src/helpers/routines.ts';
 import { HELPERS, helperRoutine } from '../../src/helpers/table.ts';
 import { lowerRoutine } from '../../src/lowering/routine.ts';
 import { openScratch } from '../kernel/scratch.ts';
+import { accepted, attempt, program } from '../verifier/support.ts';
 
 const kernel = openScratch(8);
 afterAll(() => kernel?.dispose());
@@ -36,6 +38,24 @@ describe('helper table', () => {
       }
     }
     expect(differences).toEqual([]);
+  });
+
+  test("each helper that is not there is refused by name, and in the kernel's words where that refuses it too", () => {
+    let inTheirWords = 0;
+    for (let id = 1; id <= LAST_HELPER; id++) {
+      if (HELPERS.has(id)) continue;
+      const probe = `call ${id}\nr0 = 0\nexit`;
+      const ours = attempt(program('xdp', probe));
+      if (accepted(ours)) throw new Error(`${helperName(id)} is accepted`);
+      const { reason } = refusedHelper(id)!;
+      expect(ours.message).toContain(reason === undefined ? 'may not call' : reason);
+      expect(ours.text).toBe(`program of this type cannot use helper bpf_${helperName(id)}#${id}`);
+      const theirs = kernel?.refusal('xdp', probe);
+      if (theirs === undefined || !NOT_FOR_TYPE.test(theirs)) continue;
+      expect(theirs).toContain(ours.text);
+      inTheirWords++;
+    }
+    if (kernel !== undefined) expect(inTheirWords).toBeGreaterThan(60);
   });
 
   test('each helper is a routine, but for tail_call', () => {

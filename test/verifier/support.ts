@@ -1,5 +1,6 @@
 /** Programs and maps for the verifier's tests. */
 import { KFUNCS } from '../../src/helpers/kfuncs.ts';
+import { refusedHelper } from '../../src/helpers/refused.ts';
 import { HELPERS } from '../../src/helpers/table.ts';
 import { assemble } from '../../src/isa/assembler.ts';
 import { type Btf, parseBtf } from '../../src/object/btf.ts';
@@ -90,7 +91,7 @@ export function program(type: ProgramType, text: string, more: Partial<ProgramSp
   };
 }
 
-export const OPTIONS: VerifyOptions = { maps: MAPS, helpers: HELPERS, kfuncs: KFUNCS };
+export const OPTIONS: VerifyOptions = { maps: MAPS, helpers: HELPERS, refusedHelper, kfuncs: KFUNCS };
 
 /** The facts of an accepted program, or the refusal; anything else that is thrown is a bug. */
 export function attempt(spec: ProgramSpec, options: Partial<VerifyOptions> = {}): Verified | VerifierError {
