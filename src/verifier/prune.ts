@@ -364,13 +364,16 @@ function countId(r: RegisterState): void {
 }
 
 function withoutSingleId(r: RegisterState): RegisterState {
-  if (r.kind !== 'scalar' || r.id <= 0) return r;
+  if (r.kind !== 'scalar' || r.id <= 0 || sumOf(r.id) !== 0) return r;
   for (let i = 0; i < distinctIds; i++)
-    if (occurringIds[i] === linkOf(r.id)) return occurrences[i] === 1 ? withFields(r, { id: 0, offset: 0 }) : r;
+    if (occurringIds[i] === linkOf(r.id)) return occurrences[i] === 1 ? withFields(r, { id: 0 }) : r;
   return r;
 }
 
-/** Ids that occur once link nothing; dropping them lets more states compare equal. */
+/**
+ * Ids that occur once link nothing; dropping them lets more states compare equal. Not from the path itself, whose verdict would
+ * depend on where states are stored then: what was added to a number decides whether it may move a pointer.
+ */
 function dropSingleIds(state: State): void {
   distinctIds = 0;
   for (const frame of state.frames) {
@@ -500,8 +503,8 @@ export function arrive(a: Analysis): Arrival {
 }
 
 function storeState(a: Analysis): void {
-  dropSingleIds(a.state);
   const copy = a.state.copy();
+  dropSingleIds(copy);
   // Comparisons ignore them anyway; the log shows them, as the kernel's does.
   if (a.log.level < 2) dropDeadRegisters(a, copy, a.insn);
   const checkpoint = new Checkpoint(a.insn, copy, a.history.length);
