@@ -22,7 +22,6 @@ import {
 import { KernelError } from '../src/kernel/errors.ts';
 import { loadIntoKernel } from '../src/kernel/load.ts';
 import { refusalText } from '../src/kernel/program.ts';
-import { verifyProgram } from '../src/runtime/stages.ts';
 import { verify } from '../src/verifier/verify.ts';
 import { contents } from '../test/corpus/observe.ts';
 import { randomBytes } from '../test/corpus/packets.ts';
@@ -61,8 +60,6 @@ export interface Judgement {
   /** The claims were compared with the runs. */
   readonly watched: boolean;
   readonly ran: number;
-  /** Instruction at which the kernel refused. */
-  readonly refusedAt: number | undefined;
 }
 
 const map = (name: string, type: MapSpec['type'], keySize: number, valueSize: number, maxEntries: number): MapSpec => ({
@@ -87,7 +84,7 @@ const NOT_RUN = 'not run';
 const PACKET_BYTES = [14, 15, 20, 34, 64, 100];
 
 /** @param sample numbers for the map to hold instead of what the seed gives */
-function collectionOf({ type, text, seed }: Subject, sample?: (index: number) => bigint): Collection {
+export function collectionOf({ type, text, seed }: Subject, sample?: (index: number) => bigint): Collection {
   const make = (name: string, assembly: string): ProgramSpec =>
     programFromInstructions({ name, type, insns: assemble(assembly) });
   const random = randomBytes(seed * 7 + 3);
@@ -186,7 +183,6 @@ export class Judge {
       detail,
       watched,
       ran,
-      refusedAt,
     });
     try {
       verify(collection.programs.get('fuzz')!, {
@@ -202,16 +198,12 @@ export class Judge {
     }
     let kernelObject: Object | undefined;
     let kernelRefusal: string | undefined;
-    let refusedAt: number | undefined;
     try {
       kernelObject = this.#kernelPermitted ? loadIntoKernel(collection) : undefined;
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
-      if (error.code === 'program_refused') {
-        const log = String(error.details.log);
-        kernelRefusal = refusalText(log);
-        refusedAt = Number([...log.matchAll(/^(\d+): \(/gm)].at(-1)?.[1] ?? -1);
-      } else if (error.code === 'not_permitted' || error.code === 'no_bpf' || error.code === 'lockdown')
+      if (error.code === 'program_refused') kernelRefusal = refusalText(String(error.details.log));
+      else if (error.code === 'not_permitted' || error.code === 'no_bpf' || error.code === 'lockdown')
         this.#kernelPermitted = false;
       else throw error;
     }
@@ -336,44 +328,6 @@ export class Judge {
       return outcome;
     });
   }
-}
-
-/**
- * Is the difference only that we know more of some operations' results? The kernel forgets what a division, a modulo or a
- * shift by a register gives, unless the amount is known to be small. With numbers in their place of which nobody knows anything, our verifier then
- * refuses as well.
- */
-export function explainedByPrecision(subject: Subject): boolean {
-  // A slot that nothing else uses, and that was never written, holds anything.
-  const text = subject.text.replace(
-    /^([rw])(\d) (?:s?[/%]= .*|(?:<<|s?>>)= [rw]\d)$/gm,
-    (_, kind: string, r: string) => `r${r} = *(${kind === 'r' ? 'u64' : 'u32'} *)(r10 - 200)`,
-  );
-  if (text === subject.text) return false;
-  const collection = collectionOf({ ...subject, text });
-  try {
-    verifyProgram(collection.programs.get('fuzz')!, collection.maps);
-    return false;
-  } catch (error) {
-    if (error instanceof SwitchyardError) return true;
-    throw error;
-  }
-}
-
-/** Is what the kernel refuses on a path that our verifier knows to be dead? */
-export function isDeadHere(subject: Subject, insn: number): boolean {
-  const { programs, maps } = collectionOf(subject);
-  return verifyProgram(programs.get('fuzz')!, maps).facts.reachable[insn] !== 1;
-}
-
-/**
- * Refusals that depend on how much is known of a number. The kernel may know less: it does not round bounds to the
- * bits that are known, and walks paths on which bounds and bits contradict each other.
- */
-export function isAboutNumbers(reason: string): boolean {
-  return /(max|min) value is outside|unbounded|misaligned|variable-offset|math between|value_size|off=|invalid access|is negative|pointer offset|pointer be out of bounds/.test(
-    reason,
-  );
 }
 
 /** The kernel gave up where our pruning needs fewer states. */

@@ -4,17 +4,9 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { type Explanation, explain } from './explain.ts';
 import { generate } from './generator.ts';
-import {
-  explainedByPrecision,
-  gaveUp,
-  isAboutNumbers,
-  isDeadHere,
-  Judge,
-  type Judgement,
-  type Subject,
-  type Wrong,
-} from './judge.ts';
+import { gaveUp, Judge, type Judgement, type Subject, type Wrong } from './judge.ts';
 import { shrink } from './shrink.ts';
 
 const FOUND = join(import.meta.dirname, '../test/fuzz/regressions');
@@ -41,14 +33,15 @@ const counts = {
   bothAccept: 0,
   bothRefuse: 0,
   refusedHereOnly: 0,
-  explained: 0,
   gaveUp: 0,
   tooComplex: 0,
   watched: 0,
 };
 const wrongs = new Map<string, number>();
-/** Accepted here only, by the kernel's reason: all about numbers, and sampled runs stayed within the claims. */
+/** Accepted here only, by why and the kernel's reason; sampled runs stayed within the claims. */
 const better = new Map<string, number>();
+/** Of what is wrong: the seed of the first program. */
+const firstSeeds = new Map<string, number>();
 const onlyHere = new Map<string, number>();
 const add = (to: Map<string, number>, key: string): void => void to.set(key, (to.get(key) ?? 0) + 1);
 let files = 0;
@@ -61,7 +54,13 @@ function within(seconds: number): () => boolean {
   return () => Date.now() < until;
 }
 
-function sameWrong(subject: Subject, wrong: Wrong | undefined, reason: string): (text: string) => boolean {
+/** @param why what explains it, where it is explained */
+function sameWrong(
+  subject: Subject,
+  wrong: Wrong | undefined,
+  reason: string,
+  why: Explanation | undefined,
+): (text: string) => boolean {
   return text => {
     const candidate = { ...subject, text };
     let judgement: Judgement;
@@ -76,17 +75,22 @@ function sameWrong(subject: Subject, wrong: Wrong | undefined, reason: string): 
       judgement.wrong === wrong &&
       (wrong !== undefined || (judgement.kernel === true && !judgement.ours)) &&
       judgement.reason === reason &&
-      !(wrong === 'accepted here only' && explainedByPrecision(candidate))
+      (wrong !== 'accepted here only' || explain(candidate) === why)
     );
   };
 }
 
 /** Prints it, smaller. */
-function show(subject: Subject, { wrong, reason, detail }: Judgement, seconds: number): string {
-  const text = shrink(subject.text, sameWrong(subject, wrong, reason), within(seconds));
+function show(
+  subject: Subject,
+  { wrong, reason, detail }: Judgement,
+  seconds: number,
+  why?: Explanation | undefined,
+): string {
+  const text = shrink(subject.text, sameWrong(subject, wrong, reason, why), within(seconds));
   const shrunk = judge.judge({ ...subject, text })!;
   console.log(
-    `\n== ${wrong ?? 'refused here only'}: ${reason}\n   seed ${subject.seed}, ${subject.type}\n${text}\n-- ${shrunk.detail || detail}`,
+    `\n== ${wrong ?? 'refused here only'}: ${reason}${why === undefined ? '' : ` (${why})`}\n   seed ${subject.seed}, ${subject.type}\n${text}\n-- ${shrunk.detail || detail}`,
   );
   return text;
 }
@@ -102,7 +106,8 @@ function report(subject: Subject, judgement: Judgement): void {
 }
 
 console.log(`seed ${first}, ${minutes} minutes`);
-for (let seed = first; Date.now() < end; seed++) {
+// At least one program: `--minutes 0` is what repeats a finding.
+for (let seed = first; seed === first || Date.now() < end; seed++) {
   const subject: Subject = { ...generate(seed), seed };
   const started = Date.now();
   const judgement = judge.judge(subject);
@@ -127,15 +132,13 @@ for (let seed = first; Date.now() < end; seed++) {
       counts.gaveUp++;
       continue;
     }
-    if (explainedByPrecision(subject)) {
-      counts.explained++;
-      continue;
-    }
-    if (isAboutNumbers(reason) || isDeadHere(subject, judgement.refusedAt ?? -1)) {
+    const why = explain(subject);
+    if (why !== undefined) {
       const unsound = judge.sample(subject, within(SAMPLE_SECONDS));
       if (unsound === undefined) {
-        add(better, reason);
-        if (better.get(reason) === 1) show(subject, judgement, SHRINK_SECONDS.explained);
+        const known = `${why}: ${reason}`;
+        add(better, known);
+        if (better.get(known) === 1) show(subject, judgement, SHRINK_SECONDS.explained, why);
         continue;
       }
       console.log(unsound);
@@ -144,7 +147,9 @@ for (let seed = first; Date.now() < end; seed++) {
   const key = `${wrong}: ${reason}`;
   add(wrongs, key);
   // The first of each class is shrunk and kept; the others are counted.
-  if (wrongs.get(key) === 1) report(subject, judgement);
+  if (wrongs.get(key) !== 1) continue;
+  firstSeeds.set(key, seed);
+  report(subject, judgement);
 }
 
 const table = (title: string, of: ReadonlyMap<string, number>): void => {
@@ -158,13 +163,17 @@ ${counts.programs} programs from seed ${first} on${judge.kernelPermitted ? '' : 
 ${String(counts.bothAccept).padStart(8)} accepted by both, and run
 ${String(counts.bothRefuse).padStart(8)} refused by both
 ${String(counts.refusedHereOnly).padStart(8)} refused here only
-${String(counts.explained).padStart(8)} accepted here only, because of operations whose results the kernel forgets
 ${String(counts.gaveUp).padStart(8)} accepted here only, where the kernel gave up
 ${String(counts.tooComplex).padStart(8)} left out: too complex for a fuzzer
 ${String(counts.watched).padStart(8)} held against the verifier's claims, ${judge.compared} instructions
 ${String(slowest).padStart(8)} ms for the slowest program`);
 table('refused here only:', onlyHere);
-table('accepted here only, where numbers are better known (sampled runs stayed within the claims):', better);
+table('accepted here only, and explained (sampled runs stayed within the claims):', better);
 table('wrong:', wrongs);
 await judge.dispose();
-process.exitCode = wrongs.size > 0 ? 1 : 0;
+if (wrongs.size > 0) {
+  process.exitCode = 1;
+  // Whoever sees only the end of this output sees what to repeat.
+  console.log('first of each, again with:');
+  for (const [key, seed] of firstSeeds) console.log(`  npm run fuzz -- --minutes 0 --seed ${seed}   # ${key}`);
+}

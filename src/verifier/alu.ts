@@ -13,6 +13,7 @@ import {
   kindName,
   RAW_SIZE_ID,
   type RegisterState,
+  readyToCopy,
   register,
   SUM_32,
   SUM_64,
@@ -174,9 +175,7 @@ function executeMov(a: Analysis, i: Alu): void {
 
 /** A copy shares an id with the original, so that what a comparison tells of one is known of both. */
 function linkedCopy(a: Analysis, from: number, source: RegisterState): RegisterState {
-  if (isConstant(source.value)) return source;
-  if (source.id !== 0 && sumOf(source.id) === 0) return source;
-  const linked = withFields(source, { id: a.newId(), offset: 0 });
+  const linked = readyToCopy(source, a);
   a.state.registers[from] = linked;
   return linked;
 }

@@ -58,9 +58,11 @@ export interface VerifyOptions {
 export interface CheckingOptions {
   /**
    * Called with each state that is walked, before its instruction changes it: copy what is to be kept. `live` has a bit for
-   * each register that can matter. `stored`: it was stored just now, and is `state.parent`.
+   * each register that can matter. `stored`: it was stored just now, and is `state.parent`. `from`: the instruction before it.
    */
-  readonly onState: (insn: number, state: State, live: number, stored: boolean) => void;
+  readonly onState: (insn: number, state: State, live: number, stored: boolean, from: number) => void;
+  /** Called where a path ends before `insn`, behind `from`, since a state that is stored there covers its own. */
+  readonly onCovered?: (insn: number, state: State, from: number) => void;
   /**
    * all: every number counts as relied upon, so that pruned paths, too, lie in the states that were seen; `marked`: as usual,
    * but a state is stored wherever one may be, so that the marks of what was relied upon are known there.

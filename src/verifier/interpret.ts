@@ -53,6 +53,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
     let next: number;
     if (a.cfg.prunePoint[a.insn] === 1 && arrive(a) === 'covered') {
       a.log.safe(fresh, a.previousInsn, a.insn, a.state.speculative);
+      if (!a.state.speculative) a.options.checking?.onCovered?.(a.insn, a.state, a.previousInsn);
       next = -1;
     } else {
       if (fresh) a.log.branch(a.previousInsn, a.insn, a.state);
@@ -91,7 +92,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
 function check(a: Analysis, checking: CheckingOptions): void {
   const { parent } = a.state;
   const stored = parent !== undefined && parent.insn === a.insn && parent.position === a.history.length;
-  checking.onState(a.insn, a.state, a.live[a.insn]!, stored);
+  checking.onState(a.insn, a.state, a.live[a.insn]!, stored, a.previousInsn);
 }
 
 /** As `step`, on a path that is only guessed: where it would be refused it ends. */

@@ -14,7 +14,7 @@
  *   the same comparison later on has only one outcome.
  */
 import type { MapSpec } from '../object/spec.ts';
-import { constant, type Scalar, UNKNOWN } from './scalar.ts';
+import { constant, isConstant, type Scalar, UNKNOWN } from './scalar.ts';
 
 export type RegisterKind =
   | 'uninitialized'
@@ -90,6 +90,16 @@ export function linkOf(id: number): number {
 /** SUM_64, SUM_32 or 0. */
 export function sumOf(id: number): number {
   return id > 0 ? id & SUM : 0;
+}
+
+/**
+ * A number as it is before it is copied, which a copy then shares with it: with an id, unless it is a constant. What was added to
+ * the one that it was linked with is forgotten, of constants too: a link has one constant.
+ */
+export function readyToCopy(source: RegisterState, ids: { newId(): number }): RegisterState {
+  const isSum = sumOf(source.id) !== 0;
+  if (isConstant(source.value)) return isSum ? withFields(source, { id: 0, offset: 0 }) : source;
+  return source.id !== 0 && !isSum ? source : withFields(source, { id: ids.newId(), offset: 0 });
 }
 
 /** The pointer is at the packet's end, or behind it. */

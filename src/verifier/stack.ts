@@ -18,10 +18,9 @@ import { markSlotRead } from './prune.ts';
 import {
   isPointer,
   type RegisterState,
+  readyToCopy,
   scalarRegister,
-  sumOf,
   UNKNOWN_SCALAR,
-  withFields,
   ZERO_SCALAR,
 } from './registers.ts';
 import { constantValue, fits, isConstant, isZero, truncate } from './scalar.ts';
@@ -96,8 +95,7 @@ export function writeStack(
     let source = value;
     let stored = value;
     if (fits(value.value, size)) {
-      if ((value.id === 0 || sumOf(value.id) !== 0) && !isConstant(value.value))
-        source = stored = withFields(value, { id: a.newId(), offset: 0 });
+      source = stored = readyToCopy(value, a);
     } else {
       stored = scalarRegister(truncate(value.value, size));
     }
