@@ -7,7 +7,7 @@
  *   added to a pointer) has narrower bounds or more known bits than the kernel prints.
  * - **far**: with no path pruned, our verifier refuses with the same words at the same place: what moves a pointer too far
  *   is not looked at where a number that is less known stood for it.
- * - **callback**: "No program to jit": the kernel removes a callback that only dead code names, and stumbles over its address.
+ * - **callback**: "No program to jit": the kernel removes a callback that never runs, and stumbles over its address.
  *
  * Whether that knowledge is right is not asked here: runs on many numbers are held against it (`Judge.sample`).
  */
@@ -100,15 +100,16 @@ function kernelLog(collection: Collection): string | undefined {
   }
 }
 
-/** Is there a callback that nothing runs? */
+/** Is there a callback that is named, and never walked? */
 function namesIdleCallback({ programs, maps }: Collection): boolean {
   const program = programs.get('fuzz')!;
-  const { subprograms } = verifyProgram(program, maps).facts;
-  return program.insns.some((insn, at) => {
-    if (insn.kind !== 'loadImm64' || insn.reference?.type !== 'function') return false;
-    const start = at + 1 + insn.reference.offset;
-    return subprograms.some(subprogram => subprogram.start === start && !subprogram.isCallback);
-  });
+  const { reachable } = verifyProgram(program, maps).facts;
+  return program.insns.some(
+    (insn, at) =>
+      insn.kind === 'loadImm64' &&
+      insn.reference?.type === 'function' &&
+      reachable[at + 1 + insn.reference.offset] !== 1,
+  );
 }
 
 /** @returns our states in which the kernel's last path, or one that it may have been, ends */

@@ -121,6 +121,13 @@ describe('"No program to jit"', () => {
     expect(
       explainLog(collectionOf(subject(`if r9 != 0 goto out\nr2 = func[cb] ll\nout: r0 = 0\nexit\n${callback}`)), bug),
     ).toBe('callback'));
+  it('where it runs no times', () =>
+    expect(
+      explainLog(
+        collectionOf(subject(`out: r1 = 0\nr2 = func[cb] ll\nr3 = 0\nr4 = 0\ncall 181\nr0 = 0\nexit\n${callback}`)),
+        bug,
+      ),
+    ).toBe('callback'));
   it('where it runs', () =>
     expect(
       explainLog(
