@@ -7,6 +7,7 @@
  * pushed over the edge differs from program to program.
  */
 
+import { ending, endless, MISTAKES } from './mistake-gadgets.ts';
 import * as objects from './object-gadgets.ts';
 
 export type FuzzType = 'xdp' | 'sched_cls';
@@ -97,8 +98,13 @@ class Generator {
     for (let at = 16; at <= 64; at += 8)
       this.#emit(`*(u64 *)(r10 - ${at}) = ${random.chance(50) ? 0 : this.#constant()}`);
     for (let r = 0; r <= 3; r++) this.#unknown(r);
-    for (let i = 3 + random.below(10); i > 0; i--) this.#gadget();
+    const mistake = random.chance(30) ? random.pick(MISTAKES) : undefined;
+    for (let i = 1 + random.below(mistake === undefined ? 6 : 2); i > 0; i--) this.#gadget();
+    mistake?.(this.#writer);
+    for (let i = 2 + random.below(5); i > 0; i--) this.#gadget();
+    if (random.chance(1)) endless(this.#writer);
     if (random.chance(25)) this.#tailCall();
+    if (random.chance(8)) ending(this.#writer);
     for (let r = 1; r <= 3; r++) this.#emit(`r0 ^= r${r}`);
     if (random.chance(50)) this.#emit('*(u64 *)(r9 + 40) = r0');
     if (random.chance(30)) this.#emit('r1 = *(u64 *)(r10 - 64)', 'r0 += r1');

@@ -29,7 +29,7 @@ const SIZES = [1, 2, 4, 8] as const;
 const goesWrong = (w: Writer): boolean => w.random.chance(w.risk);
 
 /** r0 to r3 are numbers again, r4 and r5 scratch. */
-function restore(w: Writer): void {
+export function restore(w: Writer): void {
   for (let r = 0; r <= 3; r++) w.unknown(r);
   w.emit('r4 = 0', 'r5 = 0');
 }
@@ -202,7 +202,8 @@ export function dynptr(w: Writer): void {
   restore(w);
 }
 
-function movePacket(w: Writer): void {
+/** Moves the packet, and loads its bounds anew. */
+export function movePacket(w: Writer): void {
   const { random } = w;
   if (w.type === 'xdp') w.emit('r1 = r6', `r2 = ${random.pick([-8, 0, 4])}`, `call ${random.pick([44, 65])}`);
   else w.emit('r1 = r6', `r2 = ${random.pick([0, 14, 34])}`, 'call 39');
