@@ -129,6 +129,31 @@ describe('the check can fail', () => {
   });
 });
 
+describe('with all numbers precise', () => {
+  /** The paths differ in r4, which moves nothing; and in what was added to r3, which a number that is unlinked stands for. */
+  const text = (added: number): string => `r7 = *(u32 *)(r1 + 0)
+    r3 = *(u32 *)(r1 + 12)
+    r2 = *(u32 *)(r1 + 8)
+    r4 = 1
+    if r2 > r7 goto add
+    goto move
+    add: r4 = r3
+    w3 += ${added}
+    r4 = 2
+    move: r5 = r7
+    r5 += r3
+    r0 = r4
+    exit`;
+  test('a path on which a pointer moves too far is no fault of pruning', () => {
+    const spec = program('xdp', text(-1415348814));
+    expect(claimsOf(spec, MAPS, 'marked')).toBeDefined();
+    expect(claimsOf(spec, MAPS, 'all')).toBeUndefined();
+  });
+  test('one on which it moves a little is watched', () => {
+    expect(claimsOf(program('xdp', text(8)), MAPS, 'all')).toBeDefined();
+  });
+});
+
 describe('accepted programs stay within what was claimed', () => {
   test('those of cases.txt', () => {
     let run = 0;
