@@ -16,6 +16,8 @@ const SHRINK_SECONDS = { wrong: 20, explained: 3 };
 const SAMPLE_SECONDS = 5;
 /** What has been found is made smaller for so long after the time is up. */
 const GRACE_SECONDS = 3;
+/** A program that takes longer to judge is not made smaller. */
+const SLOW_MS = 5000;
 
 function option(name: string, fallback: number): number {
   const at = process.argv.indexOf(`--${name}`);
@@ -80,24 +82,26 @@ function sameWrong(
   };
 }
 
-/** Prints it, smaller. */
+/** @param took to judge it, ms. Prints it, smaller unless each question would take long: the kernel cannot be stopped. */
 function show(
   subject: Subject,
   { wrong, reason, detail }: Judgement,
-  seconds: number,
+  took: number,
   why?: Explanation | undefined,
 ): string {
-  const text = shrink(subject.text, sameWrong(subject, wrong, reason, why), within(seconds));
-  const shrunk = judge.judge({ ...subject, text })!;
+  const slow = took > SLOW_MS;
+  const seconds = wrong === undefined || why !== undefined ? SHRINK_SECONDS.explained : SHRINK_SECONDS.wrong;
+  const text = slow ? subject.text : shrink(subject.text, sameWrong(subject, wrong, reason, why), within(seconds));
+  const shrunk = slow ? { detail } : judge.judge({ ...subject, text })!;
   console.log(
     `\n== ${wrong ?? 'refused here only'}: ${reason}${why === undefined ? '' : ` (${why})`}\n   seed ${subject.seed}, ${subject.type}\n${text}\n-- ${shrunk.detail || detail}`,
   );
   return text;
 }
 
-function report(subject: Subject, judgement: Judgement): void {
+function report(subject: Subject, judgement: Judgement, took: number): void {
   const { wrong, reason } = judgement;
-  const text = show(subject, judgement, SHRINK_SECONDS.wrong);
+  const text = show(subject, judgement, took);
   if (++files > MAX_FILES) return;
   mkdirSync(FOUND, { recursive: true });
   const file = join(FOUND, `${wrong!.replaceAll(' ', '-')}-${subject.seed}.txt`);
@@ -106,16 +110,16 @@ function report(subject: Subject, judgement: Judgement): void {
 }
 
 console.log(`seed ${first}, ${minutes} minutes`);
-// At least one program: `--minutes 0` is what repeats a finding.
-for (let seed = first; seed === first || Date.now() < end; seed++) {
-  const subject: Subject = { ...generate(seed), seed };
+/** @returns what is wrong with the program of that seed */
+function examine(subject: Subject): string | undefined {
   const started = Date.now();
   const judgement = judge.judge(subject);
-  slowest = Math.max(slowest, Date.now() - started);
+  const took = Date.now() - started;
+  slowest = Math.max(slowest, took);
   counts.programs++;
   if (judgement === undefined) {
     counts.tooComplex++;
-    continue;
+    return undefined;
   }
   if (judgement.watched) counts.watched++;
   if (judgement.ours && judgement.kernel !== false) counts.bothAccept++;
@@ -123,14 +127,14 @@ for (let seed = first; seed === first || Date.now() < end; seed++) {
   else if (!judgement.ours) {
     counts.refusedHereOnly++;
     add(onlyHere, judgement.reason);
-    if (onlyHere.get(judgement.reason) === 1) show(subject, judgement, SHRINK_SECONDS.explained);
+    if (onlyHere.get(judgement.reason) === 1) show(subject, judgement, took);
   }
   const { wrong, reason } = judgement;
-  if (wrong === undefined) continue;
+  if (wrong === undefined) return undefined;
   if (wrong === 'accepted here only') {
     if (gaveUp(reason)) {
       counts.gaveUp++;
-      continue;
+      return undefined;
     }
     const why = explain(subject);
     if (why !== undefined) {
@@ -138,18 +142,34 @@ for (let seed = first; seed === first || Date.now() < end; seed++) {
       if (unsound === undefined) {
         const known = `${why}: ${reason}`;
         add(better, known);
-        if (better.get(known) === 1) show(subject, judgement, SHRINK_SECONDS.explained, why);
-        continue;
+        if (better.get(known) === 1) show(subject, judgement, took, why);
+        return undefined;
       }
       console.log(unsound);
     }
   }
   const key = `${wrong}: ${reason}`;
-  add(wrongs, key);
   // The first of each class is shrunk and kept; the others are counted.
-  if (wrongs.get(key) !== 1) continue;
-  firstSeeds.set(key, seed);
-  report(subject, judgement);
+  if (!wrongs.has(key)) report(subject, judgement, took);
+  return key;
+}
+
+// At least one program: `--minutes 0` is what repeats a finding.
+for (let seed = first; seed === first || Date.now() < end; seed++) {
+  const subject: Subject = { ...generate(seed), seed };
+  let key: string | undefined;
+  try {
+    key = examine(subject);
+  } catch (error) {
+    // The fuzzer itself: it goes on, so that what was found before is still told at the end.
+    console.log(
+      `\n== the fuzzer failed\n   seed ${seed}, ${subject.type}\n${subject.text}\n-- ${(error as Error).stack}`,
+    );
+    key = `the fuzzer failed: ${(error as Error).message.split('\n')[0]}`;
+  }
+  if (key === undefined) continue;
+  if (!wrongs.has(key)) firstSeeds.set(key, seed);
+  add(wrongs, key);
 }
 
 const table = (title: string, of: ReadonlyMap<string, number>): void => {
