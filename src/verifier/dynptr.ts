@@ -53,7 +53,7 @@ export function useDynptr(a: Analysis, number: number, argument: DynptrArgument)
   const r = dynptrPointer(a, number);
   const position = number - 1;
   const { construct } = argument;
-  if (construct !== undefined) return constructDynptr(a, number, r, construct, 0);
+  if (construct !== undefined) return constructDynptr(a, number, r, construct, 0, false);
   if (r.kind === 'constDynptr') return useConstDynptr(a, number, r, argument);
   const place = placeOf(a, r, 'dynptr', SLOTS);
   const dynptr = dynptrAt(place);
@@ -80,14 +80,17 @@ function referenceAt(place: Exclude<Place, { readonly complaint: string }>): num
   return object === undefined ? 0 : object.reference;
 }
 
-/** A local dynptr of a helper's, good while the callback runs. */
+/**
+ * A dynptr that the function was given: the sample of a callback of bpf_user_ringbuf_drain, or what a global function's
+ * caller passed. The latter may be of any kind; it counts as local, as in the kernel, but its slices end when packets may have changed.
+ */
 function useConstDynptr(a: Analysis, number: number, r: RegisterState, argument: DynptrArgument): DynptrUse {
   checkConstPointer(a, number, r, argument.release === true);
   if (argument.release === true)
     a.fail('invalid_argument', 'cannot release unowned const bpf_dynptr', 'EINVAL', 'The record is the caller\u2019s.');
   if (argument.only !== undefined && argument.only !== 'local')
     a.fail('invalid_argument', `Expected a dynptr of type ${argument.only} as arg #${number - 1}`, 'EINVAL');
-  return { dynptr: { kind: 'dynptr', type: 'local', id: r.id, reference: 0, first: true } };
+  return { dynptr: { kind: 'dynptr', type: 'local', id: r.id, reference: 0, first: true, foreign: true } };
 }
 
 function checkConstPointer(a: Analysis, number: number, r: RegisterState, release: boolean): void {
@@ -130,7 +133,7 @@ function dynptrPointer(a: Analysis, number: number): RegisterState {
 
 /** A copy of `of` in the memory that register `number` points to. */
 export function cloneDynptr(a: Analysis, number: number, { dynptr }: DynptrUse): void {
-  constructDynptr(a, number, dynptrPointer(a, number), dynptr.type, dynptr.reference);
+  constructDynptr(a, number, dynptrPointer(a, number), dynptr.type, dynptr.reference, dynptr.foreign);
 }
 
 /** @param reference to share; 0: a new one where the kind has references */
@@ -140,6 +143,7 @@ function constructDynptr(
   r: RegisterState,
   type: DynptrKind,
   reference: number,
+  foreign: boolean,
 ): DynptrUse {
   if (r.kind === 'constDynptr') a.fail('invalid_argument', 'Dynptr has to be an uninitialized dynptr', 'EINVAL');
   const place = placeOf(a, r, 'dynptr', SLOTS);
@@ -150,7 +154,7 @@ function constructDynptr(
   const { frame, slot } = place;
   const id = a.newId();
   const held = type === 'ringbuf' && reference === 0 ? acquireReference(a, false) : reference;
-  const dynptr: DynptrSlot = { kind: 'dynptr', type, id, reference: held, first: true };
+  const dynptr: DynptrSlot = { kind: 'dynptr', type, id, reference: held, foreign, first: true };
   placeObject(a, frame, slot, dynptr);
   placeObject(a, frame, slot - 1, { ...dynptr, first: false });
   return { dynptr };
@@ -206,7 +210,7 @@ export function sliceOf(a: Analysis, { dynptr }: DynptrUse, size: number, writab
     id: a.newId(),
     dynptr: dynptr.reference === 0 ? 0 : dynptr.id,
     readOnly: !writable,
-    packetSlice: dynptr.type === 'skb' || dynptr.type === 'xdp',
+    packetSlice: dynptr.type === 'skb' || dynptr.type === 'xdp' || dynptr.foreign,
   });
 }
 

@@ -222,6 +222,7 @@ function objectCovered(old: StackObject | undefined, current: StackObject | unde
     current?.kind === 'dynptr' &&
     old.type === current.type &&
     old.first === current.first &&
+    old.foreign === current.foreign &&
     ids.check(old.id, current.id) &&
     ids.check(old.reference, current.reference)
   );

@@ -32,6 +32,8 @@ export interface DynptrSlot {
   readonly id: number;
   /** Of a ring buffer record; clones share it. 0 for memory that nobody has to give back. */
   readonly reference: number;
+  /** A copy of one that a caller passed: its memory may be the packet whatever its type says. */
+  readonly foreign: boolean;
   /** The one at the lower address. */
   readonly first: boolean;
 }
