@@ -3,7 +3,7 @@
  * that Linux 6.18 registers it for (found by loading a probe of each pair). Names are all that identifies them: their
  * numbers are those of one kernel's BTF. `raw`, which the kernel lacks, gets what every type gets.
  */
-import type { ProgramType } from '../object/spec.ts';
+import type { ProgramSpec, ProgramType } from '../object/spec.ts';
 import type { KfuncArgument, KfuncResult, KfuncSignature, KfuncTable } from '../verifier/kfunc-signature.ts';
 
 const TC: readonly ProgramType[] = ['sched_cls', 'sched_act'];
@@ -25,12 +25,17 @@ const kfunc = (
   programTypes: readonly ProgramType[] = ALL,
 ): KfuncSignature => ({ name, args, returns, programTypes });
 
-const num = (use: 'new' | 'next' | 'destroy'): KfuncArgument => ({ type: 'iterator', of: 'num', use });
+type IteratorUse = 'new' | 'next' | 'destroy';
+const num = (use: IteratorUse): KfuncArgument => ({ type: 'iterator', of: 'num', slots: 1, use });
+const bits = (use: IteratorUse): KfuncArgument => ({ type: 'iterator', of: 'bits', slots: 2, use });
 
 const ITERATORS = [
   kfunc('bpf_iter_num_new', [num('new'), scalar, scalar]),
   kfunc('bpf_iter_num_next', [num('next')], { type: 'element', size: 4 }),
   kfunc('bpf_iter_num_destroy', [num('destroy')], nothing),
+  kfunc('bpf_iter_bits_new', [bits('new'), { type: 'anything' }, scalar]),
+  kfunc('bpf_iter_bits_next', [bits('next')], { type: 'element', size: 4 }),
+  kfunc('bpf_iter_bits_destroy', [bits('destroy')], nothing),
 ];
 
 const sliceBuffer: KfuncArgument = { type: 'buffer', optional: true, constant: true };
@@ -94,6 +99,11 @@ export const KFUNCS: KfuncTable = new Map(
   ]),
 );
 
+/** Does the program call what needs `IteratorMemory`? */
+export function usesIteratorMemory({ insns }: Pick<ProgramSpec, 'insns'>): boolean {
+  return insns.some(insn => insn.kind === 'callKfunc' && insn.name === 'bpf_iter_bits_new');
+}
+
 /** Program types that may write packets. */
 const WRITABLE: readonly ProgramType[] = [...TC, ...XDP];
 /** Calls that leave nothing to do: the regions exist for the kernel's scheduler and memory reclamation. */
@@ -155,7 +165,6 @@ const REASONS: Readonly<Record<string, readonly string[]>> = {
     ...['lock', 'lock_irqsave', 'unlock', 'unlock_irqrestore'].map(name => `bpf_res_spin_${name}`),
   ],
   'there are no interrupts here': ['bpf_local_irq_save', 'bpf_local_irq_restore'],
-  'of iterators only bpf_iter_num is supported': ['new', 'next', 'destroy'].map(use => `bpf_iter_bits_${use}`),
   'there are no streams here': ['bpf_stream_vprintk_impl'],
 };
 

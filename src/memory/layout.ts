@@ -104,10 +104,26 @@ export const RunContext = {
   cloneRecords: 168,
   /** u64 ×2: pid_tgid and current time slice scratch for services. */
   pidTgid: 232,
+  /** u64: address of the IteratorMemory; 0 until a program is loaded that needs it. */
+  iteratorMemory: 248,
   /** Scratch for services and routines, 256 bytes. */
   scratch: 256,
   scratchSize: 256,
   size: 512,
+} as const;
+
+/**
+ * Where `bpf_iter_bits` keeps what it goes through if that is more than one word: blocks that iterators take and give back. There
+ * are as many as iterators have room on a program's stack.
+ */
+export const IteratorMemory = {
+  /** u64: bit i is set while block i is taken. */
+  taken: 0,
+  blocks: 64,
+  /** Bytes of a block: 511 words fit. */
+  blockSize: 4096,
+  count: 32,
+  size: 64 + 32 * 4096,
 } as const;
 
 /** What an xdp program's r1 points to. */

@@ -7,7 +7,7 @@
  * maps rely on it. Between runs the control thread keeps the highest number, for map operations from JS.
  */
 import type { Arena } from '../memory/arena.ts';
-import { RunContext, RuntimeState, SkbContext } from '../memory/layout.ts';
+import { IteratorMemory, RunContext, RuntimeState, SkbContext } from '../memory/layout.ts';
 import { Batch } from './batch.ts';
 
 /** Eight frames of a program, routines below them, and room for a signal handler's frame. */
@@ -52,4 +52,13 @@ export function createContexts(arena: Arena, cpus: number, seed: () => bigint): 
     });
   }
   return { state, blocks };
+}
+
+/** Gives each thread memory for iterators, once: what a program that calls `bpf_iter_bits_new` needs. It stays. */
+export function provideIteratorMemory(arena: Arena, { blocks }: Contexts): void {
+  for (const { offset } of blocks) {
+    const field = offset + RunContext.iteratorMemory;
+    if (arena.view.getBigUint64(field, true) !== 0n) continue;
+    arena.view.setBigUint64(field, arena.address(arena.allocate(IteratorMemory.size, 64)), true);
+  }
 }

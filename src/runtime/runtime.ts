@@ -6,6 +6,7 @@
  * share maps and prog arrays within it.
  */
 
+import { usesIteratorMemory } from '../helpers/kfuncs.ts';
 import { createServices } from '../helpers/services.ts';
 import type { TailCallMode } from '../jit/shared/code.ts';
 import { checkOverrides, chooseTailCalls, type TailCallOverrides } from '../jit/shared/tail-call-choices.ts';
@@ -20,7 +21,7 @@ import { selectPrograms } from '../object/select-programs.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import type { Backend, BackendName, Installed, MapAddresses } from './backend.ts';
-import { type ContextBlock, type Contexts, createContexts } from './contexts.ts';
+import { type ContextBlock, type Contexts, createContexts, provideIteratorMemory } from './contexts.ts';
 import { RuntimeError } from './errors.ts';
 import {
   Generations,
@@ -207,6 +208,7 @@ export class Runtime {
     const backend = this.#backend(options.backend);
     const specs = selectPrograms(collection, options.programs, noSuchProgram);
     const verified = specs.map(spec => this.#verify(spec, collection, options));
+    if (specs.some(usesIteratorMemory)) provideIteratorMemory(this.#host.arena, this.#contexts);
     const undo: (() => void)[] = [];
     try {
       const maps = this.#makeMaps(collection, backend, options, undo);

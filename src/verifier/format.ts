@@ -57,7 +57,8 @@ function formatRegister(r: RegisterState, frame: number, precise: boolean): stri
 /** Whole objects at their first slot. What the kernel prints as dynptr_id is 1 for all. */
 function formatObject(object: StackObject): string {
   if (object.kind === 'iterator') {
-    const { type, reference, active, depth } = object;
+    const { type, reference, active, depth, first } = object;
+    if (!first) return '';
     return `iter_${type}(ref_id=${reference},state=${active ? 'active' : 'drained'},depth=${depth})`;
   }
   const { type, id, reference, first } = object;

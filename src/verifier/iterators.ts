@@ -26,11 +26,22 @@ import {
 } from './stack-objects.ts';
 import type { Frame, State } from './state.ts';
 
-/** The iterator whose main slot this is. */
-function iteratorAt(place: Place, type: string): IteratorSlot | undefined {
+/** The whole iterator whose first slot this is. */
+function iteratorAt(place: Place, type: string, slots: number): IteratorSlot | undefined {
   if ('complaint' in place) return undefined;
-  const object = place.frame.slots[place.slot]?.object;
-  return object?.kind === 'iterator' && object.type === type ? object : undefined;
+  const { frame, slot } = place;
+  const object = frame.slots[slot]?.object;
+  if (object?.kind !== 'iterator' || !object.first || object.type !== type) return undefined;
+  for (let i = 1; i < slots; i++) {
+    const part = frame.slots[slot - i]?.object;
+    if (part?.kind !== 'iterator' || part.first || part.reference !== object.reference) return undefined;
+  }
+  return object;
+}
+
+function hasIterator(place: Exclude<Place, { readonly complaint: string }>, slots: number): boolean {
+  for (let i = 0; i < slots; i++) if (place.frame.slots[place.slot - i]?.object?.kind === 'iterator') return true;
+  return false;
 }
 
 /** What a call knows of the iterator it was given. */
@@ -46,14 +57,13 @@ export interface IteratorUse {
  */
 export function useIterator(a: Analysis, number: number, argument: IteratorArgument): IteratorUse | undefined {
   const r = a.state.registers[number]!;
-  const { of: type, use } = argument;
+  const { of: type, slots, use } = argument;
   const position = number - 1;
   if (r.kind !== 'stack')
     a.fail('invalid_argument', `arg#${position} expected pointer to an iterator on stack`, 'EINVAL');
-  const place = placeOf(a, r, 'iter', 1);
+  const place = placeOf(a, r, 'iter', slots);
   if (use === 'new') {
-    const free =
-      'complaint' in place ? place.complaint === '' : place.frame.slots[place.slot]?.object?.kind !== 'iterator';
+    const free = 'complaint' in place ? place.complaint === '' : !hasIterator(place, slots);
     if (!free)
       a.fail(
         'invalid_argument',
@@ -61,13 +71,14 @@ export function useIterator(a: Analysis, number: number, argument: IteratorArgum
         'EINVAL',
         'Destroy an iterator before its memory is used for another.',
       );
-    overwrite(a, number, r, 8);
+    overwrite(a, number, r, 8 * slots);
     if ('complaint' in place) return undefined;
     const reference = acquireReference(a, false);
-    placeObject(a, place.frame, place.slot, { kind: 'iterator', type, reference, active: true, depth: 0 });
+    const made: IteratorSlot = { kind: 'iterator', type, reference, active: true, depth: 0, first: true };
+    for (let i = 0; i < slots; i++) placeObject(a, place.frame, place.slot - i, { ...made, first: i === 0 });
     return undefined;
   }
-  const iterator = iteratorAt(place, type);
+  const iterator = iteratorAt(place, type, slots);
   if ('complaint' in place || iterator === undefined)
     return a.fail(
       'invalid_argument',
@@ -75,11 +86,13 @@ export function useIterator(a: Analysis, number: number, argument: IteratorArgum
       'EINVAL',
       `Make the iterator with bpf_iter_${type}_new first.`,
     );
-  markSlotRead(a.state, r.frame, place.slot);
-  a.log.touchSlot(place.slot);
+  for (let i = 0; i < slots; i++) {
+    markSlotRead(a.state, r.frame, place.slot - i);
+    a.log.touchSlot(place.slot - i);
+  }
   if (use === 'destroy') {
     releaseReference(a, a.state, iterator.reference);
-    removeObject(a, place.frame, place.slot);
+    for (let i = 0; i < slots; i++) removeObject(a, place.frame, place.slot - i);
   }
   return { ...place, iterator };
 }

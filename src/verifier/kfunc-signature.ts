@@ -5,7 +5,9 @@ import type { ArgumentType } from './signature.ts';
 /** An open-coded iterator on the stack. */
 export interface IteratorArgument {
   readonly type: 'iterator';
-  readonly of: 'num';
+  readonly of: 'num' | 'bits';
+  /** Stack slots that it occupies. */
+  readonly slots: number;
   readonly use: 'new' | 'next' | 'destroy';
 }
 

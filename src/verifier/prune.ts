@@ -216,7 +216,12 @@ function slotCovered(
 /** Iterators and dynptrs are the same in all that matters; how often an iterator was asked does not. */
 function objectCovered(old: StackObject | undefined, current: StackObject | undefined, ids: IdMap): boolean {
   if (old?.kind === 'iterator' && current?.kind === 'iterator')
-    return old.type === current.type && old.active === current.active && ids.check(old.reference, current.reference);
+    return (
+      old.type === current.type &&
+      old.first === current.first &&
+      old.active === current.active &&
+      ids.check(old.reference, current.reference)
+    );
   return (
     old?.kind === 'dynptr' &&
     current?.kind === 'dynptr' &&

@@ -23,6 +23,8 @@ export interface IteratorSlot {
   readonly active: boolean;
   /** How many elements it has given on this path. */
   readonly depth: number;
+  /** The slot at the lowest address: the one that tells how the iterator is. */
+  readonly first: boolean;
 }
 
 export interface DynptrSlot {

@@ -166,6 +166,27 @@ describe.each(['interpreter', 'native'] as const)('on backend %s', backend => {
     await runtime.dispose();
   });
 
+  test.skipIf(!usable)('iterators over bits: as many at once as the stack has room for, again and again', async () => {
+    const runtime = createRuntime({ backend, arenaSize: 1 << 22 });
+    const places = Array.from({ length: 31 }, (_, i) => -512 + 16 * i);
+    const at = (place: number): string => `r1 = r10\nr1 += ${place}`;
+    const code = [
+      'r6 = map_value[value]+0 ll\nr7 = 0\n*(u64 *)(r6 + 8) = 1\n*(u64 *)(r6 + 16) = 2',
+      ...places.map(place => `${at(place)}\nr2 = r6\nr3 = 3\ncall kfunc[0 bpf_iter_bits_new]\nw0 = w0\nr7 += r0`),
+      // All have copies of their own.
+      '*(u64 *)(r6 + 8) = 0',
+      ...places.flatMap((place, i) => [
+        `${at(place)}\ncall kfunc[0 bpf_iter_bits_next]\nif r0 == 0 goto none${i}\nr0 = *(u32 *)(r0 + 0)\nr7 += r0`,
+        `none${i}: ${at(place)}\ncall kfunc[0 bpf_iter_bits_destroy]`,
+      ]),
+      'r0 = r7\nexit',
+    ].join('\n');
+    const object = runtime.load(collection({ programs: { p: code }, maps }));
+    const sums = Array.from({ length: 5 }, () => object.program('p').run(new Uint8Array(64)).returnValue);
+    expect(sums).toEqual(sums.map(() => 31n * 64n));
+    await runtime.dispose();
+  });
+
   test.skipIf(!usable)('a record that is filled through its dynptr reaches the consumer', async () => {
     const runtime = createRuntime({ backend, arenaSize: 1 << 21 });
     const code = [

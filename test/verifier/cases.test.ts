@@ -19,6 +19,7 @@ const WEAKER: Readonly<Record<string, string>> = {
   'endless: bpf_loop over and over': ENDLESS,
   'endless: bpf_loop whose callback keeps the loop going': ENDLESS,
   'endless: a new iterator each time': ENDLESS,
+  'bits: a new one each time': ENDLESS,
   'endless: the iterator is replaced while it gives elements': ENDLESS,
   'endless: may_goto in a function': ENDLESS,
   'endless: bpf_loop in a function': ENDLESS,
@@ -112,6 +113,7 @@ const OTHER_WORDS: ReadonlySet<string> = new Set([
   'tail call below a deep frame',
   'load_acquire from the packet (xdp)',
   'ringbuf: lookup in it',
+  'bits: bits over numbers',
   'a cast to a type that is no structure (xdp)',
   'a cast to a type that there is not (xdp)',
 ]);

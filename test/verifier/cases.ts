@@ -39,6 +39,7 @@ const MACROS: Readonly<Record<string, string>> = {
     'r1 = r10\nr1 += -16\nr2 = 0\nr3 = r10\nr3 += -40\nr4 = 14\ncall kfunc[0 bpf_dynptr_slice]\nif r0 == 0 goto out',
   SLICE_RW:
     'r1 = r10\nr1 += -16\nr2 = 0\nr3 = r10\nr3 += -40\nr4 = 14\ncall kfunc[0 bpf_dynptr_slice_rdwr]\nif r0 == 0 goto out',
+  BITS: 'r1 = r10\nr1 += -16\nr2 = r10\nr2 += -32\nr3 = 1\ncall kfunc[0 bpf_iter_bits_new]',
   CAST: 'r2 = 0\ncall kfunc[0 bpf_rdonly_cast]',
   RESERVE: 'r1 = map[ring] ll\nr2 = 16\nr3 = 0\ncall bpf_ringbuf_reserve',
   SKB: 'r2 = *(u32 *)(r1 + 76)\nr3 = *(u32 *)(r1 + 80)\nr4 = r2\nr4 += 14',

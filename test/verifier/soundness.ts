@@ -140,9 +140,17 @@ function isMember(s: Scalar, x: bigint): boolean {
 
 /** What the routines left in a slot of an iterator or dynptr, by its layout. */
 function objectHolds(object: StackObject, content: bigint): boolean {
-  if (object.kind === 'iterator') return object.active || content === 0n;
+  if (object.kind === 'iterator' && object.type === 'num') return object.active || content === 0n;
+  if (object.kind === 'iterator') return object.first || isPosition(content);
   if (content === 0n) return true;
   return object.first ? content >= LOWEST_ADDRESS : ((content >> 28n) & 7n) === BigInt(DynptrType[object.type]);
+}
+
+/** The second word of an iterator over bits: how many there are, in the upper half the one given last. */
+function isPosition(content: bigint): boolean {
+  const count = Number(content & 0xffff_ffffn);
+  const bit = Number(BigInt.asIntN(32, content >> 32n));
+  return count % 64 === 0 && count <= 511 * 64 && bit >= -1 && bit <= count;
 }
 
 /** A frame of a program that is suspended or running. */

@@ -11,11 +11,26 @@ extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) KSYM;
 extern int *bpf_iter_num_next(struct bpf_iter_num *it) KSYM;
 extern void bpf_iter_num_destroy(struct bpf_iter_num *it) KSYM;
 
+struct bpf_iter_bits {
+	__u64 opaque[2];
+} __attribute__((aligned(8)));
+
+extern int bpf_iter_bits_new(struct bpf_iter_bits *it, const __u64 *words, __u32 count) KSYM;
+extern int *bpf_iter_bits_next(struct bpf_iter_bits *it) KSYM;
+extern void bpf_iter_bits_destroy(struct bpf_iter_bits *it) KSYM;
+
 /* The iterator is destroyed however the loop is left. Old compilers describe only functions that are used by name. */
 #define NUMBERS(it, first, last) \
 	struct bpf_iter_num it __attribute__((cleanup(bpf_iter_num_destroy))); \
 	(void)bpf_iter_num_destroy; \
 	bpf_iter_num_new(&it, (first), (last));
+
+#define BITS(it, words, count) \
+	struct bpf_iter_bits it __attribute__((cleanup(bpf_iter_bits_destroy))); \
+	(void)bpf_iter_bits_destroy; \
+	__attribute__((unused)) int it##_error = bpf_iter_bits_new(&it, (words), (count));
+
+#define EACH_BIT(i, it) for (int *i##_at; (i##_at = bpf_iter_bits_next(&it)) && ((i) = *i##_at, 1);)
 
 #define EACH(i, it, first, last) \
 	for (int *i##_at; (i##_at = bpf_iter_num_next(&it)) && ((i) = *i##_at, (i) >= (first) && (i) < (last));)
