@@ -22,6 +22,10 @@ export function alu(op: AluOp, dst: Register, imm: number): Alu {
 export function aluRegister(op: AluOp, dst: Register, src: Register): Alu {
   return { kind: 'alu', op, width: 64, dst, src, imm: 0 };
 }
+/** Clears the upper half of `dst`. */
+export function move32(dst: Register, src: Register): Alu {
+  return { ...aluRegister('mov', dst, src), width: 32 };
+}
 export function load(size: Size, dst: Register, src: Register, offset: number): Load {
   return { kind: 'load', size, signed: false, dst, src, offset };
 }

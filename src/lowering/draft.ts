@@ -10,6 +10,8 @@ export interface Draft {
   readonly origin: Int32Array;
   readonly subprograms: readonly SubprogramFacts[];
   readonly pokeTable: readonly PokeDescriptor[];
+  /** See `Lowered`. */
+  readonly unusedArguments: ReadonlySet<number>;
 }
 
 /** What passes read and none changes. */

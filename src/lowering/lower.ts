@@ -76,11 +76,16 @@ export function lower(verified: Verified, options: LowerOptions): Lowered {
     origin: Int32Array.from(program.insns, (_, slot) => slot),
     subprograms: facts.subprograms,
     pokeTable: [],
+    unusedArguments: new Set(),
   };
-  const { insns, origin, subprograms, pokeTable } = PASSES.reduce((draft, pass) => pass(draft, input), start);
+  const { insns, origin, subprograms, pokeTable, unusedArguments } = PASSES.reduce(
+    (draft, pass) => pass(draft, input),
+    start,
+  );
   const tailCallIndices = provenIndices(verified, insns, origin);
   const { name, type } = program;
-  return { name, type, insns, origin, usedMaps, pokeTable, ...missTable, tailCallIndices, subprograms };
+  const rest = { ...missTable, tailCallIndices, unusedArguments, subprograms };
+  return { name, type, insns, origin, usedMaps, pokeTable, ...rest };
 }
 
 function provenIndices(

@@ -43,6 +43,11 @@ export interface Lowered {
   readonly missTable?: number;
   /** By slot of the TAIL_CALL instruction; a site without entry may see any index. */
   readonly tailCallIndices?: ReadonlyMap<number, TailCallIndex>;
+  /**
+   * Slots that only make arguments of a call which was inlined and reads none: compilers leave them out. What jumps between
+   * them finds the same. The interpreter runs them, so that it has every register that the verifier says there is.
+   */
+  readonly unusedArguments?: ReadonlySet<number>;
   /** In terms of `insns`. */
   readonly subprograms: readonly SubprogramFacts[];
 }

@@ -68,6 +68,7 @@ export function rewrite(draft: Draft, edits: Edits): Draft {
     origin,
     subprograms: moveSubprograms(draft.subprograms, layout),
     pokeTable: draft.pokeTable.map(poke => ({ ...poke, insn: layout.code[poke.insn]! })),
+    unusedArguments: new Set([...draft.unusedArguments].map(slot => layout.code[slot]!)),
   };
 }
 

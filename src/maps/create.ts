@@ -104,8 +104,7 @@ function layOutArray(spec: MapSpec, env: MapEnv): MapObject {
   view.setUint32(offset + MapHeader.mask, indexMask(spec.maxEntries), true);
   view.setBigUint64(offset + MapHeader.cpuStride, BigInt(cpuStride), true);
   view.setUint32(offset + MapHeader.cpus, perCpu ? env.cpus : 0, true);
-  const valuesAddress = perCpu ? 0n : env.arena.address(offset + MapHeader.size);
-  return { offset, blocks: [offset], bytes, valuesAddress };
+  return { offset, blocks: [offset], bytes, valuesAddress: env.arena.address(offset + MapHeader.size) };
 }
 
 /** One block: header, spare elements' addresses, buckets, pool of elements, for per-CPU maps each CPU's values, for LPM tries the prefix lengths. */

@@ -19,7 +19,7 @@ export interface BpfMap {
   readonly id: number;
   /** Address of the map object (MapHeader) in the arena. */
   readonly address: bigint;
-  /** Address of the first value, where the type has direct value access (array); else 0. */
+  /** Address of the first value of an array (per-CPU: of the first CPU), which compiled code embeds; else 0. */
   readonly valuesAddress: bigint;
   /**
    * Bytes that the map holds, prog array targets, buffers of readers, and room to pass values from TypeScript included; of

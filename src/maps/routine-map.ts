@@ -19,7 +19,7 @@ export interface MapObject {
   readonly blocks: readonly number[];
   /** Sum of their sizes, bytes. */
   readonly bytes: number;
-  /** Address of the first value, for types with direct access; else 0. */
+  /** Address of the first value of an array, of the first CPU if there is one for each; else 0. */
   readonly valuesAddress: bigint;
 }
 

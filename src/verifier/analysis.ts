@@ -9,6 +9,7 @@ import { type Errno, HINTS, VerifierError, type VerifierErrorCode } from './erro
 import { FactsCollector } from './facts-collector.ts';
 import { formatState } from './format.ts';
 import { History } from './history.ts';
+import { KeyRanges } from './key-ranges.ts';
 import type { KfuncTable } from './kfunc-signature.ts';
 import type { VerifierLog } from './log.ts';
 import type { BackEdge } from './loops.ts';
@@ -142,6 +143,8 @@ export class Analysis {
   explored: (StoredStates | undefined)[] = [];
   /** What the path in work processed. */
   readonly history = new History();
+  /** Of the keys that array lookups are given. */
+  readonly keys: KeyRanges;
   /** Paths that ended inside loops that are not wholly walked yet. */
   readonly backEdges: BackEdge[] = [];
   /** Global functions that calls reached; each is verified on its own. */
@@ -190,6 +193,7 @@ export class Analysis {
     this.maxInsns = options.maxInsns ?? MAX_INSNS;
     this.leaksRefused = options.unprivileged !== undefined && options.unprivileged !== false;
     if (this.leaksRefused) this.speculativeFacts = new FactsCollector(program, options.maps, cfg, this.realFacts);
+    this.keys = new KeyRanges(program.insns, options.maps, !this.leaksRefused);
     this.withoutBpf = options.unprivileged === true;
     this.forgotten = this.leaksRefused ? UNINITIALIZED : UNKNOWN_SCALAR;
     this.uninitializedStackAllowed =

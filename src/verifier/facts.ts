@@ -34,8 +34,10 @@ export interface HelperCallFact {
   readonly helper: number;
   /** The map argument, where it is the same on all paths. */
   readonly map: string | undefined;
-  /** The key is a constant below max_entries on all paths (array lookups). */
+  /** The one key that it is given on all paths, as u32, where it is known (keys of 4 bytes). */
   readonly constantKey: number | undefined;
+  /** Largest key as u32 on all paths, where it is known (lookups in arrays). */
+  readonly keyMax?: number | undefined;
 }
 
 /** What a base register points to. Different kinds of ordinary memory at one instruction are `memory`. */

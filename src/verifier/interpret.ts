@@ -2,7 +2,7 @@
  * The interpretation itself: one path at a time, instruction by instruction, until all paths have ended. The kernel's
  * `do_check`.
  */
-import type { AddrSpaceCast, Atomic, Load, LoadImm64, PacketLoad, Size, Store } from '../isa/instruction.ts';
+import type { AddrSpaceCast, Atomic, Load, LoadImm64, PacketLoad, Register, Size, Store } from '../isa/instruction.ts';
 import { ARENA_PAGE } from '../maps/arena-map.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { executeAlu, executeByteSwap, executeMovSx } from './alu.ts';
@@ -12,6 +12,7 @@ import { executeExit, executeSubprogramCall } from './calls.ts';
 import { executeHelperCall, forgetCallerSaved } from './helper-call.ts';
 import { executeKfuncCall } from './kfunc-call.ts';
 import { accessMemory, checkContextPointer } from './memory-access.ts';
+import { traceKey } from './precision.ts';
 import { arrive, finishPath, PRECISE_ITERATIONS, previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
 import {
@@ -277,6 +278,8 @@ function executeLoad(a: Analysis, i: Load): void {
 function executeStore(a: Analysis, i: Store): void {
   const value = i.src === undefined ? scalarRegister(constantOfInt(i.imm)) : a.read(i.src);
   a.read(i.dst);
+  const lookup = i.src === undefined ? undefined : a.keys.lookupOf(a.insn);
+  if (lookup !== undefined) noteKey(a, lookup, i.src!, value);
   const { source } = accessMemory(a, {
     register: i.dst,
     offset: i.offset,
@@ -286,6 +289,12 @@ function executeStore(a: Analysis, i: Store): void {
     valueRegister: i.src,
   });
   if (i.src !== undefined && source !== undefined && i.src !== 10) a.state.registers[i.src] = source;
+}
+
+/** The register goes to where the lookup reads its key. */
+function noteKey(a: Analysis, lookup: number, register: Register, key: RegisterState): void {
+  if (key.kind !== 'scalar') a.keys.forget(lookup);
+  else if (a.keys.note(lookup, key.value.u32min, key.value.u32max)) traceKey(a, register, lookup);
 }
 
 function executeAtomic(a: Analysis, i: Atomic): void {

@@ -95,6 +95,7 @@ export function isInSameLoops(stored: Checkpoint, current: State): boolean {
 /** The path in work ends at `target`: the head of its own loop, or a state inside an unfinished one. */
 export function noteBackEdge(a: Analysis, target: Checkpoint): void {
   const { state } = a;
+  a.keys.forgetAll();
   const head = target.pending > 0 ? target : headOf(target)!;
   const entries = a.backEdges.reduce((sum, { path }) => sum + path.insns.length, a.history.length - head.position);
   if (entries > MAX_ENTRIES) {

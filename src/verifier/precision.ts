@@ -227,6 +227,38 @@ function markSlots(checkpoint: Checkpoint, frame: number, half: number, wanted: 
   return marked;
 }
 
+/** The same for the sources of the key of the lookup at `call`, in sets of its own. Those of precise numbers are marked already. */
+function markKey(checkpoint: Checkpoint, wanted: Wanted, call: number): void {
+  const { frames } = checkpoint.state;
+  checkpoint.keyMarks ??= new Map();
+  const marks = checkpoint.keyMarks.get(call) ?? new Int32Array(3 * frames.length);
+  checkpoint.keyMarks.set(call, marks);
+  for (let f = 0; f <= MAX_FRAMES; f++) {
+    const frame = frames[f];
+    if (frame === undefined) {
+      wanted.clearFrame(f);
+      continue;
+    }
+    let registers = wanted.registers[f]! & ~checkpoint.preciseRegisters(f) & ~marks[3 * f]!;
+    for (let left = registers; left !== 0; left &= left - 1) {
+      const bit = left & -left;
+      if (frame.registers[31 - Math.clz32(bit)]!.kind !== 'scalar') registers &= ~bit;
+    }
+    wanted.registers[f] = registers;
+    marks[3 * f]! |= registers;
+    for (let half = 0; half < 2; half++) {
+      const words = half === 0 ? wanted.low : wanted.high;
+      let slots = words[f]! & ~checkpoint.preciseSlots(f, half) & ~marks[3 * f + 1 + half]!;
+      for (let left = slots; left !== 0; left &= left - 1) {
+        const bit = left & -left;
+        if (frame.slots[32 * half + 31 - Math.clz32(bit)]?.spilled?.kind !== 'scalar') slots &= ~bit;
+      }
+      words[f] = slots;
+      marks[3 * f + 1 + half]! |= slots;
+    }
+  }
+}
+
 /** Every scalar of every stored state from `start` to the beginning of the path is precise. */
 export function markEverything(start: Checkpoint | undefined): void {
   for (let at = start; at !== undefined && !at.everythingPrecise; at = at.parent) {
@@ -234,13 +266,16 @@ export function markEverything(start: Checkpoint | undefined): void {
   }
 }
 
-/** Walks back from position `end` of the history, exclusive, through the stored states that `state` came through. */
-function walk(a: Analysis, wanted: Wanted, end: number, state: State): void {
+/**
+ * Walks back from position `end` of the history, exclusive, through the stored states that `state` came through.
+ * @param key what is wanted are the sources of the key of the lookup in this slot; -1: numbers that something relied on
+ */
+function walk(a: Analysis, wanted: Wanted, end: number, state: State, key = -1): void {
   const { history } = a;
   let position = end;
   let stored = state.parent;
   if (wanted.empty) return;
-  const trace = a.log.level === 2 ? new Trace(a, wanted, state) : undefined;
+  const trace = a.log.level === 2 && key < 0 ? new Trace(a, wanted, state) : undefined;
   while (!wanted.empty) {
     const start = stored === undefined ? 0 : stored.position;
     while (--position >= start) {
@@ -252,7 +287,8 @@ function walk(a: Analysis, wanted: Wanted, end: number, state: State): void {
       if (wanted.empty) return;
     }
     if (stored === undefined || stored.everythingPrecise) return;
-    mark(stored, wanted);
+    if (key < 0) mark(stored, wanted);
+    else markKey(stored, wanted, key);
     trace?.parent(stored, start > 0 ? history.insn(start - 1) : -1);
     position = start;
     stored = stored.parent;
@@ -295,4 +331,27 @@ export function inheritPrecision(a: Analysis, state: State, old: Checkpoint): vo
   }
   if (a.log.level === 2) logInherited(a, wanted, frames.length);
   walk(a, wanted, a.history.length, state);
+}
+
+/** The current instruction stores register `r`, from which the lookup at `call` takes its key. */
+export function traceKey(a: Analysis, r: number, call: number): void {
+  const { state } = a;
+  const wanted = wantedNow;
+  const top = state.frames.length - 1;
+  wanted.clear(top);
+  wanted.registers[top] = 1 << r;
+  walk(a, wanted, a.history.length - 1, state, call);
+}
+
+/** The path in work continues as paths from `old` did, which took a key from what `marks` has. */
+export function inheritKey(a: Analysis, state: State, old: Checkpoint, call: number, marks: Int32Array): void {
+  const wanted = wantedNow;
+  const { length } = old.state.frames;
+  wanted.clear(length - 1);
+  for (let f = 0; f < length; f++) {
+    wanted.registers[f] = marks[3 * f]!;
+    wanted.low[f] = marks[3 * f + 1]!;
+    wanted.high[f] = marks[3 * f + 2]!;
+  }
+  walk(a, wanted, a.history.length, state, call);
 }

@@ -21,7 +21,7 @@ import type { Analysis } from './analysis.ts';
 import { formatFrame } from './format.ts';
 import { depthsDiffer, isActive } from './iterators.ts';
 import { finishLoop, hasAdvanced, isIncomplete, isInSameLoops, noteBackEdge } from './loops.ts';
-import { inheritPrecision, markEverything } from './precision.ts';
+import { inheritKey, inheritPrecision, markEverything } from './precision.ts';
 import { formatStored } from './precision-trace.ts';
 import {
   isPacketPointer,
@@ -246,29 +246,41 @@ function liveIn(a: Analysis, state: State, index: number, insn: number): number 
   return (a.live[inner.callSite + 1]! & ~0b111111) | (1 << 10);
 }
 
-function frameCovered(a: Analysis, old: Checkpoint, current: State, index: number, ids: IdMap, mode: Mode): boolean {
+/** Marks of the sources of a key, three sets by frame: registers, both halves of the slots. */
+type KeyMarks = Int32Array | undefined;
+
+function frameCovered(
+  a: Analysis,
+  old: Checkpoint,
+  current: State,
+  index: number,
+  ids: IdMap,
+  mode: Mode,
+  key: KeyMarks,
+): boolean {
   const was = old.state.frames[index]!;
   const is = current.frames[index]!;
   if (was.callbackDepth > is.callbackDepth) return false;
   const live = liveIn(a, current, index, old.insn);
-  const preciseRegisters = old.preciseRegisters(index);
+  const preciseRegisters = old.preciseRegisters(index) | (key === undefined ? 0 : key[3 * index]!);
   for (let r = 0; r < REGISTERS; r++) {
     if ((live & (1 << r)) === 0) continue;
     const before = was.registers[r]!;
     const now = is.registers[r]!;
     if (registerCovered(before, now, ids, mode, (preciseRegisters & (1 << r)) !== 0)) continue;
-    if (index === current.frames.length - 1) noteDifference(old, r, before, now);
+    if (index === current.frames.length - 1 && key === undefined) noteDifference(old, r, before, now);
     return false;
   }
   if (mode === 'loose') {
     for (let half = 0; half < 2; half++) {
       for (let left = old.readSlots(index, half); left !== 0; left &= left - 1)
-        if (!slotOfFrameCovered(a, old, is, index, 32 * half + lowestBit(left), ids, mode)) return false;
+        if (!slotOfFrameCovered(a, old, is, index, 32 * half + lowestBit(left), ids, mode, key)) return false;
     }
     return true;
   }
   const slots = Math.max(was.slots.length, is.slots.length);
-  for (let slot = 0; slot < slots; slot++) if (!slotOfFrameCovered(a, old, is, index, slot, ids, mode)) return false;
+  for (let slot = 0; slot < slots; slot++)
+    if (!slotOfFrameCovered(a, old, is, index, slot, ids, mode, key)) return false;
   return true;
 }
 
@@ -280,9 +292,12 @@ function slotOfFrameCovered(
   slot: number,
   ids: IdMap,
   mode: Mode,
+  key: KeyMarks,
 ): boolean {
   const was = old.state.frames[index]!.slots;
-  const precise = old.isPreciseSlot(index, slot);
+  const precise =
+    old.isPreciseSlot(index, slot) ||
+    (key !== undefined && (key[3 * index + 1 + (slot >> 5)]! & (1 << (slot & 31))) !== 0);
   if (slotCovered(was[slot], is.slots[slot], ids, mode, false, precise)) return true;
   if (!a.uninitializedStackAllowed || !slotCovered(was[slot], is.slots[slot], ids, mode, true, precise)) return false;
   // The path that ends here may read what the older one had written and this one had not.
@@ -336,7 +351,8 @@ function differsAgain(old: Checkpoint, current: State, mode: Mode): boolean {
   return now.kind === 'scalar' && !contains(old.differentValue!, now.value);
 }
 
-function covered(a: Analysis, old: Checkpoint, current: State, wanted: Mode): boolean {
+/** @param key counts in the sources of a key */
+function covered(a: Analysis, old: Checkpoint, current: State, wanted: Mode, key?: KeyMarks): boolean {
   // Numbers that decided limits of pointer arithmetic are compared as they are.
   const mode = a.limitsExplored ? 'exact' : wanted;
   if (differsAgain(old, current, mode)) return false;
@@ -349,7 +365,7 @@ function covered(a: Analysis, old: Checkpoint, current: State, wanted: Mode): bo
   ids.clear();
   if (!referencesCovered(old.state, current, ids)) return false;
   for (let index = 0; index < current.frames.length; index++)
-    if (!frameCovered(a, old, current, index, ids, mode)) return false;
+    if (!frameCovered(a, old, current, index, ids, mode, key)) return false;
   return true;
 }
 
@@ -401,6 +417,15 @@ function dropDeadRegisters(a: Analysis, state: State, insn: number): void {
     const { registers } = state.frames[index]!;
     const live = liveIn(a, state, index, insn);
     for (let r = 0; r < REGISTERS; r++) if ((live & (1 << r)) === 0) registers[r] = UNINITIALIZED;
+  }
+}
+
+/** The path in work ends here, where `old` covers it: does it also cover what keys were taken from? */
+function inheritKeys(a: Analysis, old: Checkpoint): void {
+  for (const [call, marks] of old.keyMarks!) {
+    if (a.keys.isUnknown(call)) continue;
+    if (covered(a, old, a.state, 'loose', marks)) inheritKey(a, a.state, old, call, marks);
+    else a.keys.forget(call);
   }
 }
 
@@ -493,6 +518,7 @@ export function arrive(a: Analysis): Arrival {
         states.hit(i);
         inheritReads(state, old);
         inheritPrecision(a, state, old);
+        if (old.keyMarks !== undefined) inheritKeys(a, old);
         if (incomplete) noteBackEdge(a, old);
         return 'covered';
       }

@@ -276,6 +276,8 @@ export class Checkpoint {
   differentRegister = -1;
   /** What it held here. */
   differentValue: Scalar | undefined = undefined;
+  /** By lookup: registers and slots that its key's range comes from, three sets by frame (`key-ranges.ts`). */
+  keyMarks: Map<number, Int32Array> | undefined = undefined;
   /** Five sets by frame; see the constants. Most states are never marked and all are kept: made when there is something to mark. */
   private marks: number[] | undefined = undefined;
 

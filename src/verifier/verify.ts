@@ -145,7 +145,7 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
     ...(arena === undefined ? {} : { arena, arenaArithmetic: arithmeticOnArena(facts.arenaArithmetic) }),
     tailCalls: facts.tailCalls,
     narrowTailCalls: facts.narrowTailCalls,
-    helperCalls: facts.helperCalls,
+    helperCalls: facts.helperCalls.map(call => analysis.keys.addTo(call)),
     subprograms: cfg.subprograms.map((subprogram, index) => ({
       name: subprogram.name,
       start: subprogram.start,

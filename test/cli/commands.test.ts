@@ -418,13 +418,13 @@ describe('disasm', () => {
       'x64',
       /^ +0: nop .*\n +5: push rbp$/m,
       /patched: jmp to the program in stages\[4\]$/m,
-      /call [0-9A-F]+h {2}; percpu_array_lookup$/m,
+      /call [0-9A-F]+h {2}; hash_lookup$/m,
     ],
     [
       'arm64',
       /^ +0: movz x26, #33, lsl #0\n/m,
       /patched: b to the program in stages\[4\]$/m,
-      /bl 0x[0-9a-f]+ {2}; percpu_array_lookup$/m,
+      /bl 0x[0-9a-f]+ {2}; hash_lookup$/m,
     ],
   ])('--arch %s works whatever this machine is', async (arch, entry, site, call) => {
     const args = ['disasm', ROUTER, '--program', 'stage_ipv4', '--stage', 'native', '--arch', arch];

@@ -322,6 +322,14 @@ class Generator {
     const size = random.pick<Size>([1, 2, 4, 8]);
     const choice = random.below(22);
     if (choice < 10) {
+      if (random.oneIn(8)) {
+        // How elements are addressed; other jumps lead between them where they are two groups.
+        const shift: Instruction = { kind: 'alu', op: 'lsh', width, dst, src: undefined, imm: random.below(5) };
+        const sum: Instruction = { kind: 'alu', op: 'add', width: 64, dst: src, src: dst, imm: 0 };
+        body.add(shift, ...(random.oneIn(2) ? [sum] : []));
+        if (body.insns.at(-1) !== sum) body.add(sum);
+        return;
+      }
       const op = random.pick(ALU);
       const operand = random.oneIn(2) ? src : undefined;
       body.add({ kind: 'alu', op, width, dst, src: operand, imm: operand === undefined ? random.imm() : 0 });

@@ -227,15 +227,6 @@ describe('map references', () => {
 });
 
 describe('helper calls', () => {
-  /** A lookup in an array of 1000 elements of 8 bytes. */
-  const looked = (key: string): string => `
-        r0 = *(u32 *)(${key})
-        if w0 >= 1000 goto +5
-        r0 <<= 3
-        r1 = map_value_address[0]+0 ll
-        r0 += r1
-        goto +1
-        r0 = 0`;
   const lookup = (map: string | undefined, constantKey?: number, insn = 0) => ({
     helperCalls: [{ insn, helper: 1, map, constantKey }],
   });
@@ -254,112 +245,6 @@ describe('helper calls', () => {
       ...lookup(undefined),
       have: 'call 1\nexit',
       want: 'call routine helper_1\nexit',
-    },
-    {
-      name: 'array lookup, power of two',
-      maps: [map('h', 'hash'), map('a', 'array', 1000, 12)],
-      ...lookup('a'),
-      have: 'call 1\nif r0 == 0 goto -2\nexit',
-      want: `
-        r1 = *(u32 *)(r2 + 0)
-        r0 = 0
-        if w1 >= 1000 goto -3
-        r0 = map_value_address[1]+0 ll
-        r1 <<= 4
-        r0 += r1
-        exit`,
-    },
-    {
-      name: 'array lookup, the other way round',
-      maps: [map('a', 'array', 1000, 24)],
-      ...lookup('a', undefined, 2),
-      have: 'r2 = r10\nr2 += -4\ncall 1\nif r0 != 0 goto +2\nr0 = 7\nexit\nr0 = 8\nexit',
-      want: `
-        r2 = r10
-        r2 += -4
-        r1 = *(u32 *)(r10 - 4)
-        r0 = 0
-        if w1 >= 1000 goto +5
-        r0 = map_value_address[0]+0 ll
-        r1 *= 24
-        r0 += r1
-        goto +2
-        r0 = 7
-        exit
-        r0 = 8
-        exit`,
-    },
-    {
-      name: 'array lookup, another check, and one that more than the lookup leads to',
-      maps: [map('a', 'array', 1000, 8)],
-      helperCalls: [
-        { insn: 0, helper: 1, map: 'a', constantKey: undefined },
-        { insn: 3, helper: 1, map: 'a', constantKey: undefined },
-      ],
-      have: 'call 1\nif w0 == 0 goto +3\nif r6 == 0 goto +1\ncall 1\nif r0 == 0 goto +1\nexit\nexit',
-      want: `
-        ${looked('r2 + 0')}
-        if w0 == 0 goto +10
-        if r6 == 0 goto +8
-        ${looked('r2 + 0')}
-        if r0 == 0 goto +1
-        exit
-        exit`,
-    },
-    {
-      name: 'array lookup, other sizes, huge',
-      maps: [map('a', 'array', 0x9000_0000, 17)],
-      ...lookup('a'),
-      have: 'call 1\nexit',
-      want: `
-        r0 = *(u32 *)(r2 + 0)
-        if w0 >= 0x90000000 goto +5
-        r0 *= 24
-        r1 = map_value_address[0]+0 ll
-        r0 += r1
-        goto +1
-        r0 = 0
-        exit`,
-    },
-    {
-      name: 'array lookup, key just written to the stack',
-      maps: [map('a', 'array', 1000, 8)],
-      ...lookup('a', undefined, 5),
-      have: '*(u32 *)(r10 - 4) = r6\nr2 = r10\nr2 += -4\nr1 = 7\nr3 = r2\ncall 1\nexit',
-      want: `
-        *(u32 *)(r10 - 4) = r6
-        r2 = r10
-        r2 += -4
-        r1 = 7
-        r3 = r2
-        ${looked('r10 - 4')}
-        exit`,
-    },
-    {
-      name: 'array lookup, another key where a jump leads to the call',
-      maps: [map('a', 'array', 1000, 8)],
-      ...lookup('a', undefined, 3),
-      have: 'if r6 == 0 goto +2\nr2 = r10\nr2 += -4\ncall 1\nexit',
-      want: `
-        if r6 == 0 goto +2
-        r2 = r10
-        r2 += -4
-        ${looked('r2 + 0')}
-        exit`,
-    },
-    {
-      name: 'array lookup, constant key',
-      maps: [map('a', 'array', 8, 12)],
-      ...lookup('a', 7),
-      have: 'call 1\nexit',
-      want: 'r0 = map_value_address[0]+112 ll\nexit',
-    },
-    {
-      name: 'array lookup, constant key in range, with a check that is left',
-      maps: [map('a', 'array', 8, 12)],
-      ...lookup('a', 7),
-      have: 'call 1\nif r0 == 0 goto +1\nexit\nexit',
-      want: 'r0 = map_value_address[0]+112 ll\nif r0 == 0 goto +1\nexit\nexit',
     },
     {
       name: 'current CPU',

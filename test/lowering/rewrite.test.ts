@@ -10,7 +10,7 @@ import { textOf, wanted } from './support.ts';
 
 function draft(insns: readonly Instruction[]): Draft {
   const { origin, subprograms } = lowered(insns);
-  return { insns, origin, subprograms, pokeTable: [] };
+  return { insns, origin, subprograms, pokeTable: [], unusedArguments: new Set() };
 }
 const nop: Instruction = { kind: 'alu', op: 'add', width: 64, dst: 11, src: undefined, imm: 1 };
 
@@ -39,9 +39,10 @@ describe('rewrite', () => {
 
   test('poke slots move', () => {
     const have: Instruction[] = [nop, { kind: 'tailCall', imm: 0x1_0000 }, { kind: 'exit' }];
-    const before = { ...draft(have), pokeTable: [{ insn: 1, map: 0, key: 2 }] };
+    const before = { ...draft(have), pokeTable: [{ insn: 1, map: 0, key: 2 }], unusedArguments: new Set([1]) };
     const after = rewrite(before, new Map([[0, { code: [nop, nop, nop] }]]));
     expect(after.pokeTable).toEqual([{ insn: 3, map: 0, key: 2 }]);
+    expect(after.unusedArguments).toEqual(new Set([3]));
   });
 
   test('a goto that becomes too long for 16 bits becomes the long form', () => {

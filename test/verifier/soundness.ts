@@ -55,6 +55,8 @@ export interface Claims {
   readonly precision: Precision;
   /** By slot of the program as it was verified. */
   readonly byInsn: readonly (Claim[] | undefined)[];
+  /** By slot of a lookup in an array: the largest key. */
+  readonly largestKeys: ReadonlyMap<number, number>;
 }
 
 /** States beyond which a program is left out: their copies would fill the memory. */
@@ -95,8 +97,16 @@ export function claimsOf(
     if (claims === undefined) byInsn[insn] = [claim];
     else claims.push(claim);
   };
+  const largestKeys = new Map<number, number>();
   try {
-    verify(program, { maps, helpers: HELPERS, kfuncs: KFUNCS, ...options, checking: { onState, precision } });
+    const { facts } = verify(program, {
+      maps,
+      helpers: HELPERS,
+      kfuncs: KFUNCS,
+      ...options,
+      checking: { onState, precision },
+    });
+    for (const { insn, keyMax } of facts.helperCalls) if (keyMax !== undefined) largestKeys.set(insn, keyMax);
   } catch (error) {
     if (error instanceof TooManyStates) return undefined;
     if (error instanceof VerifierError && error.code === 'too_complex') return undefined;
@@ -108,7 +118,7 @@ export function claimsOf(
     if (error instanceof VerifierError && MOVES_TOO_FAR.test(error.text)) return undefined;
     throw error;
   }
-  return { program, precision, byInsn };
+  return { program, precision, byInsn, largestKeys };
 }
 
 const MOVES_TOO_FAR =
@@ -171,6 +181,8 @@ interface Concrete {
 class Witness {
   /** Instructions that were compared. */
   compared = 0;
+  /** Keys of lookups among them. */
+  keys = 0;
   #left = 0;
   #steps = 0;
   #toTheEnd = false;
@@ -237,6 +249,12 @@ class Witness {
     }
     this.compared++;
     const { view } = this.#arena;
+    const largest = claims.largestKeys.get(insn);
+    if (largest !== undefined) {
+      this.keys++;
+      const key = view.getUint32(this.#arena.offset(event.register(2), 4), true);
+      if (key > largest) throw new Unsound(`${claims.program.name}, instruction ${insn}: key ${key} above ${largest}`);
+    }
     const concrete: Concrete = {
       event,
       lowered,

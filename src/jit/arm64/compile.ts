@@ -58,6 +58,10 @@ function target(atomics: AtomicsDialect): Target<Frame> {
       emitPrologue(buffer, frame, at => emitSetCount(at, MAX_TAIL_CALLS, 'plain'), tailCallEntry),
     exit: emitExit,
     alu: emitAlu,
+    addShifted(buffer, dst, src, amount) {
+      const sum = machineRegister(dst);
+      encode(buffer, 'add Xd, Xn, Xm, lsl #i', 64, sum, sum, machineRegister(src), amount);
+    },
     movSx: emitMovSx,
     byteSwap: emitByteSwap,
     constant: (buffer, dst, value) => loadConstant(buffer, 64, machineRegister(dst), value),

@@ -22,6 +22,7 @@ import { bitmaskImmediate } from './immediates.ts';
 export const ENCODINGS = {
   // addition and comparison
   'add Rd, Rn, Rm': 'z0001011 000 mmmmm 000000 nnnnn ddddd',
+  'add Xd, Xn, Xm, lsl #i': '10001011 000 mmmmm iiiiii nnnnn ddddd',
   'sub Rd, Rn, Rm': 'z1001011 000 mmmmm 000000 nnnnn ddddd',
   'neg Rd, Rm': 'z1001011 000 mmmmm 000000 11111 ddddd',
   'cmp Rn, Rm': 'z1101011 000 mmmmm 000000 nnnnn 11111',

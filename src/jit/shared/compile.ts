@@ -2,7 +2,10 @@
  * From a lowered program to code: what every machine's compiler does alike.
  *
  * One pass over the instructions, each of which a machine's *target* turns into a short sequence; no state is kept
- * between instructions but the label of each slot, so the code of a slot can be read, tested and jumped to on its own.
+ * between instructions but the label of each slot, so the code of a slot can be read, tested and jumped to on its own. One pair is
+ * taken together, where no jump leads between: an index that is scaled and then added to a base (`r1 <<= 3; r0 += r1`), which is how
+ * compilers and inlined lookups address elements. Machines add a shifted register in one step, so the sum need not wait for the
+ * shift, which follows it.
  * Branch sizes are settled at the end by the code buffer. What is checked here (targets of jumps and calls, function
  * ranges, tail call immediates, the tail-call entry) no target checks again. Code must be placed at a multiple of 64
  * bytes (`PokeSite` relies on alignment within words).
@@ -19,6 +22,7 @@ import type {
   Register,
   Store,
 } from '../../isa/instruction.ts';
+import { jumpTargets } from '../../isa/jump-targets.ts';
 import type { Lowered, TailCallIndex } from '../../lowering/lowered.ts';
 import { unpackTailCall } from '../../lowering/tail-call-imm.ts';
 import type { SubprogramFacts } from '../../verifier/facts.ts';
@@ -94,6 +98,8 @@ export interface Target<Frame extends CountingFrame> {
   prologue(buffer: CodeBuffer, frame: Frame, tailCallEntry: () => void): void;
   exit(buffer: CodeBuffer, frame: Frame): void;
   alu(buffer: CodeBuffer, insn: Alu): void;
+  /** dst += src << amount, in 64 bits. @param amount 1 to 3 @param dst another register than `src` */
+  addShifted(buffer: CodeBuffer, dst: Register, src: Register, amount: number): void;
   movSx(buffer: CodeBuffer, insn: MovSx): void;
   byteSwap(buffer: CodeBuffer, insn: ByteSwap): void;
   /** dst = the 64-bit `value`. */
@@ -186,6 +192,8 @@ class Compilation<Frame extends CountingFrame> {
   private readonly relocations: PendingRelocation[] = [];
   private readonly tailCalls: PendingTailCall[] = [];
   private tailCallEntry: Label | undefined;
+  /** Made when first asked for. */
+  private targets: ReadonlySet<number> | undefined;
 
   constructor(target: Target<Frame>, lowered: Lowered, options: CompileOptions) {
     this.target = target;
@@ -198,7 +206,8 @@ class Compilation<Frame extends CountingFrame> {
   run(): Code {
     const { buffer, target } = this;
     const { insns } = this.lowered;
-    const dead = target.choices.deadArguments === 'drop' ? this.deadArguments() : new Set<number>();
+    const dead = new Set(this.lowered.unusedArguments);
+    if (target.choices.deadArguments === 'drop') for (const slot of this.deadArguments()) dead.add(slot);
     for (const subprogram of this.subprograms) {
       buffer.bind(subprogram.entry);
       target.prologue(buffer, subprogram.frame, () => {
@@ -207,7 +216,8 @@ class Compilation<Frame extends CountingFrame> {
       for (let slot = subprogram.start; slot < subprogram.end; slot++) {
         buffer.bind(this.slots[slot]!);
         if (dead.has(slot)) continue;
-        this.emit(insns[slot]!, slot, subprogram);
+        if (this.emitScaledIndex(slot, subprogram)) slot++;
+        else this.emit(insns[slot]!, slot, subprogram);
       }
     }
     for (const { entry, address, frame } of this.subprograms) {
@@ -257,6 +267,23 @@ class Compilation<Frame extends CountingFrame> {
       ),
       insnOffsets: Uint32Array.from([...this.slots, end], offset),
     };
+  }
+
+  /** @returns false unless the instruction scales an index that the next one adds. */
+  private emitScaledIndex(slot: number, { end }: Subprogram<Frame>): boolean {
+    const { insns } = this.lowered;
+    const shift = insns[slot]!;
+    const sum = insns[slot + 1];
+    if (shift.kind !== 'alu' || shift.op !== 'lsh' || shift.width !== 64 || shift.src !== undefined) return false;
+    if (shift.imm < 1 || shift.imm > 3 || slot + 2 >= end) return false;
+    if (sum?.kind !== 'alu' || sum.op !== 'add' || sum.width !== 64) return false;
+    if (sum.src !== shift.dst || sum.dst === shift.dst) return false;
+    this.targets ??= jumpTargets(insns);
+    if (this.targets.has(slot + 1)) return false;
+    this.target.addShifted(this.buffer, sum.dst, shift.dst, shift.imm);
+    this.buffer.bind(this.slots[slot + 1]!);
+    this.target.alu(this.buffer, shift);
+    return true;
   }
 
   private functions(offset: (label: Label) => number, end: number): CompiledFunction[] {

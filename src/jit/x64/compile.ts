@@ -9,7 +9,7 @@ import { compileFor, type Fixup, type FunctionShape, MAX_TAIL_CALLS, type Target
 import { CompileError } from '../shared/errors.ts';
 import { chooseTailCalls, type TailCallChoices, tailCallPresets } from '../shared/tail-call-choices.ts';
 import { jump, near } from './branches.ts';
-import { emitAlu, emitByteSwap, emitMovSx, move, moveImmediate64 } from './emit-alu.ts';
+import { emitAddShifted, emitAlu, emitByteSwap, emitMovSx, move, moveImmediate64 } from './emit-alu.ts';
 import { emitJump } from './emit-jump.ts';
 import { emitAtomic, emitLoad, emitStore } from './emit-memory.ts';
 import { emitDirectTailCall, emitDynamicTailCall, emitStaticTailCall, MAX_STATIC_ENTRIES } from './emit-tail-call.ts';
@@ -68,6 +68,7 @@ const X64: Target<Frame> = {
   prologue: emitPrologue,
   exit: emitExit,
   alu: emitAlu,
+  addShifted: emitAddShifted,
   movSx: emitMovSx,
   byteSwap: emitByteSwap,
   constant: (buffer, dst, value) => moveImmediate64(buffer, machineRegister(dst), value),

@@ -2,7 +2,7 @@
  * Arithmetic. Division never traps: by zero gives 0 (modulo: the dividend), MIN / -1 gives MIN (modulo: 0), as RFC 9669
  * section 4.1 demands; 32-bit results are zero-extended, which every 32-bit x86 instruction does by itself.
  */
-import type { Alu, AluOp, ByteSwap, MovSx, Width } from '../../isa/instruction.ts';
+import type { Alu, AluOp, ByteSwap, MovSx, Register, Width } from '../../isa/instruction.ts';
 import type { CodeBuffer } from '../shared/code-buffer.ts';
 import { Condition, jump, jumpIf } from './branches.ts';
 import { encode, type Form } from './encodings.ts';
@@ -71,6 +71,13 @@ export function emitAlu(buffer: CodeBuffer, insn: Alu): void {
       else divideByConstant(buffer, op, width, dst, imm);
       break;
   }
+}
+
+/** dst += src << amount. @param amount 1 to 3 */
+export function emitAddShifted(buffer: CodeBuffer, dst: Register, src: Register, amount: number): void {
+  const base = machineRegister(dst);
+  const scale = (1 << amount) as 2 | 4 | 8;
+  encode(buffer, 'lea r, m', 64, { base, displacement: 0, index: machineRegister(src), scale }, base);
 }
 
 function operateImmediate(

@@ -16,7 +16,7 @@
 import type { Atomic, Instruction, Load, Reference, Register, Store } from '../../isa/instruction.ts';
 import { ARENA_PAGE, ARENA_READ_HOLE, ARENA_WRITE_HOLE } from '../../maps/arena-map.ts';
 import { MapFlag } from '../../maps/uapi.ts';
-import { AX, aluRegister, jumpIf, loadReference } from '../build.ts';
+import { AX, aluRegister, jumpIf, loadReference, move32 } from '../build.ts';
 import type { Draft, LoweringInput } from '../draft.ts';
 import { LoweringError } from '../errors.ts';
 import { type Edit, rewrite } from '../rewrite.ts';
@@ -59,14 +59,6 @@ export function confineToArena(draft: Draft, input: LoweringInput): Draft {
   return rewrite(draft, edits);
 }
 
-const move32 = (dst: Register, src: Register): Instruction => ({
-  kind: 'alu',
-  op: 'mov',
-  width: 32,
-  dst,
-  src,
-  imm: 0,
-});
 const alu32 = (op: 'add' | 'mov', dst: Register, imm: number): Instruction => ({
   kind: 'alu',
   op,

@@ -175,6 +175,55 @@ export function executionSuite(platform: Platform): void {
       });
     }
 
+    test('an index that is scaled and added', () => {
+      const alu = (op: AluOp, width: Width, dst: Register, src: Register | undefined, imm: number): Instruction => ({
+        kind: 'alu',
+        op,
+        width,
+        dst,
+        src,
+        imm,
+      });
+      for (const dst of REGISTERS) {
+        for (const index of REGISTERS) {
+          for (const amount of [1, 2, 3, 4]) {
+            const pair = [alu('lsh', 64, index, undefined, amount), alu('add', 64, dst, index, 0)];
+            const run = machine.prepare(pair);
+            for (const value of INTERESTING) {
+              const registers = background();
+              registers[index] = value;
+              const expected = [...registers];
+              for (const insn of pair) apply(insn, expected);
+              expect(run(registers)).toEqual(expected);
+            }
+          }
+        }
+      }
+      // Nearly the same: other widths, and a jump that leads between the two.
+      const shifted = alu('lsh', 64, 3, undefined, 3);
+      const sum = alu('add', 64, 2, 3, 0);
+      const skip: Instruction = { kind: 'jump', op: 'gt', width: 64, dst: 4, src: undefined, imm: 5, offset: 1 };
+      const others: [Instruction[], jumps?: boolean][] = [
+        [[{ ...shifted, width: 32 } as Instruction, sum]],
+        [[shifted, { ...sum, width: 32 } as Instruction]],
+        [[shifted, { ...sum, op: 'sub' } as Instruction]],
+        [[{ ...shifted, op: 'rsh' } as Instruction, sum]],
+        [[skip, shifted, sum], true],
+      ];
+      for (const [body, jumps] of others) {
+        const run = machine.prepare(body);
+        for (const value of INTERESTING) {
+          const registers = background();
+          registers[3] = value;
+          registers[4] = value;
+          const expected = [...registers];
+          const done = jumps !== true ? body : value > 5n ? [sum] : [shifted, sum];
+          for (const insn of done) apply(insn, expected);
+          expect(run(registers)).toEqual(expected);
+        }
+      }
+    });
+
     test('neg, movsx, byte swaps, 64-bit constants', () => {
       const one: fc.Arbitrary<Instruction> = fc.oneof(
         fc.record({
