@@ -21,7 +21,7 @@ import {
 } from './registers.ts';
 import { constant, constantValue, fits, isConstant, isZero, signExtend, truncate } from './scalar.ts';
 import { checkSocketAccess } from './sockets.ts';
-import { clobberStack, readStack, readStackRange, stackBounds, writeStack, writeStackRange } from './stack.ts';
+import { readStack, readStackRange, stackBounds, writeAtomically, writeStack, writeStackRange } from './stack.ts';
 import { refuseLeak } from './unprivileged.ts';
 
 /** Largest variable part of an offset that is looked at at all. */
@@ -42,7 +42,7 @@ export interface Access {
   /** What is written, and the register it comes from, if any. */
   readonly value?: RegisterState;
   readonly valueRegister?: Register | undefined;
-  /** A number that nothing is known of is written. */
+  /** By an atomic operation: a number that nothing is known of is written. */
   readonly unknown?: boolean;
   /** Atomics need natural alignment whatever the memory. */
   readonly strict?: boolean;
@@ -304,7 +304,7 @@ function accessStack(a: Analysis, pointer: RegisterState, access: Access): Acces
   if (access.type === 'write') {
     const value = access.value ?? UNKNOWN_SCALAR;
     if (low === high && access.unknown === true) {
-      clobberStack(a, pointer.frame, low, size);
+      writeAtomically(a, pointer.frame, low, size);
       return { loaded: UNKNOWN_SCALAR, source: undefined };
     }
     if (low === high)

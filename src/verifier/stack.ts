@@ -115,6 +115,12 @@ export function writeStack(
   return value;
 }
 
+/** An atomic operation leaves some number there; it is a store of the program's own, other than what helpers write. */
+export function writeAtomically(a: Analysis, frameIndex: number, offset: number, size: Size): void {
+  noteStore(a, a.state.frames[frameIndex]!.slots[slotOf(offset)], byteOf(offset), size, undefined);
+  clobberStack(a, frameIndex, offset, size);
+}
+
 /** Bytes [offset, offset + size) get written with unknown contents. */
 export function clobberStack(a: Analysis, frameIndex: number, offset: number, size: number): void {
   const frame = a.state.frames[frameIndex]!;

@@ -152,4 +152,36 @@ describe.skipIf(kernel === undefined)('helpers against the running kernel', () =
       { numRuns: 80 },
     );
   });
+
+  test('socket filters: what is relative to a header lies 14 bytes further on in a test run', () => {
+    const length = fc.integer({ min: 1, max: 64 });
+    fc.assert(
+      fc.property(packets, offset, length, fc.constantFrom(0, 1, 1), (input, at, size, header) => {
+        // The frame comes behind a header of its own, so that the program sees all of it: both headers are one too early.
+        const calls = (from: number): Call[] => [
+          {
+            name: 'skb_load_bytes_relative',
+            helper: 68,
+            args: [
+              { kind: 'context' },
+              { kind: 'number', value: BigInt(from) },
+              { kind: 'result' },
+              { kind: 'number', value: BigInt(size) },
+              { kind: 'number', value: BigInt(header) },
+            ],
+          },
+        ];
+        const from = Math.min(at & 0xffff, 0xffff - 14);
+        const theirs = kernel!.run(
+          'socket_filter',
+          programText(calls(from + 14), [], `map_fd[${kernel!.mapFd}]`),
+          input,
+        );
+        const machine = new HelperMachine();
+        const ours = ourRun(machine, machine.skb(input), calls(from), () => []);
+        expect(Buffer.from(ours.value).toString('hex')).toBe(Buffer.from(theirs.value).toString('hex'));
+      }),
+      { numRuns: 40 },
+    );
+  });
 });

@@ -58,6 +58,18 @@ const BODIES: Readonly<Record<string, string>> = {
     'if r9 == 0 goto ok\nr3 = *(u64 *)(r9 + 0)\nloop:\nr9 ^= 0\ngoto loop\nok:',
   'an endless loop behind a wrong guess and a spill':
     'if r9 == 0 goto ok\n*(u64 *)(r10 - 16) = r7\nloop:\nr9 ^= 0\ngoto loop\nok:',
+  'an endless loop behind a wrong guess and an atomic store over a number':
+    '*(u64 *)(r10 - 16) = r8\nif r9 == 0 goto ok\nlock *(u64 *)(r10 - 16) += r9\nloop:\nr9 ^= 0\ngoto loop\nok:',
+  'an endless loop behind a wrong guess and an atomic store over half a number':
+    '*(u64 *)(r10 - 16) = r8\nif r9 == 0 goto ok\nlock *(u32 *)(r10 - 12) += r9\nloop:\nr9 ^= 0\ngoto loop\nok:',
+  'an endless loop behind a wrong guess and an exchange on the stack':
+    '*(u64 *)(r10 - 16) = r8\nif r9 == 0 goto ok\nr9 = xchg_64(r10 - 16, r9)\nloop:\nr9 ^= 0\ngoto loop\nok:',
+  'an endless loop behind a wrong guess and an atomic store over bytes':
+    '*(u32 *)(r10 - 16) = r8\n*(u32 *)(r10 - 12) = r8\nlock *(u64 *)(r10 - 16) += r8\nif r9 == 0 goto ok\nlock *(u64 *)(r10 - 16) += r9\nloop:\nr9 ^= 0\ngoto loop\nok:',
+  'an endless loop behind a wrong guess and an atomic store elsewhere':
+    'if r9 == 0 goto ok\nlock *(u64 *)(r7 + 0) += r9\nloop:\nr9 ^= 0\ngoto loop\nok:',
+  'an endless loop behind a wrong guess and a store-release over a number':
+    '*(u64 *)(r10 - 16) = r8\nif r9 == 0 goto ok\nstore_release((u64 *)(r10 - 16), r9)\nloop:\nr9 ^= 0\ngoto loop\nok:',
   'a loop behind a wrong guess that counts': 'if r9 == 0 goto ok\nr3 = 0\nloop:\nr3 += 1\nif r3 < 9 goto loop\nok:',
   'numbers guessed where a pointer is moved': first('r1 = 3\nr2 = 1', 'r1 = r7\nr2 = r8\nr2 &= 7', 'r1 += r2'),
   'numbers guessed where a pointer is moved by a constant': first('r1 = 3', 'r1 = r7', 'r1 += 4'),
