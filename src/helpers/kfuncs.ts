@@ -132,6 +132,7 @@ const REASONS: Readonly<Record<string, readonly string[]>> = {
       name => `bpf_ct_${name}`,
     ),
     ...['bpf_skb_ct_alloc', 'bpf_skb_ct_lookup', 'bpf_xdp_ct_alloc', 'bpf_xdp_ct_lookup'],
+    ...['bpf_key_put', 'bpf_lookup_system_key', 'bpf_lookup_user_key'],
     ...['bpf_crypto_decrypt', 'bpf_crypto_encrypt', 'bpf_get_kmem_cache', 'bpf_send_signal_task'],
     ...['bpf_sk_assign_tcp_reqsk', 'bpf_sock_addr_set_sun_path', 'bpf_sock_ops_enable_tx_tstamp'],
     ...['bpf_xdp_get_xfrm_state', 'bpf_xdp_xfrm_state_release', 'bpf_dynptr_from_skb_meta'],
@@ -156,6 +157,13 @@ const REASONS: Readonly<Record<string, readonly string[]>> = {
   ],
   "it gives the kernel's own structure behind the context (struct xdp_buff, struct sk_buff), which there is none of here":
     ['bpf_cast_to_kern_ctx'],
+  'hashes keep no count here, which every insertion on every thread would have to write': ['bpf_map_sum_elem_count'],
+  "it is there for the kernel's own tests": [
+    ...['bpf_kfunc_call_memb_release', 'bpf_kfunc_call_test_release', 'bpf_modify_return_test_tp'],
+  ],
+  "compilers call it where they found that the program's behaviour is undefined, often for an uninitialised variable": [
+    '__bpf_trap',
+  ],
   'exceptions are not supported': ['bpf_throw'],
   'there are no work queues here': [
     ...['bpf_wq_init', 'bpf_wq_set_callback_impl', 'bpf_wq_start'],
