@@ -2,7 +2,8 @@
  * Programs that do one map operation many times, and the same without it: what an operation costs is the difference. They are
  * ordinary tc programs, for us and for the kernel. Keys are random (xorshift64, whose state lives in a map from run to run, so that
  * caches and branch predictors do not learn them), and the same for both. The next key waits for the result of an operation, so
- * that operations do not overlap: what is measured is how long one takes.
+ * that operations do not overlap: what is measured is how long one takes. Only lookups that nobody waits for, with constant keys for
+ * one, are done several in a turn: what is measured is how many get done.
  */
 import { assemble, type Collection, type MapSpec, type MapType, programFromInstructions } from '../src/index.ts';
 
@@ -23,7 +24,10 @@ export interface MapCase {
   readonly maxEntries?: number;
   readonly valueSize?: number;
   readonly flags?: number;
-  /** Assembler text. The map is `map[subject]`; r6 is random, r1-r5 are free, labels are unique once `loop` is. */
+  /**
+   * Assembler text. The map is `map[subject]`; r6 is random, r8 `entries` less one unless it is changed, r1-r5 are free, labels are
+   * unique once `loop` is.
+   */
   readonly body: string;
   /** Text after the key's first word was made in r1, from the random number; default: an index below `entries`. */
   readonly key?: string;
@@ -32,6 +36,8 @@ export interface MapCase {
    * be one page of zeros, or a large one.
    */
   readonly fill?: (index: number) => Uint8Array;
+  /** How often `body` does the operation; default once. */
+  readonly times?: number;
   /** The ring is emptied from time to time. */
   readonly ring?: boolean;
 }
@@ -68,6 +74,37 @@ const INDEX_32 = (entries: number): string => `
   r1 = r6
   r1 &= ${entries - 1}
   *(u32 *)(r10 - ${KEY}) = w1`;
+
+/** The same to whoever only reads the program: the mask, in r8, comes from a map. */
+const UNKNOWN_INDEX_32 = `
+  r1 = r6
+  r1 &= r8
+  *(u32 *)(r10 - ${KEY}) = w1`;
+
+/** Independent lookups in a turn, with keys that `key` stores. What they find is added up in r8. */
+const BESIDE = 16;
+const beside = (key: (i: number) => string, found: string): string =>
+  Array.from({ length: BESIDE }, (_, i) => `${key(i)}${call(1)}\n  if r0 == 0 goto out${found}`).join('');
+/** As compilers write `__u32 key = 7`. */
+const constantKey = (i: number): string => `
+  r1 = ${i}
+  *(u32 *)(r10 - ${KEY}) = r1`;
+const maskedKey =
+  (entries: number) =>
+  (i: number): string =>
+    `
+  r1 = r6
+  r1 >>= ${3 * i}
+  r1 &= ${entries - 1}
+  *(u32 *)(r10 - ${KEY}) = r1`;
+const ADD_UP = `
+  r0 = *(u64 *)(r0 + 0)
+  r8 += r0`;
+const COUNT_UP = `
+  r1 = *(u64 *)(r0 + 0)
+  r1 += 1
+  *(u64 *)(r0 + 0) = r1
+  r0 = r1`;
 
 const indexBytes = (index: number): Uint8Array => new Uint8Array(Uint32Array.of(index).buffer);
 
@@ -142,7 +179,30 @@ export function mapCases(quick: boolean): MapCase[] {
   for (const entries of sizes) {
     const index = { keySize: 4, entries, fill: indexBytes, key: INDEX_32(entries) };
     cases.push({ operation: 'array lookup', type: 'array', ...index, body: LOOKUP });
+    cases.push({
+      operation: 'array lookup, unknown key',
+      type: 'array',
+      ...index,
+      key: UNKNOWN_INDEX_32,
+      body: LOOKUP,
+    });
     cases.push({ operation: 'per-CPU', type: 'percpu_array', ...index, body: COUNT });
+    cases.push({
+      operation: 'per-CPU, unknown key',
+      type: 'percpu_array',
+      ...index,
+      key: UNKNOWN_INDEX_32,
+      body: COUNT,
+    });
+    if (entries === sizes[0]) {
+      const many = { ...index, key: '', times: BESIDE };
+      const lookup = { ...many, operation: 'array lookup, constant key', type: 'array' } as const;
+      cases.push(
+        { ...lookup, body: beside(constantKey, ADD_UP) },
+        { ...lookup, operation: 'array lookup, independent', body: beside(maskedKey(entries), ADD_UP) },
+        { ...lookup, operation: 'per-CPU, constant key', type: 'percpu_array', body: beside(constantKey, COUNT_UP) },
+      );
+    }
     for (const keySize of [8, 64]) {
       const hash = { keySize, entries, fill: hashBytes(keySize), key: hashKey(keySize, entries - 1) };
       const absent = hashKey(keySize, entries - 1, entries);
@@ -199,6 +259,7 @@ export function programsOf(measured: MapCase): Collection {
   if r0 == 0 goto out
   r9 = r0
   r6 = *(u64 *)(r9 + 0)
+  r8 = *(u64 *)(r9 + 8)
   r7 = ${OPERATIONS}
 loop:
   r1 = r6
@@ -229,10 +290,10 @@ out:
       name: 'state',
       type: 'array',
       keySize: 4,
-      valueSize: 8,
+      valueSize: 16,
       maxEntries: 1,
       flags: 0,
-      contents: [{ key: 0, value: new Uint8Array(BigUint64Array.of(0x2545f4914f6cdd1dn).buffer) }],
+      contents: [{ key: 0, value: new Uint8Array(BigUint64Array.of(0x2545f4914f6cdd1dn, BigInt(entries - 1)).buffer) }],
     },
   ];
   return {
