@@ -15,13 +15,15 @@ interface CompileOptions {
   readonly cpu?: string;
   /** Path of the compiler, clang-22 unless told otherwise. */
   readonly compiler?: string | undefined;
+  /** What CO-RE relocations are resolved against. */
+  readonly targetBtf?: Uint8Array;
 }
 
 /**
  * @param source what `new URL('program.c', import.meta.url)` gives
  * @throws Error with the compiler's messages, or where there is no compiler
  */
-export function compile(source: URL, { cpu = 'v3', compiler = clang }: CompileOptions = {}): Collection {
+export function compile(source: URL, { cpu = 'v3', compiler = clang, targetBtf }: CompileOptions = {}): Collection {
   if (compiler === undefined) throw new Error('there is no clang-22 here');
   const directory = mkdtempSync(join(tmpdir(), 'switchyard-'));
   const output = join(directory, 'program.o');
@@ -30,7 +32,7 @@ export function compile(source: URL, { cpu = 'v3', compiler = clang }: CompileOp
   const options = ['-O2', '-g', '-fno-jump-tables', '-target', 'bpf', `-mcpu=${cpu}`, `-I${headers}`];
   try {
     execFileSync(compiler, [...options, '-c', fileURLToPath(source), '-o', output], { stdio: 'pipe' });
-    return parseObject(readFileSync(output));
+    return parseObject(readFileSync(output), targetBtf === undefined ? {} : { targetBtf });
   } finally {
     rmSync(directory, { recursive: true });
   }

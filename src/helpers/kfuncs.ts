@@ -89,7 +89,7 @@ const STRINGS = [
 ];
 
 /** Addresses seen as others; the loads through them find out whether there is anything. */
-const CASTS = [kfunc('bpf_rdonly_cast', [{ type: 'anything' }, { type: 'typeId' }], { type: 'untrustedMemory' })];
+const CASTS = [kfunc('bpf_rdonly_cast', [{ type: 'anything' }, { type: 'typeId' }], { type: 'cast' })];
 
 /** Every kernel function that Switchyard has, by its name. */
 export const KFUNCS: KfuncTable = new Map(

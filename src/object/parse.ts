@@ -44,7 +44,8 @@ export function parseObject(bytes: Uint8Array, options: ParseOptions = {}): Coll
   const { programs: kinds, unsupported } = programKinds(functions, options.skipUnsupported ?? false);
   const table = readMaps(elf, btf, programAt(functions), tailPrograms(functions));
   const externs = new Externs(btf);
-  const core = new CoreRelocator(ext, btf, targetBtf(options.targetBtf));
+  const target = targetBtf(options.targetBtf);
+  const core = new CoreRelocator(ext, btf, target);
   const linker = new Linker({
     elf,
     btf,
@@ -66,7 +67,8 @@ export function parseObject(bytes: Uint8Array, options: ParseOptions = {}): Coll
       });
     }
     const linked = linker.link(fn);
-    programs.set(fn.name, { name: fn.name, section: fn.section.name, ...kind, ...linked, license, btf });
+    const types = { btf, ...(target === undefined ? {} : { targetBtf: target }) };
+    programs.set(fn.name, { name: fn.name, section: fn.section.name, ...kind, ...linked, license, ...types });
   }
   const maps = new Map(table.maps);
   const kconfig = externs.kconfigMap();

@@ -80,6 +80,8 @@ export interface ProgramSpec {
   readonly lines: readonly LineInfo[];
   readonly license: string;
   readonly btf: Btf | undefined;
+  /** Types of the kernel that CO-RE relocations were resolved against, so what type ids in the program mean; left out where none were given. */
+  readonly targetBtf?: Btf;
 }
 
 /** Initial contents of one entry, as the object declares it. */

@@ -30,6 +30,7 @@ const KINDS: readonly (MemoryKind | undefined)[] = [
   'sockCommon',
   'tcpSocket',
   'untrusted',
+  'untrustedStructure',
 ];
 const CODES: Readonly<Record<MemoryKind, number>> = {
   context: 1,
@@ -44,10 +45,19 @@ const CODES: Readonly<Record<MemoryKind, number>> = {
   sockCommon: 10,
   tcpSocket: 11,
   untrusted: 12,
+  untrustedStructure: 13,
 };
 
 /** Kinds that need code of their own (sockets: in the kernel). */
-const APART: ReadonlySet<MemoryKind> = new Set(['context', 'arena', 'socket', 'sockCommon', 'tcpSocket']);
+const APART: ReadonlySet<MemoryKind> = new Set([
+  'context',
+  'arena',
+  'socket',
+  'sockCommon',
+  'tcpSocket',
+  'untrustedStructure',
+]);
+const UNTRUSTED: ReadonlySet<MemoryKind> = new Set(['untrusted', 'untrustedStructure']);
 
 /** A map from slots to kinds of memory in one byte per slot. */
 class MemoryKinds {
@@ -73,6 +83,10 @@ class MemoryKinds {
     const before = this.codes[slot]!;
     const code = CODES[kind];
     if (before === code) return true;
+    if (before !== 0 && UNTRUSTED.has(kind) && UNTRUSTED.has(KINDS[before]!)) {
+      this.codes[slot] = CODES.untrusted;
+      return true;
+    }
     if (before !== 0 && (APART.has(KINDS[before]!) || APART.has(kind))) return false;
     // Code for untrusted memory is good for any other.
     const untrusted = kind === 'untrusted' || before === CODES.untrusted;

@@ -54,7 +54,9 @@ export type MemoryKind =
   | 'memory'
   | 'arena'
   /** Possibly no memory at all. */
-  | 'untrusted';
+  | 'untrusted'
+  /** Possibly no memory at all, said to be a structure of the kernel. */
+  | 'untrustedStructure';
 
 export interface Facts {
   /** By slot: 1 where some path reaches the instruction. Others are dead. */

@@ -23,7 +23,7 @@ function formatRegister(r: RegisterState, frame: number, precise: boolean): stri
   if (r.kind === 'uninitialized') return '?';
   const mark = precise && r.kind === 'scalar' ? 'P' : '';
   if (r.kind === 'scalar' && isConstant(r.value)) return mark + formatSigned(constantValue(r.value));
-  let text = mark + kindName(r);
+  let text = mark + kindName(r) + (r.structure?.name ?? '');
   if (r.kind === 'stack') {
     if (r.frame !== frame) text += `[${r.frame}]`;
     if (isConstant(r.value)) return text + formatSigned(constantValue(r.value) + BigInt(r.offset));

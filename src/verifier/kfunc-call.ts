@@ -8,11 +8,12 @@ import { cloneDynptr, type DynptrUse, sliceOf, useDynptr } from './dynptr.ts';
 import { checkReadWrite } from './global-functions.ts';
 import { forgetCallerSaved, forgetPackets } from './helper-call.ts';
 import { type IteratorUse, splitAtNext, useIterator } from './iterators.ts';
+import { castTo } from './kernel-structures.ts';
 import type { KfuncArgument, KfuncSignature } from './kfunc-signature.ts';
 import { checkNoLockAtCall } from './locks.ts';
 import { checkContextPointer, packetWritable } from './memory-access.ts';
 import { needRegister } from './precision.ts';
-import { kindName, type RegisterState, register, UNKNOWN_SCALAR, UNTRUSTED_MEMORY } from './registers.ts';
+import { kindName, type RegisterState, register, UNKNOWN_SCALAR } from './registers.ts';
 import { constantValue, isConstant } from './scalar.ts';
 
 /** Largest buffer. */
@@ -24,6 +25,8 @@ interface Call {
   iterator: IteratorUse | undefined;
   dynptr: DynptrUse | undefined;
   size: number;
+  /** What a cast gives. */
+  cast: RegisterState | undefined;
 }
 
 function signatureOf(a: Analysis, i: CallKfunc): KfuncSignature {
@@ -44,7 +47,7 @@ function signatureOf(a: Analysis, i: CallKfunc): KfuncSignature {
 export function executeKfuncCall(a: Analysis, i: CallKfunc): void {
   const signature = signatureOf(a, i);
   if (!signature.args.some(({ type }) => type === 'iterator')) checkNoLockAtCall(a, 'helper');
-  const call: Call = { signature, iterator: undefined, dynptr: undefined, size: 0 };
+  const call: Call = { signature, iterator: undefined, dynptr: undefined, size: 0, cast: undefined };
   if (signature.returns.type === 'slice') checkSliceAllowed(a, signature.returns.writable);
   signature.args.forEach((argument, index) => {
     checkArgument(a, call, argument, index + 1);
@@ -78,8 +81,8 @@ function returnValue(a: Analysis, call: Call): void {
       splitAtNext(a, use, element);
       return;
     }
-    case 'untrustedMemory':
-      a.write(0, UNTRUSTED_MEMORY);
+    case 'cast':
+      a.write(0, call.cast!);
       return;
     case 'slice':
       a.write(0, sliceOf(a, call.dynptr!, call.size, returns.writable));
@@ -127,7 +130,7 @@ function checkArgument(a: Analysis, call: Call, argument: KfuncArgument, number:
       return;
     case 'typeId':
       checkScalar(a, number, r);
-      checkTypeId(a, call.signature.name, constantOf(a, number, r));
+      call.cast = castTo(a, call.signature.name, constantOf(a, number, r));
   }
 }
 
@@ -139,16 +142,6 @@ function constantOf(a: Analysis, number: number, r: RegisterState): number {
   if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} must be a known constant`, 'EINVAL');
   needRegister(a, number);
   return Number(BigInt.asUintN(32, constantValue(r.value)));
-}
-
-function checkTypeId(a: Analysis, name: string, id: number): void {
-  if (id === 0) return;
-  a.fail(
-    'unsupported',
-    `kernel function ${name} to type ID ${id} is not supported`,
-    'EOPNOTSUPP',
-    'Cast to void (type ID 0) and read at offsets of your own: other IDs name structures of the kernel, and there are none here.',
-  );
 }
 
 const isNull = (r: RegisterState): boolean =>

@@ -33,7 +33,7 @@ export type KfuncArgument =
   | { readonly type: 'unsafeText' }
   /** Any address or number: nothing is asked of it. */
   | { readonly type: 'anything' }
-  /** Constant id of a type in the kernel's BTF: what the function casts to. Only void, 0, is there. */
+  /** Constant id of a type in the kernel's BTF: what the function casts to, 0 for void. */
   | { readonly type: 'typeId' };
 
 export type KfuncResult =
@@ -41,8 +41,8 @@ export type KfuncResult =
   | { readonly type: 'void' }
   /** Pointer to `size` bytes that the program may only read, or null once the iterator has nothing more. */
   | { readonly type: 'element'; readonly size: number }
-  /** An address that may be any; what it is read from is found out by each load. */
-  | { readonly type: 'untrustedMemory' }
+  /** An address that may be any, as what the `typeId` argument says; each load finds out whether there is something. */
+  | { readonly type: 'cast' }
   /** Memory of the constant size, or null: a slice of the dynptr argument. */
   | { readonly type: 'slice'; readonly writable: boolean };
 

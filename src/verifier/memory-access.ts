@@ -11,6 +11,7 @@ import { contextAccess, needsBpf } from './context.ts';
 import type { VerifierErrorCode } from './errors.ts';
 import type { MemoryKind } from './facts.ts';
 import { formatTnum } from './format.ts';
+import { accessStructure } from './kernel-structures.ts';
 import {
   isPacketPointer,
   kindName,
@@ -385,6 +386,10 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
     case 'arena':
       // Lowering confines it to the arena, wherever it points.
       note(a, access, 'arena');
+      break;
+    case 'untrustedStructure':
+      loaded = accessStructure(a, number, pointer, offset, size, type);
+      note(a, access, 'untrustedStructure');
       break;
     case 'untrustedMemory':
       if (type === 'write')

@@ -132,6 +132,7 @@ function sameFixed(a: RegisterState, b: RegisterState): boolean {
     a.size === b.size &&
     a.readOnly === b.readOnly &&
     a.packetSlice === b.packetSlice &&
+    a.structure?.id === b.structure?.id &&
     a.subprogram === b.subprogram
   );
 }

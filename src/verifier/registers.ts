@@ -44,6 +44,8 @@ export type RegisterKind =
   | 'arena'
   /** An address that may be any: loads through it give 0 where there is nothing to read. Where it has been moved is not followed. */
   | 'untrustedMemory'
+  /** The same, said to be a structure of the kernel: only its fields can be loaded. See `kernel-structures.ts`. */
+  | 'untrustedStructure'
   | 'callback'
   /** A dynptr that belongs to a helper: what callbacks of bpf_user_ringbuf_drain get. */
   | 'constDynptr';
@@ -72,6 +74,14 @@ export interface RegisterState {
   readonly dynptr: number;
   /** Memory: a slice of the packet, gone when the packet may have moved. */
   readonly packetSlice: boolean;
+  /** Untrusted structure: which. */
+  readonly structure: KernelStructure | undefined;
+}
+
+export interface KernelStructure {
+  /** In the kernel's BTF. */
+  readonly id: number;
+  readonly name: string;
 }
 
 /** In `raw` programs the id of the scalar that holds the memory's size; ids made during analysis are positive. */
@@ -122,6 +132,7 @@ const NEUTRAL = {
   readOnly: false,
   dynptr: 0,
   packetSlice: false,
+  structure: undefined,
 } as const satisfies Omit<RegisterState, 'kind' | 'value' | 'offset' | 'id'>;
 
 /**
@@ -144,6 +155,7 @@ class ScalarState implements RegisterState {
   declare readonly readOnly: boolean;
   declare readonly dynptr: number;
   declare readonly packetSlice: boolean;
+  declare readonly structure: undefined;
 
   constructor(value: Scalar, offset: number, id: number) {
     this.value = value;
@@ -172,6 +184,7 @@ export function register(kind: RegisterKind, fields: Partial<Omit<RegisterState,
     readOnly: fields.readOnly ?? NEUTRAL.readOnly,
     dynptr: fields.dynptr ?? NEUTRAL.dynptr,
     packetSlice: fields.packetSlice ?? NEUTRAL.packetSlice,
+    structure: fields.structure,
   };
 }
 
@@ -204,6 +217,7 @@ export function withFields(r: RegisterState, fields: Partial<RegisterState>): Re
     readOnly: fields.readOnly ?? r.readOnly,
     dynptr: fields.dynptr ?? r.dynptr,
     packetSlice: fields.packetSlice ?? r.packetSlice,
+    structure: fields.structure ?? r.structure,
   };
 }
 
@@ -274,6 +288,8 @@ export function kindName(r: RegisterState): string {
       return 'arena';
     case 'untrustedMemory':
       return 'rdonly_untrusted_mem';
+    case 'untrustedStructure':
+      return 'untrusted_ptr_';
     case 'callback':
       return 'func';
     case 'constDynptr':

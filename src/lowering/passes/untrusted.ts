@@ -1,7 +1,7 @@
 /**
  * Pass: loads through addresses that may be any.
  *
- * Reads: the memory kind of loads and load-acquires. Writes: in front of each that is `untrusted`, code that asks whether
+ * Reads: the memory kind of loads and load-acquires. Writes: in front front of each that is untrusted, code that asks whether
  * all its bytes lie in Switchyard's own memory; if not, the register becomes 0. So do the kernel's probe reads where
  * there is nothing to read. Assumes: the verifier has refused stores. Throws: LoweringError `bad_facts` for an instruction of any
  * other kind.
@@ -22,7 +22,8 @@ export function probeUntrusted(draft: Draft, input: LoweringInput): Draft {
   const edits = new Map<number, Edit>();
   draft.insns.forEach((insn, slot) => {
     const origin = draft.origin[slot]!;
-    if (input.facts.memoryKind.get(origin) !== 'untrusted') return;
+    const kind = input.facts.memoryKind.get(origin);
+    if (kind !== 'untrusted' && kind !== 'untrustedStructure') return;
     if (insn.kind !== 'load' && !(insn.kind === 'atomic' && insn.op === 'loadAcquire')) {
       throw new LoweringError(
         'bad_facts',
