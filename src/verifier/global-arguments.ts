@@ -4,6 +4,7 @@
  */
 import type { Btf, BtfType } from '../object/btf.ts';
 import type { Analysis } from './analysis.ts';
+import { isComposite } from './kernel-structures.ts';
 
 export type GlobalArgument =
   | { readonly type: 'scalar' }
@@ -12,8 +13,11 @@ export type GlobalArgument =
   | { readonly type: 'arena' }
   /** A dynptr of whatever kind, which the function may use but not end. */
   | { readonly type: 'dynptr' }
-  /** Any address or number; the function reads through it, and gets 0 where there is nothing. */
-  | { readonly type: 'untrusted' }
+  /**
+   * Any address or number; the function reads through it, and gets 0 where there is nothing. `structure`: id of the kernel's
+   * structure that it is said to be; 0 for none.
+   */
+  | { readonly type: 'untrusted'; readonly structure: number }
   /** Readable and writable memory of `size` bytes, or null where `nullable`. */
   | { readonly type: 'memory'; readonly size: number; readonly nullable: boolean };
 
@@ -114,11 +118,18 @@ class ArgumentReader {
     }
     if (this.#tags.has('trusted')) {
       if (this.#tags.has('nonnull')) this.#refuseCombination();
-      return this.#refuseStructure();
+      this.#structure(pointed);
+      return this.#a.fail(
+        'unsupported',
+        `arg#${this.#position} of ${this.#function}() is a trusted pointer to a structure of the kernel, which is not supported`,
+        'EOPNOTSUPP',
+        'There are no structures of the kernel here; what may be anything can be tagged untrusted.',
+      );
     }
     if (this.#tags.has('untrusted')) {
       this.#alone('untrusted');
-      return pointed.kind === 'void' || isScalar(pointed) ? { type: 'untrusted' } : this.#refuseStructure();
+      if (pointed.kind === 'void' || isScalar(pointed)) return { type: 'untrusted', structure: 0 };
+      return { type: 'untrusted', structure: this.#structure(pointed) };
     }
     if (this.#tags.has('arena')) {
       this.#alone('arena');
@@ -190,13 +201,23 @@ class ArgumentReader {
     );
   }
 
-  #refuseStructure(): never {
-    const tag = this.#tags.has('trusted') ? 'trusted' : 'untrusted';
-    return this.#a.fail(
-      'unsupported',
-      `arg#${this.#position} of ${this.#function}() is a pointer to a structure of the kernel (tag arg:${tag}), which is not supported`,
-      'EOPNOTSUPP',
-      'There are no structures of the kernel here; numbers and void can be tagged untrusted.',
+  /** The id of the kernel's structure of the same name. */
+  #structure(pointed: BtfType): number {
+    const { targetBtf } = this.#a.program;
+    if (targetBtf === undefined)
+      return this.#a.fail(
+        'unsupported',
+        `arg#${this.#position} of ${this.#function}() is a pointer to a structure of the kernel, whose types are not known`,
+        'EOPNOTSUPP',
+        'Load the object with the BTF of the kernel that is meant (targetBtf).',
+      );
+    const name = 'name' in pointed ? pointed.name : '';
+    const essential = name.replace(/___[^_].*$/, '');
+    const ids = isComposite(pointed) && essential !== '' ? targetBtf.findAll(essential, pointed.kind) : [];
+    if (ids.length === 1) return ids[0]!;
+    return this.#refuse(
+      `arg#${this.#position} reference type('${kindName(pointed)} ${name}') ${ids.length === 0 ? 'has no matches' : 'is ambiguous'}`,
+      'Name a structure that the kernel has, once.',
     );
   }
 

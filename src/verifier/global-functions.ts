@@ -8,6 +8,7 @@ import type { Analysis } from './analysis.ts';
 import { useDynptr } from './dynptr.ts';
 import { type GlobalArgument, globalArguments } from './global-arguments.ts';
 import { forgetCallerSaved, forgetPackets } from './helper-call.ts';
+import { structurePointer } from './kernel-structures.ts';
 import { checkNoLockAtCall } from './locks.ts';
 import {
   checkContextPointer,
@@ -27,7 +28,8 @@ export function initialArguments(a: Analysis, index: number): RegisterState[] {
   return globalArguments(a, index).map(argument => {
     if (argument.type === 'scalar' || argument.type === 'arena') return UNKNOWN_SCALAR;
     if (argument.type === 'dynptr') return register('constDynptr', { id: a.newId() });
-    if (argument.type === 'untrusted') return UNTRUSTED_MEMORY;
+    if (argument.type === 'untrusted')
+      return argument.structure === 0 ? UNTRUSTED_MEMORY : structurePointer(a.program.targetBtf!, argument.structure);
     if (argument.type === 'context') return register(a.program.type === 'raw' ? 'raw' : 'context');
     const { size, nullable } = argument;
     return register('memory', { size, nullable, id: nullable ? a.newId() : 0 });

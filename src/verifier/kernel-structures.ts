@@ -15,12 +15,12 @@ const MAX_DEPTH = 64;
 
 const named = (type: BtfComposite): string => type.name || '(anon)';
 
-function isComposite(type: BtfType): type is BtfComposite {
+export function isComposite(type: BtfType): type is BtfComposite {
   return type.kind === 'struct' || type.kind === 'union';
 }
 
-/** A pointer to the structure of that id. */
-function structurePointer(btf: Btf, id: number): RegisterState {
+/** An untrusted pointer to the structure of that id. */
+export function structurePointer(btf: Btf, id: number): RegisterState {
   const type = btf.type(id);
   return register('untrustedStructure', { structure: { id, name: isComposite(type) ? named(type) : '' } });
 }

@@ -352,6 +352,15 @@ struct sk_buff {
 };
 NOINLINE int untrusted_skb(struct sk_buff *skb TAG("untrusted"))
 {
+	/* The kernel's first field, whatever is written above. */
+	return *(volatile long *)skb == 300;
+}
+NOINLINE int untrusted_skb_as_ours(struct sk_buff *skb TAG("untrusted"))
+{
+	return *(volatile int *)skb;
+}
+NOINLINE int trusted_skb(struct sk_buff *skb TAG("trusted") TAG("nullable"))
+{
 	return skb != 0;
 }
 NOINLINE int untrusted_pair(struct pair *pair TAG("untrusted"))
@@ -384,6 +393,11 @@ SEC("xdp") int untrusted_context(struct xdp_md *xdp) { return untrusted_void(xdp
 SEC("xdp") int untrusted_structure(struct xdp_md *xdp) { return untrusted_task(0); }
 SEC("xdp") int untrusted_structure_of_its_own(struct xdp_md *xdp) { return untrusted_pair(0); }
 SEC("xdp") int untrusted_structure_of_the_kernel(struct xdp_md *xdp) { return untrusted_skb((void *)xdp); }
+SEC("xdp") int untrusted_structure_misread(struct xdp_md *xdp) { return untrusted_skb_as_ours((void *)xdp); }
+SEC("xdp") int trusted_structure_of_the_kernel(struct xdp_md *xdp)
+{
+	return trusted_skb(0);
+}
 SEC("xdp") int trusted(struct xdp_md *xdp) { return trusted_task(0); }
 SEC("xdp") int trusted_or_null(struct xdp_md *xdp) { return trusted_task_or_null(0); }
 SEC("xdp") int trusted_nonnull(struct xdp_md *xdp) { return trusted_and_nonnull(0); }
