@@ -78,7 +78,7 @@ export interface RegisterState {
   readonly structure: KernelStructure | undefined;
 }
 
-export interface KernelStructure {
+interface KernelStructure {
   /** In the kernel's BTF. */
   readonly id: number;
   readonly name: string;
