@@ -27,7 +27,7 @@ export type Explanation = 'dead' | 'narrower' | 'far' | 'callback';
 
 /** Refusals that depend on how much is known of a number. */
 const ABOUT_NUMBERS =
-  /(max|min) value is outside|unbounded (memory|min value)|misaligned|variable-offset|math between|invalid access to|is negative|be out of bounds/;
+  /(max|min) value is outside|unbounded (memory|min value)|misaligned|variable-offset|math between|invalid access to|is negative|be out of bounds|should have been in/;
 const TOO_FAR = /pointer offset -?\d+ is not allowed|math between|be out of bounds/;
 
 /**
@@ -116,7 +116,7 @@ function namesIdleCallback({ programs, maps }: Collection): boolean {
 function follow({ visits }: KernelPaths, walked: Walked): ReadonlySet<number> {
   const reached: Set<number>[] = [];
   for (const { insn, before } of visits) {
-    const here = new Set<number>(before.length === 0 ? [0] : []);
+    const here = new Set<number>(reached.length === 0 ? [0] : []);
     for (const earlier of before)
       for (const visit of reached[earlier]!) for (const next of walked.after(visit, insn)) here.add(next);
     reached.push(here);
@@ -128,7 +128,8 @@ function follow({ visits }: KernelPaths, walked: Walked): ReadonlySet<number> {
 function decidingRegisters(refusal: string, text: string): number[] {
   const numbers = (matches: Iterable<RegExpMatchArray>): number[] => [...matches].map(match => Number(match[1]));
   const named = numbers(refusal.matchAll(/\bR(\d+)\b/g));
-  if (/ call /.test(text)) return named.length > 0 ? named : [1, 2, 3, 4, 5];
+  if (named.length > 0) return named;
+  if (/ call /.test(text)) return [1, 2, 3, 4, 5];
   const pointer = /\*\([us]\d+ \*\)\(r(\d+)/.exec(text);
   if (pointer !== null) return [Number(pointer[1])];
   return numbers(text.matchAll(/\b[rw](\d+)\b/g));

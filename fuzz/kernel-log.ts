@@ -105,7 +105,7 @@ export function parseRegister(text: string): KernelRegister | undefined {
 
 const REGISTER = /\bR(\d+)(?:_\w+)?=((?:[^ (]|\((?:[^()]|\([^()]*\))*\))+)/g;
 
-/** @returns undefined where no instruction was walked */
+/** @returns undefined where no instruction was walked, or the log does not begin with the first one: of a long log the end is kept */
 export function readLog(log: string): KernelPaths | undefined {
   const visits: KernelVisit[] = [];
   const visitsOf = new Map<number, number[]>();
@@ -138,6 +138,7 @@ export function readLog(log: string): KernelPaths | undefined {
     if (instruction !== null) {
       const insn = Number(instruction[1]);
       const here = visits.length;
+      if ((before.length === 0) !== (here === 0 && insn === 0)) return undefined;
       visits.push({ insn, before });
       const others = visitsOf.get(insn);
       if (others === undefined) visitsOf.set(insn, [here]);

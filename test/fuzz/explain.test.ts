@@ -61,6 +61,10 @@ describe('an index', () => {
     const bounds = 'smin=smin32=0,smax=umax=smax32=umax32=30,var_off=(0x0; 0x1f)';
     expect(explainLog(collection, logged(bounds))).toBeUndefined();
   });
+  it('of a log whose beginning is lost', () => {
+    const bounds = 'smin=smin32=0,smax=umax=smax32=umax32=63,var_off=(0x0; 0x3f)';
+    expect(explainLog(collection, logged(bounds).replace(/[^]*(?=^9: )/m, ''))).toBeUndefined();
+  });
   it('which is not what is refused', () => {
     const bounds = 'smin=smin32=0,smax=umax=smax32=umax32=63,var_off=(0x0; 0x3f)';
     const refused = logged(bounds).replace(/^R9 max.*$/m, 'R9 may not be read today');
@@ -70,6 +74,40 @@ describe('an index', () => {
     const same = 'smin=smin32=0,smax=umax=smax32=umax32=31,var_off=(0x0; 0x1f)';
     expect(explainLog(collection, logged(same, ' R0=scalar()'))).toBeUndefined();
   });
+});
+
+describe("a callback's result", () => {
+  const collection = collectionOf(
+    subject(`r0 = *(u8 *)(r9 + 0)
+      r0 &= 1
+      *(u64 *)(r10 - 16) = r0
+      r1 = 3
+      r2 = func[cb] ll
+      r3 = r10
+      r3 += -16
+      r4 = 0
+      call 181
+      out: r0 = 0
+      exit
+      cb: r0 = *(u64 *)(r2 + 0)
+      exit`),
+  );
+  const logged = (known: string): string =>
+    lines(
+      ...[8, 9, 10, 11, 12, 14, 15, 16].map(insn => `${insn}: (b7) r4 = 0`),
+      '17: (85) call bpf_loop#181',
+      '',
+      'from 17 to 20: frame1: R1=scalar() R2=fp[0]-16 R10=fp0 cb',
+      `20: (79) r0 = *(u64 *)(r2 +0)         ; frame1: R0=${known} R2=fp[0]-16 cb`,
+      '21: (95) exit',
+      'At callback return the register R0 has smin=0 smax=255 should have been in [0, 1]',
+    );
+  it('of which the kernel knows less', () =>
+    expect(explainLog(collection, logged('scalar(smin=0,smax=umax=255,var_off=(0x0; 0xff))'))).toBe('narrower'));
+  it('of which it knows the same', () =>
+    expect(
+      explainLog(collection, logged('scalar(smin=smin32=0,smax=umax=smax32=umax32=1,var_off=(0x0; 0x1))')),
+    ).toBeUndefined());
 });
 
 describe('a way', () => {
