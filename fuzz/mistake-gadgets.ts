@@ -95,6 +95,53 @@ function lastBytes(w: Writer): void {
   w.emit('r5 = r9', 'r5 += r4', `r${random.below(4)} = *(u${8 * size} *)(r5 + 0)`, `${out}:`, 'r4 = 0', 'r5 = 0');
 }
 
+/** A helper writes over numbers on the stack, of which one is then an index: what it was before says nothing any more. */
+function helperWrites(w: Writer): void {
+  const { random } = w;
+  const out = w.label();
+  const at = random.pick([48, 56, 64]);
+  w.emit(`*(u64 *)(r10 - ${at}) = ${random.below(8)}`);
+  w.emit('r1 = r6', `r2 = ${random.pick([0, 4, 10])}`, 'r3 = r10', `r3 += -${at}`, `r4 = ${random.pick([1, 2, 4])}`);
+  w.emit(`call ${w.type === 'xdp' ? 189 : 26}`);
+  restore(w);
+  w.emit(`r4 = *(u64 *)(r10 - ${at})`);
+  if (!random.chance(WRONG)) w.emit(`if r4 > 31 goto ${out}`);
+  w.emit('r5 = r9', 'r5 += r4', `r${random.below(4)} = *(u8 *)(r5 + 8)`, `${out}:`, 'r4 = 0', 'r5 = 0');
+}
+
+/** A record of the ring buffer, used before or after it is given back. */
+function releasedRecord(w: Writer): void {
+  const { random } = w;
+  const out = w.label();
+  const copy = random.chance(50);
+  w.emit('r1 = map[ring] ll', 'r2 = 16', 'r3 = 0', 'call 131', `if r0 == 0 goto ${out}`);
+  w.emit('*(u64 *)(r0 + 0) = 0', '*(u64 *)(r0 + 8) = 0', '*(u64 *)(r10 - 168) = r0', 'r1 = r0', 'r2 = 0');
+  const use = (): void => w.emit('r5 = *(u64 *)(r10 - 168)', `r3 = *(u8 *)(r5 + ${random.below(16)})`);
+  const wrong = random.chance(WRONG);
+  if (!wrong) use();
+  w.emit(`call ${random.pick([132, 133])}`);
+  if (wrong) use();
+  else if (copy) w.emit('r5 = *(u64 *)(r10 - 168)');
+  w.emit(`${out}:`);
+  restore(w);
+}
+
+/** Two values with locks; one is taken, and given back by way of its own value or of the other. */
+function twoLocks(w: Writer): void {
+  const { random } = w;
+  const out = w.label();
+  for (const slot of [168, 176]) {
+    w.emit(`*(u32 *)(r10 - 92) = ${random.below(2)}`, 'r1 = map[locked_array] ll', 'r2 = r10', 'r2 += -92', 'call 1');
+    w.emit(`if r0 == 0 goto ${out}`, `*(u64 *)(r10 - ${slot}) = r0`);
+  }
+  const taken = random.pick([168, 176]);
+  const wrong = random.chance(WRONG) ? random.below(2) : undefined;
+  w.emit(`r1 = *(u64 *)(r10 - ${taken})`, 'r1 += 4', 'call 93');
+  if (wrong === 0) w.emit('call 7');
+  w.emit(`r1 = *(u64 *)(r10 - ${wrong === 1 ? 168 + 176 - taken : taken})`, 'r1 += 4', 'call 94', `${out}:`);
+  restore(w);
+}
+
 /** A loop that begins something new each time round, and so has no end. */
 export function endless(w: Writer): void {
   const again = w.label();
@@ -137,4 +184,13 @@ export function ending(w: Writer): void {
 }
 
 /** What fits anywhere in a program. */
-export const MISTAKES: readonly ((w: Writer) => void)[] = [twoNullable, staleSlice, lateLink, wrappingSum, lastBytes];
+export const MISTAKES: readonly ((w: Writer) => void)[] = [
+  twoNullable,
+  staleSlice,
+  lateLink,
+  wrappingSum,
+  lastBytes,
+  helperWrites,
+  releasedRecord,
+  twoLocks,
+];
