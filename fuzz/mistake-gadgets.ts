@@ -142,6 +142,48 @@ function twoLocks(w: Writer): void {
   restore(w);
 }
 
+/** A call of a helper, a kernel function or a function: an argument's register is used after it, or only what survives. */
+function survivor(w: Writer): void {
+  const { random } = w;
+  const register = 1 + random.below(5);
+  for (let r = 1; r <= 5; r++) w.emit(`r${r} = 0`);
+  const name = `s${w.label()}`;
+  switch (random.below(3)) {
+    case 0:
+      w.emit(`call ${random.pick([5, 8])}`);
+      break;
+    case 1:
+      w.emit(`call ${name}`);
+      w.addFunction(`${name}:`, 'r0 = 0', 'exit');
+      break;
+    default:
+      w.emit('call kfunc[0 bpf_rcu_read_lock]');
+      w.emit(...[1, 2, 3, 4, 5].filter(r => r !== register).map(r => `r${r} = 0`));
+      w.emit('call kfunc[0 bpf_rcu_read_unlock]');
+  }
+  w.emit('r0 = 0');
+  if (random.chance(WRONG)) w.emit(`r0 = r${register}`);
+  restore(w);
+}
+
+/** A pointer at the packet's end, or behind it: the two are not the same. */
+function pastEnd(w: Writer): void {
+  const { random } = w;
+  const [at, out] = [w.label(), w.label()];
+  const [first, second] = random.pick([
+    ['>=', '>'],
+    ['>=', '<='],
+    ['>', '>='],
+    ['>', '>'],
+    ['>=', '>='],
+  ] as const);
+  w.emit('r4 = r7', `r4 += ${random.pick([14, 15, 20, 34])}`, `if r4 ${first} r8 goto ${at}`, `goto ${out}`, `${at}:`);
+  w.emit(`if r4 ${second} r8 goto ${out}`);
+  // Wrong only where this can be reached.
+  if (random.chance(70)) w.emit('r5 = r9', `r5 = *(u8 *)(r5 + ${random.chance(WRONG) ? 48 : 47})`);
+  w.emit(`${out}:`, 'r4 = 0', 'r5 = 0');
+}
+
 /** A loop that begins something new each time round, and so has no end. */
 export function endless(w: Writer): void {
   const again = w.label();
@@ -193,4 +235,6 @@ export const MISTAKES: readonly ((w: Writer) => void)[] = [
   helperWrites,
   releasedRecord,
   twoLocks,
+  survivor,
+  pastEnd,
 ];
