@@ -57,7 +57,7 @@ class Generator {
   #labels = 0;
   #depth = 0;
   /** Percentage of numbers at an edge that are pushed over it. */
-  readonly #risk: number;
+  #risk: number;
 
   constructor(seed: number) {
     this.#random = new Random(seed);
@@ -99,9 +99,11 @@ class Generator {
       this.#emit(`*(u64 *)(r10 - ${at}) = ${random.chance(50) ? 0 : this.#constant()}`);
     for (let r = 0; r <= 3; r++) this.#unknown(r);
     const mistake = random.chance(30) ? random.pick(MISTAKES) : undefined;
+    // What else is wrong would hide it.
+    if (mistake !== undefined && random.chance(70)) this.#risk = 0;
     for (let i = 1 + random.below(mistake === undefined ? 6 : 2); i > 0; i--) this.#gadget();
     mistake?.(this.#writer);
-    for (let i = 2 + random.below(5); i > 0; i--) this.#gadget();
+    for (let i = mistake === undefined ? 2 + random.below(5) : random.below(3); i > 0; i--) this.#gadget();
     if (random.chance(1)) endless(this.#writer);
     if (random.chance(25)) this.#tailCall();
     if (random.chance(8)) ending(this.#writer);

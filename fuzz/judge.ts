@@ -215,7 +215,7 @@ export class Judge {
       const enough = Date.now() + WATCH_MS;
       try {
         for (const precision of ['all', 'marked'] as const) {
-          const object = this.#court.runtime.load(collection);
+          const object = this.#court.runtime.load(collection, { keepDeadBranches: true });
           try {
             watched = this.#court.try(object, collection.maps, precision);
             runs.set(
@@ -285,7 +285,7 @@ export class Judge {
         if (how % 8 === 2) return number | (BigInt(high) << 56n);
         return how % 8 === 3 ? BigInt(which) << BigInt(near % 64) : number;
       });
-      const object = this.#court.runtime.load(collection);
+      const object = this.#court.runtime.load(collection, { keepDeadBranches: true });
       try {
         this.#court.try(object, collection.maps, 'all');
         this.#runs(object, this.#packets(subject.seed + round), run => void this.#court.witness.watch(run));

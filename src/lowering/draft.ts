@@ -29,6 +29,8 @@ export interface LoweringInput {
   readonly missTable?: number;
   /** Count hits too. */
   readonly countHits?: boolean;
+  /** See `LowerOptions`. */
+  readonly keepDeadBranches?: boolean;
 }
 
 /**

@@ -32,6 +32,11 @@ export interface LowerOptions {
   readonly countMisses?: boolean;
   /** With `countMisses`: code in front of each tail call too, that counts where it leads. Default false. */
   readonly countHits?: boolean;
+  /**
+   * Branches stay of which the verifier found one side dead, and lead to an exit there: for checks of the verifier, which would never see that
+   * it was wrong otherwise. Default false.
+   */
+  readonly keepDeadBranches?: boolean;
 }
 
 /** No object's: C identifiers have no space. */
@@ -70,6 +75,7 @@ export function lower(verified: Verified, options: LowerOptions): Lowered {
     ...missTable,
     ...(options.kfuncRoutine === undefined ? {} : { kfuncRoutine: options.kfuncRoutine }),
     ...(options.countHits === undefined ? {} : { countHits: options.countHits }),
+    ...(options.keepDeadBranches === true ? { keepDeadBranches: true } : {}),
   };
   const start: Draft = {
     insns: program.insns,

@@ -77,6 +77,8 @@ export interface LoadOptions extends VerifyProgramOptions {
   readonly countMisses?: boolean;
   /** Count tail calls that succeed too, by slot (`Program.tailCallHits`), at a price for each; default false. Needs `countMisses`. */
   readonly countHits?: boolean;
+  /** For checks of the verifier: branches of which it found one side dead stay, and lead to an exit there. */
+  readonly keepDeadBranches?: boolean;
 }
 
 interface SharedMap {
@@ -355,7 +357,8 @@ export class Runtime {
   #install(verified: Verified, maps: ReadonlyMap<string, BpfMap>, backend: Backend, options: LoadOptions): Program {
     const specs = new Map([...maps].map(([name, map]) => [name, map.spec]));
     const pokes = backend.pokes && options.pokes !== false;
-    const lowered = lowerProgram(verified, specs, pokes, options.countMisses !== false, options.countHits === true);
+    const { countMisses, countHits, keepDeadBranches } = options;
+    const lowered = lowerProgram(verified, specs, pokes, countMisses !== false, countHits, keepDeadBranches);
     const used = lowered.usedMaps.slice(0, lowered.missTable).map(({ name }) => {
       const map = maps.get(name);
       if (!map)

@@ -56,6 +56,7 @@ export function verifyProgram(
  * @param pokes give a poke descriptor to each tail call site whose map and index are known
  * @param countMisses count the tail calls that fall through
  * @param countHits and those that succeed
+ * @param keepDeadBranches see LowerOptions
  * @throws LoweringError
  */
 export function lowerProgram(
@@ -64,8 +65,9 @@ export function lowerProgram(
   pokes: boolean,
   countMisses = false,
   countHits = false,
+  keepDeadBranches = false,
 ): Lowered {
-  return lower(verified, { maps, helperRoutine, kfuncRoutine, pokes, countMisses, countHits });
+  return lower(verified, { maps, helperRoutine, kfuncRoutine, pokes, countMisses, countHits, keepDeadBranches });
 }
 
 export interface CompileProgramOptions {

@@ -75,6 +75,33 @@ describe('dead code', () => {
     },
   ]);
 
+  rows(
+    (
+      [
+        [
+          'branch whose target is dead',
+          'if r1 == 0 goto +2\nr0 = 1\nexit\nr0 = 2\nr0 = 3\nexit',
+          [3, 4, 5],
+          'if r1 == 0 goto +2\nr0 = 1\nexit\nexit',
+        ],
+        [
+          'branch whose fall-through is dead, at the end of the function',
+          'r0 = 1\ngoto +1\nexit\nif r0 == 1 goto -2\nr2 = 0x1122334455667788 ll\nexit',
+          [4, 6],
+          'r0 = 1\ngoto +1\nexit\nif r0 == 1 goto -2\nexit',
+        ],
+        ['branch to the next instruction', 'if r1 == 0 goto +0\nr0 = 1\nexit', [], 'r0 = 1\nexit'],
+        ['dead code behind a goto', 'r0 = 1\ngoto +1\nr0 = 2\nexit', [2], 'r0 = 1\nexit'],
+      ] as const
+    ).map(([name, have, dead, want]) => ({
+      name: `${name}, kept for a check`,
+      have,
+      dead,
+      want,
+      options: { keepDeadBranches: true },
+    })),
+  );
+
   test('a subprogram that is never reached is dropped, others move', () => {
     const have = 'if r1 == 0 goto +1\ncall a\ncall b\nexit\na:\nr0 = 1\nexit\nb:\nr0 = 2\nexit';
     const { insns, subprograms, origin } = lowerText(have, { dead: [1, 4, 5] });

@@ -40,7 +40,7 @@ function trial(collection: Collection, packets: (program: Program) => readonly U
   for (const precision of PRECISIONS) {
     let object: ReturnType<typeof court.runtime.load>;
     try {
-      object = court.runtime.load(collection, options);
+      object = court.runtime.load(collection, { ...options, keepDeadBranches: true });
     } catch (error) {
       if (error instanceof SwitchyardError) return false;
       throw error;

@@ -7,6 +7,8 @@
  *
  * A conditional jump of which only one side is reachable becomes a goto, or goes: kept as it is, it could be the last
  * instruction of its function, and the backends insist on a function that does not run past its end.
+ *
+ * With `keepDeadBranches` it stays, and its dead side is an exit.
  */
 import type { Instruction } from '../../isa/instruction.ts';
 import type { Draft, LoweringInput } from '../draft.ts';
@@ -16,14 +18,16 @@ export function removeDeadCode(draft: Draft, input: LoweringInput): Draft {
   const { insns } = draft;
   const { reachable } = input.facts;
   // The second slot of a loadImm64 lives and dies with the first.
-  const isLive = (slot: number) => reachable[insns[slot]?.kind === 'wide' ? slot - 1 : slot] === 1;
+  const isReachable = (slot: number) => reachable[insns[slot]?.kind === 'wide' ? slot - 1 : slot] === 1;
+  const deadSides = input.keepDeadBranches === true ? findDeadSides(insns, isReachable) : NONE;
+  const isLive = (slot: number) => isReachable(slot) || deadSides.has(slot);
   const edits = new Map<number, Edit>();
   /** First slot at or after the index that stays; two slots with the same one are the same place to a jump. */
   const nextKept = new Int32Array(insns.length + 1);
   nextKept[insns.length] = insns.length;
 
   for (let slot = insns.length - 1; slot >= 0; slot--) {
-    const edit = isLive(slot) ? editOfLive(insns[slot]!, slot, isLive, nextKept) : REMOVE;
+    const edit = deadSides.has(slot) ? EXIT : isLive(slot) ? editOfLive(insns[slot]!, slot, isLive, nextKept) : REMOVE;
     if (edit !== undefined) edits.set(slot, edit);
     nextKept[slot] = edit?.code?.length === 0 ? nextKept[slot + 1]! : slot;
   }
@@ -31,6 +35,18 @@ export function removeDeadCode(draft: Draft, input: LoweringInput): Draft {
 }
 
 const REMOVE: Edit = { code: [] };
+const EXIT: Edit = { code: [{ kind: 'exit' }] };
+const NONE: ReadonlySet<number> = new Set();
+
+/** Where branches that are reachable lead to, but no path does. */
+function findDeadSides(insns: readonly Instruction[], isReachable: (slot: number) => boolean): ReadonlySet<number> {
+  const found = new Set<number>();
+  insns.forEach((insn, slot) => {
+    if (insn.kind !== 'jump' || !isReachable(slot)) return;
+    for (const side of [slot + 1, slot + 1 + insn.offset]) if (!isReachable(side)) found.add(side);
+  });
+  return found;
+}
 
 function editOfLive(
   insn: Instruction,
