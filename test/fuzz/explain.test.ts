@@ -63,7 +63,8 @@ describe('an index', () => {
   });
   it('of a log whose beginning is lost', () => {
     const bounds = 'smin=smin32=0,smax=umax=smax32=umax32=63,var_off=(0x0; 0x3f)';
-    expect(explainLog(collection, logged(bounds).replace(/[^]*(?=^9: )/m, ''))).toBeUndefined();
+    const whole = logged(bounds);
+    expect(explainLog(collection, whole.slice(whole.indexOf('9: (57)')))).toBeUndefined();
   });
   it('which is not what is refused', () => {
     const bounds = 'smin=smin32=0,smax=umax=smax32=umax32=63,var_off=(0x0; 0x3f)';
