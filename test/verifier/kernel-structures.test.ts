@@ -5,6 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { createRuntime, loadIntoKernel } from '../../src/index.ts';
 import { KERNEL_BTF } from '../../src/kernel/kfuncs.ts';
 import { type Btf, parseBtf } from '../../src/object/btf.ts';
+import { ObjectError } from '../../src/object/errors.ts';
 import type { ProgramSpec } from '../../src/object/spec.ts';
 import { VerifierError } from '../../src/verifier/errors.ts';
 import { clang, compile } from '../clang.ts';
@@ -133,4 +134,41 @@ test('structures within themselves without end are refused', () => {
   const self = types.struct('self', 8, [{ name: 'again', type: 1, bitOffset: 0 }]);
   const refusal = attempt(withTypes(parseBtf(types.bytes()), `${cast(self)}\nr0 = *(u64 *)(r0 + 0)\nexit`));
   expect((refusal as VerifierError).code).toBe('too_complex');
+});
+
+test('types that are corrupt are refused, or read as they stand', () => {
+  const types = new BtfBuilder();
+  const int = types.int('int', 4, true);
+  const members = ['a', 'b'].map((name, i) => ({ name, type: int, bitOffset: 32 * i }));
+  const inner = types.struct('inner', 16, [...members, { name: 'self', type: 2, bitOffset: 64 }]);
+  types.struct('outer', 64, [
+    { name: 'inner', type: inner, bitOffset: 0 },
+    { name: 'x', type: int, bitOffset: 256 },
+  ]);
+  const good = types.bytes();
+  const change = fc.tuple(
+    fc.integer({ min: 24, max: good.length - 1 }),
+    fc.oneof(fc.nat({ max: 5 }), fc.nat({ max: 255 })),
+  );
+  let walked = 0;
+  fc.assert(
+    fc.property(
+      fc.array(change, { minLength: 1, maxLength: 3 }),
+      fc.integer({ min: 1, max: 4 }),
+      fc.nat({ max: 70 }),
+      fc.constantFrom(8, 16, 32, 64),
+      (changes, id, offset, bits) => {
+        const bytes = good.slice();
+        for (const [at, value] of changes) bytes[at] = value;
+        try {
+          attempt(withTypes(parseBtf(bytes), `${cast(id)}\nr0 = *(u${bits} *)(r0 + ${offset})\nexit`));
+          walked++;
+        } catch (error) {
+          if (!(error instanceof ObjectError)) throw error;
+        }
+      },
+    ),
+    { numRuns: 500 },
+  );
+  expect(walked).toBeGreaterThan(50);
 });
