@@ -324,10 +324,8 @@ function sameCalls(old: State, current: State): boolean {
 
 /** Both must hold the same references, however they are called. */
 function referencesCovered({ references: old }: State, { references: current }: State, ids: IdMap): boolean {
-  return (
-    old.length === current.length &&
-    old.every(({ id, lock }, i) => lock === current[i]!.lock && ids.check(id, current[i]!.id))
-  );
+  if (old.length !== current.length) return false;
+  return old.length === 0 || old.every(({ id, lock }, i) => lock === current[i]!.lock && ids.check(id, current[i]!.id));
 }
 
 /** Numbers that told two states apart once are likely to do so again. */
@@ -476,8 +474,7 @@ export function arrive(a: Analysis): Arrival {
   for (let i = stored === undefined ? -1 : stored.length - 1; i >= 0; i--) {
     const states = stored!;
     compared++;
-    if (states.differs(i, registers)) {
-      if (store) states.miss(i);
+    if (states.rejects(i, registers, store)) {
       if (states.isWorn(i, usualPatience)) states.remove(i);
       continue;
     }

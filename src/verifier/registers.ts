@@ -193,8 +193,28 @@ export const UNTRUSTED_MEMORY: RegisterState = register('untrustedMemory');
 export const UNKNOWN_SCALAR: RegisterState = register('scalar', { value: UNKNOWN });
 export const ZERO_SCALAR: RegisterState = register('scalar', { value: ZERO });
 
+/** Small constants: they are made again and again, and kept by stored states. Each is made when it first occurs. */
+const MOST_KEPT = 8191;
+const KEPT: (RegisterState | undefined)[] = new Array(MOST_KEPT + 1).fill(undefined);
+
+/** Is it one number, in all its bounds? */
+function isKept(value: Scalar): boolean {
+  const { value32 } = value;
+  return (
+    value.mask32 === 0 &&
+    value.wide === undefined &&
+    value32 >= 0 &&
+    value32 <= MOST_KEPT &&
+    value.u32min === value32 &&
+    value.u32max === value32 &&
+    value.s32min === value32 &&
+    value.s32max === value32
+  );
+}
+
 export function scalarRegister(value: Scalar): RegisterState {
-  return new ScalarState(value, 0, 0);
+  if (!isKept(value)) return new ScalarState(value, 0, 0);
+  return KEPT[value.value32] ?? (KEPT[value.value32] = new ScalarState(value, 0, 0));
 }
 
 /** A copy with some fields replaced. Written out so that all pointers keep one hidden class. */

@@ -25,12 +25,10 @@ const MAX_ROUNDS = 8;
 /** Any number at all. */
 export const UNKNOWN: Scalar = make(TNUM_UNKNOWN, 0n, U64_MAX, S64_MIN, S64_MAX, 0, U32_MAX, S32_MIN, S32_MAX);
 
-// Small immediates, shift amounts, offsets and sizes make up most of the constants of real programs.
+// Small immediates, shift amounts, offsets and sizes make up most of the constants of real programs. Each is made when it first occurs.
 const LEAST_KEPT = -1024;
-const MOST_KEPT = 1024;
-const KEPT_CONSTANTS: readonly Scalar[] = Array.from({ length: MOST_KEPT - LEAST_KEPT + 1 }, (_, index) =>
-  newConstant(LEAST_KEPT + index),
-);
+const MOST_KEPT = 8191;
+const KEPT_CONSTANTS: (Scalar | undefined)[] = new Array(MOST_KEPT - LEAST_KEPT + 1).fill(undefined);
 
 /** Exactly `value`, wrapped to u64. */
 export function constant(value: bigint): Scalar {
@@ -51,7 +49,8 @@ export function constant(value: bigint): Scalar {
 
 /** Exactly `value`, a whole number from -2^31 to 2^32-1; a negative one is sign-extended to 64 bits. */
 export function constantOfInt(value: number): Scalar {
-  return value >= LEAST_KEPT && value <= MOST_KEPT ? KEPT_CONSTANTS[value - LEAST_KEPT]! : newConstant(value);
+  if (value < LEAST_KEPT || value > MOST_KEPT) return newConstant(value);
+  return KEPT_CONSTANTS[value - LEAST_KEPT] ?? (KEPT_CONSTANTS[value - LEAST_KEPT] = newConstant(value));
 }
 
 function newConstant(value: number): Scalar {

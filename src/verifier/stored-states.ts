@@ -47,8 +47,7 @@ export class StoredStates {
     this.states.push(state);
   }
 
-  /** Is it clear from the number kept that state `i` does not cover one with these registers in its innermost frame? */
-  differs(i: number, registers: readonly RegisterState[]): boolean {
+  private differs(i: number, registers: readonly RegisterState[]): boolean {
     const { rows } = this;
     const at = ROW * i;
     if (rows === undefined || at >= rows.length || rows[at]! === 0) return false;
@@ -84,6 +83,16 @@ export class StoredStates {
     rows[at + MASK] = value.mask32;
   }
 
+  /**
+   * A path with these registers in its innermost frame arrives: is it clear from the number kept that state `i` does not cover it?
+   * @param counts it is a miss then
+   */
+  rejects(i: number, registers: readonly RegisterState[], counts: boolean): boolean {
+    if (!this.differs(i, registers)) return false;
+    if (counts) this.rows![ROW * i + MISSES]!++;
+    return true;
+  }
+
   /** State `i` covered a path. */
   hit(i: number): void {
     const { rows } = this;
@@ -107,8 +116,13 @@ export class StoredStates {
   }
 
   remove(i: number): void {
-    this.states.splice(i, 1);
-    this.rows?.splice(ROW * i, ROW);
+    const { states, rows } = this;
+    // In place: `splice` would make an array of what it removes.
+    for (let at = i + 1; at < states.length; at++) states[at - 1] = states[at]!;
+    states.pop();
+    if (rows === undefined || ROW * i >= rows.length) return;
+    for (let at = ROW * (i + 1); at < rows.length; at++) rows[at - ROW] = rows[at]!;
+    for (let k = 0; k < ROW; k++) rows.pop();
   }
 
   private hasRow(i: number): boolean {
