@@ -7,7 +7,7 @@
  */
 import { opcodeOf } from './codec.ts';
 import { formatInstruction, formatReference } from './disassembler.ts';
-import type { Atomic, Instruction, Register } from './instruction.ts';
+import type { Atomic, Instruction, LoadImm64, Register } from './instruction.ts';
 import { ALU_SYMBOLS, ATOMIC_SYMBOLS, type HelperName, JUMP_SYMBOLS, registerName, typeName } from './syntax.ts';
 
 const signed = (value: number): string => (value < 0 ? `${value}` : `+${value}`);
@@ -35,6 +35,12 @@ function formatAtomic(insn: Atomic): string {
   }
 }
 
+function formatWide({ reference, value }: LoadImm64): string {
+  if (reference === undefined) return `0x${value.toString(16)}`;
+  // A callback is the distance to it.
+  return reference.type === 'function' ? `0x${(reference.offset >>> 0).toString(16)}` : formatReference(reference);
+}
+
 function formatBody(insn: Instruction, helperName: HelperName | undefined): string {
   switch (insn.kind) {
     case 'alu': {
@@ -45,8 +51,7 @@ function formatBody(insn: Instruction, helperName: HelperName | undefined): stri
     case 'addrSpaceCast':
       return `${registerName(insn.dst)} = addr_space_cast(${registerName(insn.src)}, ${insn.toSpace}, ${insn.fromSpace})`;
     case 'loadImm64': {
-      const right = insn.reference === undefined ? `0x${insn.value.toString(16)}` : formatReference(insn.reference);
-      return `${registerName(insn.dst)} = ${right}`;
+      return `${registerName(insn.dst)} = ${formatWide(insn)}`;
     }
     case 'load':
       return `${registerName(insn.dst)} = *(${typeName(insn.size, insn.signed)} *)${address(insn.src, insn.offset)}`;

@@ -4,7 +4,8 @@
  *
  * What changes, as libbpf does it: hidden functions that were linked as static ones are static in BTF too (so that they
  * are verified inline), the strings of line information are put behind those that are there, and what names kernel
- * functions (the compiler's extern FUNCs and their section) becomes something harmless of the same length. The kernel's check
+ * functions (the compiler's extern FUNCs and their section) becomes something harmless of the same length. Of an array that clang took
+ * apart each variable still has the array's type, and gets its element's. The kernel's check
  * is strict and types are seldom needed; who loads an object goes on without them where the kernel refuses.
  */
 import type { Btf } from '../object/btf.ts';
@@ -89,6 +90,7 @@ export function loadBtf(btf: Btf, programs: Iterable<ProgramSpec>): KernelBtf {
     }
   }
   hideExterns(btf, view);
+  sizeVariables(btf, view);
   return new KernelBtf(section(types, [given, ...added]), offsets);
 }
 
@@ -122,6 +124,21 @@ function hideExterns(btf: Btf, view: DataView): void {
       view.setUint32(at + 12 + 12 * i, 0, true);
       view.setUint32(at + 16 + 12 * i, int!, true);
       view.setUint32(at + 20 + 12 * i, 32 * i, true);
+    }
+  }
+}
+
+/** The kernel wants no variable smaller than its type. */
+function sizeVariables(btf: Btf, view: DataView): void {
+  for (let id = 1; id < btf.size; id++) {
+    const section = btf.type(id);
+    if (section.kind !== 'datasec') continue;
+    for (const { type, size } of section.variables) {
+      const variable = btf.type(type);
+      if (variable.kind !== 'var') continue;
+      const array = btf.type(variable.type);
+      if (array.kind === 'array' && array.length > 1 && btf.sizeOf(array.type) === size)
+        view.setUint32(btf.typeOffset(type) + 8, array.type, true);
     }
   }
 }

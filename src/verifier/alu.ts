@@ -207,7 +207,8 @@ function executePointer(a: Analysis, i: Alu, target: RegisterState, operand: Reg
   if (isPointer(target) && isPointer(operand)) {
     if (i.op !== 'sub' || a.leaksRefused)
       a.fail('invalid_pointer_arithmetic', `R${i.dst} pointer ${SYMBOLS[i.op]} pointer prohibited`);
-    a.write(i.dst, unknown(i.width));
+    // Of 32 bits too the kernel takes it to have all 64.
+    a.write(i.dst, UNKNOWN_SCALAR);
     return;
   }
   const pointer = isPointer(target) ? target : operand;

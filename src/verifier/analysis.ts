@@ -16,6 +16,7 @@ import type { BackEdge } from './loops.ts';
 import { type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import type { HelperTable, RefusedHelper } from './signature.ts';
 import { WRONG_GUESS } from './speculation.ts';
+import { StackLiveness } from './stack-liveness.ts';
 import type { Checkpoint, State } from './state.ts';
 import type { StoredStates } from './stored-states.ts';
 import type { Sanitation } from './unprivileged.ts';
@@ -79,6 +80,8 @@ interface Pending {
   readonly logPosition: number;
   /** Length of the history that it shares with the path it branched off from. */
   readonly historyLength: number;
+  /** See `History`. */
+  readonly remarkable: number;
   /** It starts in a callback. */
   readonly callback: boolean;
 }
@@ -147,6 +150,7 @@ export class Analysis {
   readonly keys: KeyRanges;
   /** Paths that ended inside loops that are not wholly walked yet. */
   readonly backEdges: BackEdge[] = [];
+  readonly stackLiveness: StackLiveness;
   /** Global functions that calls reached; each is verified on its own. */
   readonly reachedGlobals = new Set<number>();
   /** Subprograms that call a helper which may move the packet, themselves or through others. */
@@ -168,6 +172,8 @@ export class Analysis {
   maxStatesPerInsn = 0;
   /** Calls that run callbacks and that the walk went on behind, so far. */
   callbackLoops = 0;
+  /** By call of bpf_loop: the callback that all paths have called there without flags, -1 for none. */
+  readonly inlinedLoops = new Map<number, number>();
   private lastId = 0;
 
   constructor(
@@ -187,6 +193,7 @@ export class Analysis {
     this.cfg = cfg;
     this.live = live;
     this.log = log;
+    this.stackLiveness = new StackLiveness(program.insns, cfg, log);
     this.realFacts = new FactsCollector(program, options.maps, cfg);
     this.speculativeFacts = this.realFacts;
     this.facts = this.realFacts;
@@ -266,8 +273,8 @@ export class Analysis {
   push(insn: number, from: number, callback = false): State {
     const state = this.state.copy();
     if (state.parent !== undefined) state.parent.pending++;
-    const historyLength = this.history.length;
-    this.pending.push({ insn, from, state, logPosition: this.log.position, historyLength, callback });
+    const { length: historyLength, remarkable } = this.history;
+    this.pending.push({ insn, from, state, logPosition: this.log.position, historyLength, remarkable, callback });
     if (this.pending.length > 8192)
       this.fail('too_complex', `The sequence of ${this.pending.length} jumps is too complex.`, 'E2BIG');
     return state;

@@ -9,6 +9,7 @@ import type { Jump, JumpOp, Register } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
 import { hasLock } from './locks.ts';
 import { needRegister, registerPlace, slotPlace } from './precision.ts';
+import { liveIn } from './prune.ts';
 import { dropReference } from './references.ts';
 import {
   AT_PACKET_END,
@@ -39,7 +40,7 @@ import {
   type Scalar,
 } from './scalar.ts';
 import { guessOtherWay } from './speculation.ts';
-import type { State } from './state.ts';
+import { REGISTERS, type State } from './state.ts';
 import { refuseComparison } from './unprivileged.ts';
 
 const MAX_PACKET_OFFSET = 0xffff;
@@ -185,7 +186,7 @@ function learnScalars(
   if (i.src !== undefined && right.id !== 0) spread(a, state, right, known.b);
 }
 
-/** All registers that differ from `known` by a constant get the bounds that follow. */
+/** All live registers, and slots, that differ from `known` by a constant get the bounds that follow. */
 function spread(a: Analysis, state: State, from: RegisterState, known: Scalar): void {
   const { id, offset } = from;
   if (id === RAW_SIZE_ID) {
@@ -194,8 +195,8 @@ function spread(a: Analysis, state: State, from: RegisterState, known: Scalar): 
     if (least > state.rawSize) state.rawSize = least;
   }
   const link = linkOf(id);
-  noteLinked(a, state, link);
-  state.mapRegisters(r => {
+  if (!noteLinked(a, state, link)) return;
+  const learn = (r: RegisterState): RegisterState => {
     if (r.kind !== 'scalar' || linkOf(r.id) !== link) return r;
     // Two sums of different widths differ by a constant in neither.
     if ((sumOf(r.id) ^ sumOf(id)) === (SUM_64 | SUM_32)) return r;
@@ -203,21 +204,52 @@ function spread(a: Analysis, state: State, from: RegisterState, known: Scalar): 
     const narrowed = intersect(r.value, value) ?? value;
     // Nothing, or nothing more, was added to it: it is a copy.
     return r.offset === offset && r.id !== id ? withFields(r, { value: narrowed, id }) : withValue(r, narrowed);
-  });
+  };
+  for (let f = 0; f < state.frames.length; f++) {
+    const frame = state.frames[f]!;
+    const live = liveIn(a, state, f, a.insn);
+    for (let r = 0; r < REGISTERS; r++) if ((live & (1 << r)) !== 0) frame.registers[r] = learn(frame.registers[r]!);
+    for (let index = 0; index < frame.slots.length; index++) {
+      const slot = frame.slots[index];
+      if (slot?.spilled === undefined) continue;
+      const spilled = learn(slot.spilled);
+      if (spilled !== slot.spilled) frame.setSlot(index, { bytes: slot.bytes, spilled });
+    }
+  }
 }
 
-/** Leaves on the path which registers and slots are linked: who relies on one relies on all. */
-function noteLinked(a: Analysis, state: State, link: number): void {
+/**
+ * Leaves on the path which registers and slots are linked: who relies on one relies on all.
+ * @returns whether there are any beside the one compared
+ */
+function noteLinked(a: Analysis, state: State, link: number): boolean {
+  if (!hasOthers(a, state, link)) return false;
   const places: number[] = [];
-  state.frames.forEach((frame, f) => {
-    frame.registers.forEach((r, index) => {
-      if (r.kind === 'scalar' && linkOf(r.id) === link) places.push(registerPlace(f, index));
-    });
-    frame.slots.forEach((slot, index) => {
-      if (slot?.spilled?.kind === 'scalar' && linkOf(slot.spilled.id) === link) places.push(slotPlace(f, index));
-    });
-  });
-  if (places.length > 1) a.history.noteLinked(places);
+  for (let f = 0; f < state.frames.length; f++) {
+    const { registers, slots } = state.frames[f]!;
+    const live = liveIn(a, state, f, a.insn);
+    for (let r = 0; r < REGISTERS; r++)
+      if ((live & (1 << r)) !== 0 && isLinked(registers[r], link)) places.push(registerPlace(f, r));
+    for (let i = 0; i < slots.length; i++) if (isLinked(slots[i]?.spilled, link)) places.push(slotPlace(f, i));
+  }
+  a.history.noteLinked(places);
+  return true;
+}
+
+const isLinked = (r: RegisterState | undefined, link: number): boolean =>
+  r !== undefined && r.id !== 0 && r.kind === 'scalar' && linkOf(r.id) === link;
+
+/** Most numbers are linked with nothing any more. */
+function hasOthers(a: Analysis, state: State, link: number): boolean {
+  let found = 0;
+  for (let f = 0; f < state.frames.length; f++) {
+    const { registers, slots } = state.frames[f]!;
+    const live = liveIn(a, state, f, a.insn);
+    for (let r = 0; r < REGISTERS; r++)
+      if ((live & (1 << r)) !== 0 && isLinked(registers[r], link) && ++found > 1) return true;
+    for (let i = 0; i < slots.length; i++) if (isLinked(slots[i]?.spilled, link) && ++found > 1) return true;
+  }
+  return false;
 }
 
 function shifted(value: Scalar, by: number, width: 32 | 64): Scalar {

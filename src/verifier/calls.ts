@@ -9,14 +9,16 @@
 import type { CallSubprogram } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
 import { checkGlobalCall } from './global-functions.ts';
-import { forgetCallerSaved } from './helper-call.ts';
+import { forgetCallerSaved, forgetPackets } from './helper-call.ts';
 import { needRegister } from './precision.ts';
 import { PRECISE_ITERATIONS, previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
 import { kindName, type RegisterState, register, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
-import { range } from './scalar.ts';
+import { isZero, range } from './scalar.ts';
 import { Frame, MAX_FRAMES } from './state.ts';
 import { refuseLeak } from './unprivileged.ts';
+
+const NOT_INLINED = -1;
 
 function checkDepth(a: Analysis, subprogram: number): void {
   const { frames } = a.state;
@@ -40,7 +42,8 @@ export function executeSubprogramCall(a: Analysis, i: CallSubprogram): number {
     return a.insn + 1;
   }
   const caller = a.state.frame;
-  const frame = Frame.enter(a.insn, index, false, a.state.frames.length);
+  const chain = caller.chain.enter(a.insn, subprogram.start, subprogram.end);
+  const frame = Frame.enter(a.insn, index, false, chain);
   for (let r = 1; r <= 5; r++) frame.registers[r] = caller.registers[r]!;
   forgetCallerSaved(a);
   a.log.frames('caller:', a.state);
@@ -67,23 +70,37 @@ export function enterCallback(a: Analysis, name: string, subprogram: number): vo
   a.facts.callbacks.add(subprogram);
   const caller = a.state.frame;
   const iterations = caller.registers[1]!;
-  if (name === 'loop') needRegister(a, 1);
+  if (name === 'loop') {
+    noteFlags(a, subprogram);
+    needRegister(a, 1);
+  }
   if (iterations.kind === 'scalar' && BigInt(caller.callbackDepth) >= iterations.value.umax) {
     leaveCallbackLoop(a, caller);
-    if (a.log.level > 0) a.log.write(`frame${a.state.frames.length - 1} bpf_loop iteration limit reached`);
+    if (a.log.level === 2) a.log.write(`frame${a.state.frames.length - 1} bpf_loop iteration limit reached`);
     return;
   }
   checkDepth(a, subprogram);
-  const { start } = a.cfg.subprograms[subprogram]!;
+  const { start, end } = a.cfg.subprograms[subprogram]!;
   const state = a.push(start, a.insn, true);
   state.callbackUnrollDepth++;
   state.frame.callbackDepth++;
-  const frame = Frame.enter(a.insn, subprogram, true, state.frames.length);
+  const frame = Frame.enter(a.insn, subprogram, true, caller.chain.enter(a.insn, start, end));
   callbackArguments(a, name, caller).forEach((value, index) => {
     frame.registers[index + 1] = value ?? UNINITIALIZED;
   });
   state.frames.push(frame);
+  a.log.touchAll();
   leaveCallbackLoop(a, caller);
+}
+
+/** The kernel may put the loop in place of its call if that always has the same callback and no flags. So it relies on the flags. */
+function noteFlags(a: Analysis, subprogram: number): void {
+  const before = a.inlinedLoops.get(a.insn);
+  if (before === NOT_INLINED) return;
+  const { kind, value } = a.state.registers[4]!;
+  const without = kind === 'scalar' && isZero(value);
+  if (without) needRegister(a, 4);
+  a.inlinedLoops.set(a.insn, without && (before ?? subprogram) === subprogram ? subprogram : NOT_INLINED);
 }
 
 /** The path goes on behind the call. */
@@ -103,6 +120,26 @@ export function executeExit(a: Analysis): number {
     checkReturn(a);
     return -1;
   }
+  return leaveFrame(a);
+}
+
+/**
+ * A tail call in a function. Where it succeeds, the target returns anything to the function's caller, and may have moved the packet.
+ * @returns the slot to go on at
+ */
+export function returnFromTarget(a: Analysis): number {
+  // Where it does not, the path goes on behind it.
+  a.push(a.insn + 1, a.insn);
+  forgetPackets(a);
+  a.state.registers[0] = UNKNOWN_SCALAR;
+  const next = leaveFrame(a);
+  a.log.touchRegister(0);
+  return next;
+}
+
+function leaveFrame(a: Analysis): number {
+  const { state } = a;
+  a.stackLiveness.update(state);
   const callee = state.frame;
   const result = callee.registers[0]!;
   if (result.kind === 'stack') a.fail('invalid_return_value', 'cannot return stack pointer to the caller', 'EINVAL');

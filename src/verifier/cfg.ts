@@ -24,6 +24,8 @@ export interface Cfg {
   readonly subprogramOf: Int16Array;
   /** By slot: 1 where states are compared and may be stored. */
   readonly prunePoint: Uint8Array;
+  /** By slot: 1 where paths come otherwise than from the instruction before. */
+  readonly jumpPoint: Uint8Array;
   /** By slot: 1 where a state is always stored (loops that converge by comparison). */
   readonly forcedCheckpoint: Uint8Array;
 }
@@ -162,35 +164,47 @@ export function checkControlFlow(
     subprogramOf.fill(index, subprogram.start, subprogram.end);
   });
   const prunePoint = new Uint8Array(insns.length);
+  const jumpPoint = new Uint8Array(insns.length);
   const forcedCheckpoint = new Uint8Array(insns.length);
+  const meet = (insn: number): void => {
+    prunePoint[insn] = 1;
+    jumpPoint[insn] = 1;
+  };
   for (let insn = 0; insn < insns.length; insn++) {
     const instruction = insns[insn]!;
     switch (instruction.kind) {
       case 'jump':
         prunePoint[insn] = 1;
-        prunePoint[insn + 1 + instruction.offset] = 1;
+        meet(insn + 1 + instruction.offset);
         break;
       case 'goto':
-        prunePoint[insn + 1 + instruction.offset] = 1;
+        meet(insn + 1 + instruction.offset);
         break;
       case 'mayGoto':
         prunePoint[insn] = 1;
         forcedCheckpoint[insn] = 1;
-        prunePoint[insn + 1 + instruction.offset] = 1;
+        meet(insn + 1 + instruction.offset);
         break;
       case 'callSubprogram':
         prunePoint[insn] = 1;
-        prunePoint[insn + 1] = 1;
-        prunePoint[insn + 1 + instruction.offset] = 1;
+        meet(insn + 1);
+        meet(insn + 1 + instruction.offset);
         break;
       case 'callHelper':
-        prunePoint[insn + 1] = 1;
+        meet(insn + 1);
         if (callsCallback(instruction.helper)) {
-          prunePoint[insn] = 1;
+          meet(insn);
           forcedCheckpoint[insn] = 1;
         }
         break;
+      case 'loadImm64':
+        if (instruction.reference?.type !== 'function') break;
+        prunePoint[insn] = 1;
+        meet(insn + 2);
+        meet(insn + 1 + instruction.reference.offset);
+        break;
       case 'callKfunc':
+        meet(insn + 1);
         if (turnsLoop(instruction.name)) {
           prunePoint[insn] = 1;
           forcedCheckpoint[insn] = 1;
@@ -198,5 +212,5 @@ export function checkControlFlow(
         break;
     }
   }
-  return { subprograms, subprogramOf, prunePoint, forcedCheckpoint };
+  return { subprograms, subprogramOf, prunePoint, jumpPoint, forcedCheckpoint };
 }

@@ -1,6 +1,6 @@
 /**
  * The loops of a program: strongly connected parts of its control flow, numbered as the kernel's `compute_scc` does
- * (Tarjan's algorithm, without recursion). What is in no loop is 0. A call that runs a callback is a loop by itself.
+ * (Tarjan's algorithm, without recursion). What is in no loop is 0.
  */
 import type { Instruction } from '../isa/instruction.ts';
 import { fallsTo, jumpsTo } from './cfg.ts';
@@ -8,7 +8,7 @@ import { fallsTo, jumpsTo } from './cfg.ts';
 const DONE = 0xffff_ffff;
 
 /** By slot: number of the loop, from 1 on. */
-export function findLoops(insns: readonly Instruction[], callsCallback: (insn: number) => boolean): Int32Array {
+export function findLoops(insns: readonly Instruction[]): Int32Array {
   const loops = new Int32Array(insns.length);
   const order = new Uint32Array(insns.length);
   const low = new Uint32Array(insns.length);
@@ -40,7 +40,7 @@ export function findLoops(insns: readonly Instruction[], callsCallback: (insn: n
       }
       path.pop();
       if (low[insn]! < order[insn]!) continue;
-      const loop = waiting.at(-1) !== insn || next[insn]!.includes(insn) || callsCallback(insn);
+      const loop = waiting.at(-1) !== insn || next[insn]!.includes(insn);
       if (loop) found++;
       for (let member = -1; member !== insn; ) {
         member = waiting.pop()!;

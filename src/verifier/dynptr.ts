@@ -14,7 +14,6 @@
 import type { Analysis } from './analysis.ts';
 import { formatTnum } from './format.ts';
 import { forgetPackets } from './helper-call.ts';
-import { markSlotRead } from './prune.ts';
 import { acquireReference, releaseReference } from './references.ts';
 import { kindName, type RegisterState, register } from './registers.ts';
 import { constantValue, isConstant } from './scalar.ts';
@@ -69,7 +68,7 @@ export function useDynptr(a: Analysis, number: number, argument: DynptrArgument)
   if (argument.only !== undefined && dynptr.type !== argument.only)
     a.fail('invalid_argument', `Expected a dynptr of type ${argument.only} as arg #${position}`, 'EINVAL');
   for (let i = 0; i < SLOTS; i++) {
-    markSlotRead(a.state, r.frame, place.slot - i);
+    a.stackLiveness.read(a.state, a.insn, r.frame, place.slot - i);
     a.log.touchSlot(place.slot - i);
   }
   return { dynptr };
@@ -185,8 +184,7 @@ export function destroyDynptr(a: Analysis, frame: Frame, slot: number): void {
     a.fail('invalid_memory_access', 'cannot overwrite referenced dynptr', 'EINVAL', 'Submit or discard it first.');
   const first = object.first ? slot : slot + 1;
   for (const part of [first, first - 1]) {
-    frame.setSlot(part, undefined);
-    a.log.touchSlot(part);
+    removeObject(a, frame, part);
   }
   a.state.mapRegisters(r => (r.dynptr === object.id ? a.forgotten : r));
 }

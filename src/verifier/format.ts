@@ -8,7 +8,7 @@ import type { Tnum } from './tnum.ts';
 /** Small numbers in decimal, large ones in hexadecimal, as the kernel does. */
 function formatSigned(value: bigint): string {
   const signed = BigInt.asIntN(64, value);
-  if (signed >= -32768n && signed <= 65535n) return signed.toString();
+  if (signed >= -32768n && signed <= 32767n) return signed.toString();
   return `0x${BigInt.asUintN(64, value).toString(16)}`;
 }
 
@@ -108,10 +108,10 @@ export function formatFrame(frame: Frame, index: number, selection?: Selection, 
   return text;
 }
 
-/** What follows the innermost frame: the references that are held, and whether it is a callback's. */
-export function formatReferences({ references, frame }: State): string {
+/** What follows a frame, by default the innermost one: the references that are held, and whether it is a callback's. */
+export function formatReferences({ references, frames }: State, index = frames.length - 1): string {
   const ids = references.map(({ id }) => id).filter(id => id !== 0);
-  return (ids.length === 0 ? '' : ` refs=${ids.join(',')}`) + (frame.isCallback ? ' cb' : '');
+  return (ids.length === 0 ? '' : ` refs=${ids.join(',')}`) + (frames[index]!.isCallback ? ' cb' : '');
 }
 
 /** All frames, innermost first. */

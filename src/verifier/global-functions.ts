@@ -100,7 +100,7 @@ export function checkReadWrite(a: Analysis, number: number, r: RegisterState, si
     case 'stack': {
       const [low, high] = stackBounds(a, number, r, 0, size, 'read');
       readStackRange(a, r.frame, low, high, size, number, true);
-      clobberStack(a, r.frame, low, high - low + size);
+      clobberStack(a, r.frame, low, high - low + size, 'function');
       return;
     }
     case 'mapValue':

@@ -6,7 +6,7 @@ import type { CallHelper, Register } from '../isa/instruction.ts';
 import { MAP_TYPE } from '../maps/uapi.ts';
 import type { MapSpec, MapType } from '../object/spec.ts';
 import type { Analysis } from './analysis.ts';
-import { enterCallback } from './calls.ts';
+import { enterCallback, returnFromTarget } from './calls.ts';
 import { checkDynptrHelper, type DynptrUse, dataOf, releaseDynptr, useDynptr } from './dynptr.ts';
 import { checkNoLockAtCall, hasLock, useLock } from './locks.ts';
 import {
@@ -136,7 +136,7 @@ export function runsCallback(signature: HelperSignature | undefined): boolean {
 }
 
 /** Checks the call at the current instruction and applies its effects. */
-export function executeHelperCall(a: Analysis, i: CallHelper): void {
+export function executeHelperCall(a: Analysis, i: CallHelper): number {
   if (i.helper !== SPIN_UNLOCK) checkNoLockAtCall(a, 'helper');
   const signature = formOf(signatureOf(a, i.helper), a);
   if (signature.args.length > 5)
@@ -159,7 +159,7 @@ export function executeHelperCall(a: Analysis, i: CallHelper): void {
     checkArgument(a, call, argument, (index + 1) as Register, signature.args[index - 1]);
   });
   if (signature.checkFormat) checkFormat(a, call, signature.checkFormat);
-  for (const write of call.writes) clobberStack(a, write.frame, write.offset, write.size);
+  for (const write of call.writes) clobberStack(a, write.frame, write.offset, write.size, 'helper');
   checkDynptrHelper(a, signature.name, call.dynptr);
   if (call.endsDynptr) releaseDynptr(a, call.dynptr!);
   if (call.released && !releaseReference(a, a.state, call.reference))
@@ -190,6 +190,7 @@ export function executeHelperCall(a: Analysis, i: CallHelper): void {
   }
   forgetCallerSaved(a);
   returnValue(a, call);
+  return signature.name === 'tail_call' && a.state.frames.length > 1 ? returnFromTarget(a) : a.insn + 1;
 }
 
 /** r0 to r5 do not survive calls. */
@@ -289,17 +290,7 @@ function noteTailCall(a: Analysis, call: Call): void {
   const [min, max] = known ? [index.value.u32min, index.value.u32max] : [0, 0xffffffff];
   a.facts.noteTailCall(a.insn, map.name, min, max, fits32);
   needRegister(a, 3);
-  if (a.state.frames.length > 1) returnFromTarget(a);
-}
-
-/** The path on which a tail call in a function succeeds: the target returns anything to the function's caller, and may have moved the packet. */
-function returnFromTarget(a: Analysis): void {
-  const { callSite, isCallback } = a.state.frame;
-  if (isCallback) a.fail('unsupported', 'tail call in a callback is not supported', 'EOPNOTSUPP');
-  const state = a.push(callSite + 1, a.insn);
-  state.frames.pop();
-  state.registers[0] = UNKNOWN_SCALAR;
-  forgetPackets(a, state);
+  if (a.state.frame.isCallback) a.fail('unsupported', 'tail call in a callback is not supported', 'EOPNOTSUPP');
 }
 
 function mismatch(a: Analysis, number: number, r: RegisterState, expected: string): never {
@@ -464,7 +455,9 @@ function checkMap(
       );
     a.fail(
       'incompatible_map',
-      `cannot pass map_type ${MAP_TYPE[map.type]} into func bpf_${call.signature.name}#${call.signature.id}`,
+      call.signature.name === 'tail_call'
+        ? 'expected prog array map for tail call'
+        : `cannot pass map_type ${MAP_TYPE[map.type]} into func bpf_${call.signature.name}#${call.signature.id}`,
       'EINVAL',
       `Map ${map.name} is of type ${map.type}; bpf_${call.signature.name} takes ${maps.join(', ')}.`,
     );

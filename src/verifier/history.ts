@@ -28,13 +28,21 @@ export interface Segment {
 export class History {
   /** Entries in use; the last one is the instruction in work. */
   length = 0;
+  /** How many entries since the last stored state the kernel would keep: where paths meet, and where something was noted. */
+  remarkable = 0;
+  private isRemarkable = false;
   private insns = new Int32Array(INITIAL_ENTRIES);
   private notes = new Int32Array(INITIAL_ENTRIES);
   /** By position; outdated unless the entry says that it has some. */
   private readonly links = new Map<number, number[]>();
 
-  /** @param frame index of the frame it runs in */
-  push(insn: number, frame: number): void {
+  /**
+   * @param frame index of the frame it runs in
+   * @param remarkable paths come here otherwise than from the instruction before
+   */
+  push(insn: number, frame: number, remarkable: boolean): void {
+    this.isRemarkable = remarkable;
+    if (remarkable) this.remarkable++;
     const at = this.length++;
     if (at === this.insns.length) this.grow();
     this.insns[at] = insn;
@@ -99,8 +107,16 @@ export class History {
     return (this.notes[at]! & LINKED) === 0 ? undefined : this.links.get(at);
   }
 
-  /** The instruction in work spills to, or fills from, this slot. */
+  /** Counts the instruction in work, once. */
+  remark(): void {
+    if (this.isRemarkable) return;
+    this.isRemarkable = true;
+    this.remarkable++;
+  }
+
+  /** The instruction in work spills a number to, or fills from, this slot. */
   noteSlot(frame: number, slot: number): void {
+    this.remark();
     const at = this.length - 1;
     this.notes[at] = (this.notes[at]! & ~0xffff) | (frame << 8) | (slot + 1);
   }
@@ -112,6 +128,7 @@ export class History {
 
   /** Adds to what is linked at the jump in work. */
   noteLinked(places: readonly number[]): void {
+    this.remark();
     const at = this.length - 1;
     this.links.set(at, [...(this.linked(at) ?? []), ...places]);
     this.notes[at]! |= LINKED;

@@ -2,7 +2,17 @@
  * The interpretation itself: one path at a time, instruction by instruction, until all paths have ended. The kernel's
  * `do_check`.
  */
-import type { AddrSpaceCast, Atomic, Load, LoadImm64, PacketLoad, Register, Size, Store } from '../isa/instruction.ts';
+import type {
+  AddrSpaceCast,
+  Atomic,
+  CallHelper,
+  Load,
+  LoadImm64,
+  PacketLoad,
+  Register,
+  Size,
+  Store,
+} from '../isa/instruction.ts';
 import { ARENA_PAGE } from '../maps/arena-map.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { executeAlu, executeByteSwap, executeMovSx } from './alu.ts';
@@ -36,16 +46,14 @@ const MAX_VALUE_OFFSET = 1 << 29;
 export function interpret(a: Analysis, start: number, state: State): void {
   a.explored = new Array(a.insns.length).fill(undefined);
   a.history.length = 0;
+  a.history.remarkable = 0;
   a.backEdges.length = 0;
   a.pending.length = 0;
-  a.peakStates = 0;
   a.state = state;
   a.facts = a.realFacts;
   a.insn = start;
   a.start = start;
   a.previousInsn = -1;
-  a.insnsAtCheckpoint = a.insnsProcessed;
-  a.jumpsAtCheckpoint = a.jumpsProcessed;
   a.log.initial(start, state);
   let fresh = false;
   for (;;) {
@@ -62,11 +70,11 @@ export function interpret(a: Analysis, start: number, state: State): void {
       a.log.instruction(a.insn, a.state);
       if (a.options.checking !== undefined && !a.state.speculative) check(a, a.options.checking);
       a.facts.reachable[a.insn] = 1;
-      a.history.push(a.insn, a.state.frames.length - 1);
+      a.history.push(a.insn, a.state.frames.length - 1, a.cfg.jumpPoint[a.insn] === 1);
       const depth = a.state.frames.length;
       next = a.state.speculative ? guess(a) : step(a);
       // Back in the caller, or at a callback's helper.
-      if (next >= 0 && a.state.frames.length < depth) fresh = true;
+      if (next >= 0 && a.state.frames.length < depth && a.insns[a.insn]!.kind === 'exit') fresh = true;
     }
     if (next >= 0) {
       a.previousInsn = a.insn;
@@ -75,6 +83,8 @@ export function interpret(a: Analysis, start: number, state: State): void {
     }
     finishPath(a);
     const pending = a.pending.pop();
+    // Behind the last path nobody asks, but who looks at the analysis itself.
+    if (pending !== undefined || a.log.level === 2 || a.options.checking !== undefined) a.stackLiveness.update(a.state);
     if (pending === undefined) {
       a.log.walked();
       return;
@@ -84,6 +94,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
     a.insn = pending.insn;
     a.previousInsn = pending.from;
     a.history.length = pending.historyLength;
+    a.history.remarkable = pending.remarkable;
     if (pending.callback) a.history.noteCallback();
     a.log.finishPath(pending.logPosition);
     fresh = true;
@@ -106,6 +117,7 @@ function guess(a: Analysis): number {
     return a.barriersAfter.has(insn) ? -1 : next;
   } catch (error) {
     if (error !== WRONG_GUESS) throw error;
+    a.stackLiveness.end(a.state);
     a.barriers.add(insn);
     return -1;
   } finally {
@@ -135,10 +147,14 @@ function step(a: Analysis): number {
       executeLoad(a, i);
       return next;
     case 'store':
+      a.stackLiveness.begin(a.insn);
       executeStore(a, i);
+      a.stackLiveness.end(a.state);
       return next;
     case 'atomic':
+      a.stackLiveness.begin(a.insn);
       executeAtomic(a, i);
+      a.stackLiveness.end(a.state);
       return next;
     case 'packetLoad':
       executePacketLoad(a, i);
@@ -154,8 +170,7 @@ function step(a: Analysis): number {
       return executeMayGoto(a, next + i.offset);
     case 'callHelper':
       a.jumpsProcessed++;
-      executeHelperCall(a, i);
-      return next;
+      return callHelper(a, i);
     case 'callSubprogram':
       a.jumpsProcessed++;
       return executeSubprogramCall(a, i);
@@ -164,7 +179,9 @@ function step(a: Analysis): number {
       return executeExit(a);
     case 'callKfunc':
       a.jumpsProcessed++;
+      a.stackLiveness.begin(a.insn);
       executeKfuncCall(a, i);
+      a.stackLiveness.end(a.state);
       return next;
     case 'addrSpaceCast':
       executeAddrSpaceCast(a, i);
@@ -177,6 +194,13 @@ function step(a: Analysis): number {
         'Internal instructions may not appear in programs.',
       );
   }
+}
+
+function callHelper(a: Analysis, i: CallHelper): number {
+  a.stackLiveness.begin(a.insn);
+  const next = executeHelperCall(a, i);
+  a.stackLiveness.end(a.state);
+  return next;
 }
 
 /** Both ways are possible at any time; what the loop changes becomes unknown when it is entered again. */

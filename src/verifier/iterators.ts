@@ -12,7 +12,7 @@
  */
 import type { Analysis } from './analysis.ts';
 import type { IteratorArgument } from './kfunc-signature.ts';
-import { markSlotRead, previousEntry, widenChanged } from './prune.ts';
+import { previousEntry, widenChanged } from './prune.ts';
 import { acquireReference, releaseReference } from './references.ts';
 import { type RegisterState, withFields, ZERO_SCALAR } from './registers.ts';
 import {
@@ -87,7 +87,7 @@ export function useIterator(a: Analysis, number: number, argument: IteratorArgum
       `Make the iterator with bpf_iter_${type}_new first.`,
     );
   for (let i = 0; i < slots; i++) {
-    markSlotRead(a.state, r.frame, place.slot - i);
+    a.stackLiveness.read(a.state, a.insn, r.frame, place.slot - i);
     a.log.touchSlot(place.slot - i);
   }
   if (use === 'destroy') {

@@ -58,6 +58,7 @@ export function executeKfuncCall(a: Analysis, i: CallKfunc): void {
     forgetPackets(a);
   }
   forgetCallerSaved(a);
+  a.log.touchRegister(0);
   returnValue(a, call);
 }
 

@@ -3,7 +3,7 @@
  *
  * A register that is not live cannot influence what follows, so two states that differ only in dead registers are
  * the same to pruning. Calls are taken to read all argument registers that they could; that only keeps more live.
- * Stack slots are tracked while interpreting instead (see `prune.ts`), since pointers to them travel.
+ * Stack slots are tracked while interpreting instead (see `stack-liveness.ts`), since pointers to them travel.
  */
 import type { CallHelper, CallKfunc, Instruction } from '../isa/instruction.ts';
 import { type Cfg, fallsTo, jumpsTo } from './cfg.ts';

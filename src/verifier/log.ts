@@ -3,9 +3,8 @@
  *
  * At level 1 the log holds the path in work only: what a finished path wrote is cut off when the next one starts, so
  * that a refusal shows how it was reached and a success shows little. Level 2 keeps everything, and adds what the program looks
- * like before it is walked (functions, live registers, loops) and how precision was traced back (`precision.ts`).
- *
- * Left out at level 2 are the kernel's lines about its own analysis of live stack slots, of which there is no like here.
+ * like before it is walked (functions, live registers, loops), which stack slots turn out to be live (`stack-liveness.ts`) and how precision was
+ * traced back (`precision.ts`).
  */
 
 import type { Instruction } from '../isa/instruction.ts';
@@ -93,7 +92,6 @@ export class VerifierLog {
       if (last !== undefined) this.lines.push(last.replace(RESULT, ''));
     }
     this.open = false;
-    this.previousSource = undefined;
     this.touchAll();
   }
 
@@ -192,6 +190,7 @@ export class VerifierLog {
   /** Prints all registers at the start of the program or of a function. */
   initial(insn: number, state: State): void {
     if (this.level === 0) return;
+    this.previousSource = undefined;
     this.write(`${insn}:${innermost(state)}`);
     this.clearTouched();
   }

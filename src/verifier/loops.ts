@@ -23,7 +23,6 @@
 import type { Analysis } from './analysis.ts';
 import type { Segment } from './history.ts';
 import { inheritPrecision, markEverything } from './precision.ts';
-import { inheritReads, readEverything } from './prune.ts';
 import type { IteratorSlot } from './stack-objects.ts';
 import type { Checkpoint, Frame, State } from './state.ts';
 
@@ -97,15 +96,14 @@ export function noteBackEdge(a: Analysis, target: Checkpoint): void {
   const { state } = a;
   a.keys.forgetAll();
   const head = target.pending > 0 ? target : headOf(target)!;
-  const entries = a.backEdges.reduce((sum, { path }) => sum + path.insns.length, a.history.length - head.position);
-  if (entries > MAX_ENTRIES) {
-    readEverything(state, head);
-    markEverything(state.parent);
-    return;
-  }
   for (let at = state.parent; at !== undefined && at !== head; at = at.parent) {
     const before = headOf(at);
     if (before === undefined || head.depth < before.depth) at.loopHead = head;
+  }
+  const entries = a.backEdges.reduce((sum, { path }) => sum + path.insns.length, a.history.length - head.position);
+  if (entries > MAX_ENTRIES) {
+    markEverything(state.parent);
+    return;
   }
   head.isLoopHead = true;
   a.backEdges.push({ state: state.copy(), target, path: a.history.since(head.position), marks: target.copyMarks() });
@@ -125,7 +123,6 @@ export function finishLoop(a: Analysis, head: Checkpoint): void {
       if (same(marks, edge.marks)) continue;
       edge.marks = marks;
       changed = true;
-      inheritReads(edge.state, edge.target);
       a.history.restore(edge.path);
       inheritPrecision(a, edge.state, edge.target);
     }

@@ -1,6 +1,6 @@
 /** What the log says at level 2 while a value is walked back (`precision.ts`), line for line as Linux 6.18 does. */
 import type { Analysis } from './analysis.ts';
-import { formatFrame } from './format.ts';
+import { formatFrame, formatReferences } from './format.ts';
 import type { Checkpoint, State } from './state.ts';
 
 /** Sets of registers and slots, by frame, whose values are wanted at some point of the path. */
@@ -23,10 +23,12 @@ const slotNames = (low: number, high: number): string =>
 
 /** A frame of a stored state, with the numbers that something relied on. */
 export function formatStored(checkpoint: Checkpoint, frame: number): string {
-  return formatFrame(checkpoint.state.frames[frame]!, frame, undefined, {
+  const { state } = checkpoint;
+  const text = formatFrame(state.frames[frame]!, frame, undefined, {
     registers: checkpoint.preciseRegisters(frame),
     slot: i => ((checkpoint.preciseSlots(frame, i >> 5) >> (i & 31)) & 1) === 1,
   });
+  return text + formatReferences(state, frame);
 }
 
 /** What the kernel's log says at level 2 while a value is walked back. */
@@ -65,7 +67,8 @@ export class Trace {
       `mark_precise: frame${this.frame}: regs=${registerNames(wanted.registers[this.frame]!)} stack=${slots} before ${insn}: ${a.log.text(insn)}`,
     );
     const { kind } = a.insns[insn]!;
-    if (kind === 'exit' && frame > 0) this.frame++;
+    // An exit, or a tail call that comes back.
+    if (frame > this.frame) this.frame = frame;
     else if ((kind === 'callSubprogram' || (callback && kind === 'callHelper')) && frame < this.frame) this.frame--;
     this.next = insn;
   }

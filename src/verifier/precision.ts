@@ -22,7 +22,6 @@ import { type Checkpoint, MAX_FRAMES, REGISTERS, type State } from './state.ts';
 
 const CALLER_SAVED = 0b111111;
 const ARGUMENTS = 0b111110;
-const CALLBACK_CONTEXT = 1 << 3;
 const ALL_REGISTERS = (1 << REGISTERS) - 1;
 
 /** Sets of registers and slots, by frame, whose values are wanted at some point of the path. */
@@ -141,8 +140,7 @@ function before(a: Analysis, wanted: Wanted, at: number): void {
       return;
     case 'callHelper':
       if (history.isCallback(at)) {
-        // Of what a callback is given only its context can be a number of the caller's: every such helper takes it in r3.
-        if ((registers[f + 1]! & ARGUMENTS) !== 0) registers[f]! |= CALLBACK_CONTEXT;
+        // What a callback is given is no number of its caller's.
         wanted.clearFrame(f + 1);
         return;
       }
@@ -161,8 +159,11 @@ function before(a: Analysis, wanted: Wanted, at: number): void {
     case 'exit':
       if (f > 0) {
         wanted.enter(f);
-        // Back at its helper's call, the caller has all registers as they were.
-        if (history.isCallback(at)) return;
+        // Back at its helper's call the caller has all registers as they were; what the call relied on was walked back when it first came there.
+        if (history.isCallback(at)) {
+          registers[f - 1]! &= ~ARGUMENTS;
+          return;
+        }
         registers[f] = registers[f - 1]! & 1;
         registers[f - 1]! &= ~CALLER_SAVED;
       }

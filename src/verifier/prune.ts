@@ -10,10 +10,8 @@
  *   exceptions are the heads of `may_goto`, callback and iterator loops, which may be compared with an unfinished ancestor: the
  *   program is then contained in its own ancestor, which is a fixpoint of the loop; all stack slots are compared then,
  *   since which of them are read is known only when all paths have ended (see `loops.ts`).
- * - Registers that are not live (static analysis) and stack slots that no path from the stored state read before
- *   writing (recorded while walking, in `readLow/High`) cannot matter and are ignored. Slots that were not
- *   read are found by walking up the chain of stored states to the last one that wrote the slot. A path that is pruned
- *   inherits the reads of the state that it was compared with.
+ * - Registers that are not live (`liveness.ts`) and stack slots that nothing reads any more (`stack-liveness.ts`) cannot matter
+ *   and are ignored.
  * - Of scalars, only those that some path from the stored state relied on are compared (`precision.ts`).
  * - Ids are compared by a one-to-one mapping: two registers linked in the stored state must be linked in the new one.
  */
@@ -31,61 +29,17 @@ import {
   sumOf,
   UNINITIALIZED,
   UNKNOWN_SCALAR,
-  withFields,
 } from './registers.ts';
 import { contains, equal } from './scalar.ts';
 import type { StackObject } from './stack-objects.ts';
-import { ByteState, Checkpoint, type Frame, REGISTERS, STACK_SLOTS, type StackSlot, type State } from './state.ts';
+import { ByteState, Checkpoint, type Frame, REGISTERS, type StackSlot, type State } from './state.ts';
 import { StoredStates } from './stored-states.ts';
 
 /** loose: containment of what is live. contained: containment of everything. exact: equality of everything. */
 type Mode = 'loose' | 'contained' | 'exact';
 
-/** Notes that the path reads slot `slot` of frame `frameIndex` as it was before the path wrote it. */
-export function markSlotRead(state: State, frameIndex: number, slot: number): void {
-  const low = slot < 32;
-  const bit = 1 << (slot & 31);
-  const frame = state.frames[frameIndex]!;
-  if (((low ? frame.writtenLow : frame.writtenHigh) & bit) !== 0) return;
-  markReadFrom(state.parent, frameIndex, slot);
-}
-
-/** The same from a stored state on, upwards to the one before which the slot was last written. */
-function markReadFrom(start: Checkpoint | undefined, frameIndex: number, slot: number): void {
-  const low = slot < 32;
-  const bit = 1 << (slot & 31);
-  let checkpoint = start;
-  while (checkpoint !== undefined && frameIndex < checkpoint.state.frames.length) {
-    if (checkpoint.reads(frameIndex, slot)) return;
-    checkpoint.markRead(frameIndex, slot);
-    const before = checkpoint.state.frames[frameIndex]!;
-    if (((low ? before.writtenLow : before.writtenHigh) & bit) !== 0) return;
-    checkpoint = checkpoint.parent;
-  }
-}
-
-/** The path continues as `from` did: what that reads, this path reads. */
-export function inheritReads(state: State, from: Checkpoint): void {
-  for (let frame = 0; frame < from.state.frames.length; frame++) {
-    for (let half = 0; half < 2; half++) {
-      for (let left = from.readSlots(frame, half); left !== 0; left &= left - 1)
-        markSlotRead(state, frame, 32 * half + lowestBit(left));
-    }
-  }
-}
-
 /** Position of the lowest bit of a 32-bit set that is not empty. */
 const lowestBit = (set: number): number => 31 - Math.clz32(set & -set);
-
-/** Every slot of every frame counts as read, from `state` up to `ancestor`: its reads are not complete yet. */
-export function readEverything(state: State, ancestor: Checkpoint): void {
-  // Each stored state marks on its own: a slot written between two of them ends the walk from the lower one.
-  for (let at = state.parent; at !== undefined; at = at.parent) {
-    for (let frame = 0; frame < at.state.frames.length; frame++)
-      for (let slot = 0; slot < STACK_SLOTS; slot++) markReadFrom(at, frame, slot);
-    if (at === ancestor) break;
-  }
-}
 
 /** One-to-one mapping between ids of the stored and of the new state. */
 class IdMap {
@@ -180,6 +134,17 @@ function rangeCovered(old: number, current: number): boolean {
   return old < 0 || current < 0 ? old === current : old <= current;
 }
 
+const ALL_SPILLED = 0xffff;
+const ALL_MISC = 0x5555;
+
+/** The number that all eight bytes hold; of data that nobody kept track of, any. */
+function wholeNumber({ bytes, spilled }: StackSlot, uninitialisedAllowed: boolean): RegisterState | undefined {
+  if (bytes === ALL_SPILLED) return spilled?.kind === 'scalar' ? spilled : undefined;
+  // Of a byte that is misc or invalid only the lower bit may be set.
+  const unknown = uninitialisedAllowed ? (bytes & ~ALL_MISC) === 0 : bytes === ALL_MISC;
+  return unknown ? UNKNOWN_SCALAR : undefined;
+}
+
 function slotCovered(
   old: StackSlot | undefined,
   current: StackSlot | undefined,
@@ -198,6 +163,9 @@ function slotCovered(
   }
   if (old === current && (old.spilled === undefined || (old.spilled.id === 0 && old.spilled.reference === 0)))
     return true;
+  const [wasNumber, isNumber] = [wholeNumber(old, uninitialisedAllowed), wholeNumber(current, uninitialisedAllowed)];
+  if (wasNumber !== undefined && isNumber !== undefined)
+    return registerCovered(wasNumber, isNumber, ids, mode, precise);
   for (let byte = 0; byte < 8; byte++) {
     const was = (old.bytes >> (2 * byte)) & 3;
     const is = (current.bytes >> (2 * byte)) & 3;
@@ -240,7 +208,7 @@ function hasZero(slot: StackSlot): boolean {
 }
 
 /** Registers of frame `index` that can matter after the state's instruction. */
-function liveIn(a: Analysis, state: State, index: number, insn: number): number {
+export function liveIn(a: Analysis, state: State, index: number, insn: number): number {
   if (index === state.frames.length - 1) return a.live[insn]! | (1 << 10);
   const inner = state.frames[index + 1]!;
   if (inner.isCallback) return a.live[inner.callSite]! | (1 << 10);
@@ -274,7 +242,7 @@ function frameCovered(
   }
   if (mode === 'loose') {
     for (let half = 0; half < 2; half++) {
-      for (let left = old.readSlots(index, half); left !== 0; left &= left - 1)
+      for (let left = old.liveSlots(index, half); left !== 0; left &= left - 1)
         if (!slotOfFrameCovered(a, old, is, index, 32 * half + lowestBit(left), ids, mode, key)) return false;
     }
     return true;
@@ -368,49 +336,6 @@ function covered(a: Analysis, old: Checkpoint, current: State, wanted: Mode, key
   return true;
 }
 
-/** Ids of linked scalars in the state that is being stored, and how often each occurs; reused. */
-const occurringIds: number[] = [];
-const occurrences: number[] = [];
-let distinctIds = 0;
-
-function countId(r: RegisterState): void {
-  if (r.kind !== 'scalar' || r.id <= 0) return;
-  for (let i = 0; i < distinctIds; i++) {
-    if (occurringIds[i] !== linkOf(r.id)) continue;
-    occurrences[i]!++;
-    return;
-  }
-  occurringIds[distinctIds] = linkOf(r.id);
-  occurrences[distinctIds++] = 1;
-}
-
-function withoutSingleId(r: RegisterState): RegisterState {
-  if (r.kind !== 'scalar' || r.id <= 0 || sumOf(r.id) !== 0) return r;
-  for (let i = 0; i < distinctIds; i++)
-    if (occurringIds[i] === linkOf(r.id)) return occurrences[i] === 1 ? withFields(r, { id: 0 }) : r;
-  return r;
-}
-
-/**
- * Ids that occur once link nothing; dropping them lets more states compare equal. Not from the path itself, whose verdict would
- * depend on where states are stored then: what was added to a number decides whether it may move a pointer.
- */
-function dropSingleIds(state: State): void {
-  distinctIds = 0;
-  for (const frame of state.frames) {
-    for (let r = 0; r < REGISTERS; r++) countId(frame.registers[r]!);
-    for (let i = 0; i < frame.slots.length; i++) {
-      const spilled = frame.slots[i]?.spilled;
-      if (spilled !== undefined) countId(spilled);
-    }
-  }
-  for (let i = 0; i < distinctIds; i++) {
-    if (occurrences[i] !== 1) continue;
-    state.mapRegisters(withoutSingleId);
-    return;
-  }
-}
-
 function dropDeadRegisters(a: Analysis, state: State, insn: number): void {
   for (let index = 0; index < state.frames.length; index++) {
     const { registers } = state.frames[index]!;
@@ -432,10 +357,16 @@ function inheritKeys(a: Analysis, old: Checkpoint): void {
 function endInLoop(a: Analysis, states: StoredStates, i: number): 'covered' {
   const head = states.get(i);
   states.hit(i);
-  inheritReads(a.state, head);
   inheritPrecision(a, a.state, head);
-  noteBackEdge(a, head);
+  turnBack(a, head);
   return 'covered';
+}
+
+/** The path goes back into a loop, to a state that is not finished. */
+function turnBack(a: Analysis, target: Checkpoint): void {
+  const loop = a.loops === undefined ? undefined : loopOf(a, target);
+  if (loop !== undefined) a.log.write(`SCC backedge ${loop}`);
+  noteBackEdge(a, target);
 }
 
 /** Nothing has changed since the path was here before, and nothing that bounds a loop has advanced. */
@@ -450,6 +381,9 @@ function refuseEndless(a: Analysis, old: Checkpoint): void {
 /** What a path is told at a prune point. */
 export type Arrival = 'covered' | 'go on';
 
+/** Remarkable entries of the history after which a state is stored in any case. */
+const LONGEST_HISTORY = 40;
+
 /** Times its length (and a thousand) that a program is walked before its paths count as multiplying. */
 const MULTIPLYING = 8;
 
@@ -463,16 +397,20 @@ export function arrive(a: Analysis): Arrival {
   let compared = 0;
   const multiplying = a.insnsProcessed > MULTIPLYING * (a.insns.length + 1000);
   const { checking } = a.options;
+  const force = forced || a.history.remarkable > LONGEST_HISTORY;
   let store =
-    forced ||
+    force ||
     checking !== undefined ||
     (a.jumpsProcessed - a.jumpsAtCheckpoint >= 2 && a.insnsProcessed - a.insnsAtCheckpoint >= 8);
   const instruction = a.insns[insn]!;
   // Where paths multiply, comparing is cheaper than walking again what a state that was dropped too early had proved.
   const usualPatience = multiplying ? 8 : 3;
+  const called = state.frames.length > 1;
   // The newest first.
   for (let i = stored === undefined ? -1 : stored.length - 1; i >= 0; i--) {
     const states = stored!;
+    // States of the function as it was called elsewhere count for nothing here.
+    if (called && states.get(i).state.frame.callSite !== state.frame.callSite) continue;
     compared++;
     if (states.rejects(i, registers, store)) {
       if (states.isWorn(i, usualPatience)) states.remove(i);
@@ -503,7 +441,7 @@ export function arrive(a: Analysis): Arrival {
         )
           refuseEndless(a, old);
         if (
-          !forced &&
+          !force &&
           !checking &&
           a.jumpsProcessed - a.jumpsAtCheckpoint < 20 &&
           a.insnsProcessed - a.insnsAtCheckpoint < 100
@@ -514,10 +452,9 @@ export function arrive(a: Analysis): Arrival {
       const incomplete = isIncomplete(old);
       if (covered(a, old, state, incomplete ? 'contained' : 'loose') && (!incomplete || isInSameLoops(old, state))) {
         states.hit(i);
-        inheritReads(state, old);
         inheritPrecision(a, state, old);
         if (old.keyMarks !== undefined) inheritKeys(a, old);
-        if (incomplete) noteBackEdge(a, old);
+        if (incomplete) turnBack(a, old);
         return 'covered';
       }
       if (reliesOnDifference(old)) states.keep(i, old.differentRegister, old.differentValue!);
@@ -534,10 +471,13 @@ export function arrive(a: Analysis): Arrival {
 
 function storeState(a: Analysis): void {
   const copy = a.state.copy();
-  dropSingleIds(copy);
   // Comparisons ignore them anyway; the log shows them, as the kernel's does.
-  if (a.log.level < 2) dropDeadRegisters(a, copy, a.insn);
+  if (a.log.level === 0) dropDeadRegisters(a, copy, a.insn);
   const checkpoint = new Checkpoint(a.insn, copy, a.history.length);
+  if (process.env.DBG)
+    a.log.write(
+      `STORE ${a.insn} insns ${a.insnsProcessed} ${a.insnsAtCheckpoint} jumps ${a.jumpsProcessed} ${a.jumpsAtCheckpoint} rem ${a.history.remarkable}`,
+    );
   const stored = a.explored[a.insn];
   if (stored === undefined) a.explored[a.insn] = new StoredStates(checkpoint);
   else stored.add(checkpoint);
@@ -545,14 +485,11 @@ function storeState(a: Analysis): void {
   a.peakStates++;
   a.jumpsAtCheckpoint = a.jumpsProcessed;
   a.insnsAtCheckpoint = a.insnsProcessed;
+  a.history.remarkable = 0;
   enterLoop(a, checkpoint);
   // Without CAP_BPF every number counts.
   if (a.withoutBpf || a.options.checking?.precision === 'all') markEverything(checkpoint);
   a.state.parent = checkpoint;
-  for (const frame of a.state.frames) {
-    frame.writtenLow = 0;
-    frame.writtenHigh = 0;
-  }
 }
 
 /** Call sites and the outermost loop that a stored state is in, e.g. `(4,2)`; undefined: in none. */
@@ -606,9 +543,9 @@ export function previousEntry(state: State, insn: number, start: Checkpoint | un
   return undefined;
 }
 
-function widen(old: RegisterState | undefined, current: RegisterState): RegisterState {
+function widen(old: RegisterState | undefined, current: RegisterState, ids: IdMap): RegisterState {
   if (old === undefined || old.kind !== 'scalar' || current.kind !== 'scalar') return current;
-  if (equal(old.value, current.value) && old.offset === current.offset) return current;
+  if (equal(old.value, current.value) && old.offset === current.offset && ids.check(old.id, current.id)) return current;
   return current.id === RAW_SIZE_ID ? current : UNKNOWN_SCALAR;
 }
 
@@ -624,17 +561,19 @@ export const PRECISE_ITERATIONS = 256;
  * @param keepPrecise leave those alone whose value something relied on
  */
 export function widenChanged(old: Checkpoint, state: State, keepPrecise: boolean): void {
+  const ids = comparedIds;
+  ids.clear();
   state.frames.forEach((frame: Frame, index: number) => {
     const before = old.state.frames[index];
     if (before === undefined) return;
     const kept = keepPrecise ? old.preciseRegisters(index) : 0;
     for (let r = 0; r < REGISTERS; r++)
-      if ((kept & (1 << r)) === 0) frame.registers[r] = widen(before.registers[r], frame.registers[r]!);
+      if ((kept & (1 << r)) === 0) frame.registers[r] = widen(before.registers[r], frame.registers[r]!, ids);
     for (let i = 0; i < frame.slots.length; i++) {
       const slot = frame.slots[i];
       if (slot?.spilled === undefined) continue;
       if (keepPrecise && old.isPreciseSlot(index, i)) continue;
-      const spilled = widen(before.slots[i]?.spilled, slot.spilled);
+      const spilled = widen(before.slots[i]?.spilled, slot.spilled, ids);
       if (spilled !== slot.spilled) frame.setSlot(i, { bytes: slot.bytes, spilled });
     }
   });

@@ -79,13 +79,13 @@ export function overwrite(a: Analysis, number: number, r: RegisterState, bytes: 
 
 export function placeObject(a: Analysis, frame: Frame, slot: number, object: StackObject): void {
   frame.setSlot(slot, { bytes: MISC, spilled: undefined, object });
-  frame.noteWritten(slot);
+  a.stackLiveness.write(a.state.frames.indexOf(frame), slot);
   a.log.touchSlot(slot);
 }
 
 /** What is left is as good as never written. */
 export function removeObject(a: Analysis, frame: Frame, slot: number): void {
   frame.setSlot(slot, undefined);
-  frame.noteWritten(slot);
+  a.stackLiveness.write(a.state.frames.indexOf(frame), slot);
   a.log.touchSlot(slot);
 }

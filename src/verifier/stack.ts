@@ -14,13 +14,13 @@ import type { Analysis } from './analysis.ts';
 import { destroyDynptr } from './dynptr.ts';
 import { formatTnum } from './format.ts';
 import { needRegister, needSlot } from './precision.ts';
-import { markSlotRead } from './prune.ts';
 import {
   isPointer,
   type RegisterState,
   readyToCopy,
   scalarRegister,
   UNKNOWN_SCALAR,
+  withFields,
   ZERO_SCALAR,
 } from './registers.ts';
 import { constantValue, fits, isConstant, isZero, truncate } from './scalar.ts';
@@ -50,6 +50,15 @@ function scrub(slot: StackSlot | undefined): number {
   for (let byte = 0; byte < 8; byte++)
     if (((bytes >> (2 * byte)) & 3) === ByteState.spill)
       bytes = (bytes & ~(3 << (2 * byte))) | (ByteState.misc << (2 * byte));
+  return bytes;
+}
+
+/** As the kernel does where other data partly replaces a register: what was zero in its slot is then not known to be. */
+function scrubAll(slot: StackSlot | undefined): number {
+  if (slot === undefined || (slot.spilled === undefined && slot.object === undefined)) return scrub(slot);
+  let bytes = 0;
+  for (let byte = 0; byte < 8; byte++)
+    if (byteState(slot, byte) !== ByteState.invalid) bytes = setByte(bytes, byte, ByteState.misc);
   return bytes;
 }
 
@@ -87,7 +96,8 @@ export function writeStack(
     if (value.kind === 'stack' && frameIndex !== a.state.frames.length - 1)
       a.fail('invalid_memory_access', 'cannot spill pointers to stack into stack frame of the caller', 'EINVAL');
     frame.setSlot(index, { bytes: 0xffff, spilled: value });
-    frame.noteWritten(index);
+    a.history.remark();
+    a.stackLiveness.write(frameIndex, index);
     return value;
   }
   // Without CAP_BPF the kernel keeps no numbers on the stack.
@@ -97,32 +107,43 @@ export function writeStack(
     if (fits(value.value, size)) {
       source = stored = readyToCopy(value, a);
     } else {
-      stored = scalarRegister(truncate(value.value, size));
+      // Whoever fills it takes as many bytes as there are.
+      stored = withFields(value, { id: 0, offset: 0 });
     }
     let bytes = size === 8 ? 0 : scrub(slot);
     for (let byte = 0; byte < size; byte++) bytes = setByte(bytes, byte, ByteState.spill);
     frame.setSlot(index, { bytes, spilled: stored });
-    if (size === 8) frame.noteWritten(index);
+    if (size === 8) a.stackLiveness.write(frameIndex, index);
     noteSlot(a, frameIndex, index);
     return source;
   }
-  let bytes = scrub(slot);
+  let bytes = scrubAll(slot);
   const state = isZeroScalar(value) ? ByteState.zero : ByteState.misc;
   if (state === ByteState.zero) needRegister(a, valueRegister);
   for (let byte = first; byte < first + size; byte++) bytes = setByte(bytes, byte, state);
   frame.setSlot(index, { bytes, spilled: undefined });
-  if (size === 8) frame.noteWritten(index);
+  if (size === 8) a.stackLiveness.write(frameIndex, index);
   return value;
 }
 
 /** An atomic operation leaves some number there; it is a store of the program's own, other than what helpers write. */
 export function writeAtomically(a: Analysis, frameIndex: number, offset: number, size: Size): void {
   noteStore(a, a.state.frames[frameIndex]!.slots[slotOf(offset)], byteOf(offset), size, undefined);
-  clobberStack(a, frameIndex, offset, size);
+  clobberStack(a, frameIndex, offset, size, 'instruction');
 }
 
-/** Bytes [offset, offset + size) get written with unknown contents. */
-export function clobberStack(a: Analysis, frameIndex: number, offset: number, size: number): void {
+/**
+ * Bytes [offset, offset + size) get written with unknown contents.
+ * @param by who writes. As in the kernel, a helper's bytes are stored one by one; memory that kernel functions and global functions
+ *   are given is forgotten quietly.
+ */
+export function clobberStack(
+  a: Analysis,
+  frameIndex: number,
+  offset: number,
+  size: number,
+  by: 'instruction' | 'helper' | 'function',
+): void {
   const frame = a.state.frames[frameIndex]!;
   a.facts.useStack(frame.subprogram, -offset);
   for (let at = offset; at < offset + size; ) {
@@ -136,11 +157,11 @@ export function clobberStack(a: Analysis, frameIndex: number, offset: number, si
         'EACCES',
         'Keep what calls write apart from dynptrs.',
       );
-    let bytes = scrub(frame.slots[index]);
+    let bytes = scrubAll(frame.slots[index]);
     for (let byte = first; byte < end; byte++) bytes = setByte(bytes, byte, ByteState.misc);
     frame.setSlot(index, { bytes, spilled: undefined });
-    if (end - first === 8) frame.noteWritten(index);
-    a.log.touchSlot(index);
+    if (by === 'instruction' && end - first === 8) a.stackLiveness.write(frameIndex, index);
+    if (by !== 'function') a.log.touchSlot(index);
     at += end - first;
   }
 }
@@ -206,7 +227,7 @@ export function readStack(a: Analysis, frameIndex: number, offset: number, size:
   const first = byteOf(offset);
   const slot = frame.slots[index];
   a.facts.useStack(frame.subprogram, -offset);
-  markSlotRead(a.state, frameIndex, index);
+  a.stackLiveness.read(a.state, a.insn, frameIndex, index);
   a.log.touchSlot(index);
   if (slot?.spilled !== undefined) {
     const spilled = slot.spilled;
@@ -222,15 +243,18 @@ export function readStack(a: Analysis, frameIndex: number, offset: number, size:
     }
   }
   if (slot?.object !== undefined) refuseObject(a, `off ${offset}+0 size ${size}`);
-  let zero = true;
+  let zeros = 0;
+  let spilled = 0;
   for (let byte = first; byte < first + size; byte++) {
     const state = byteState(slot, byte);
     checkReadable(a, frame, state, offset, byte - first, size);
-    if (state === ByteState.spill) zero &&= isZeroScalar(slot!.spilled!);
-    else if (state !== ByteState.zero) zero = false;
+    if (state === ByteState.spill) spilled++;
+    else if (state === ByteState.zero) zeros++;
   }
-  if (zero && slot?.spilled !== undefined) needSlot(a, frameIndex, index);
-  return zero ? ZERO_SCALAR : scalarRegister(truncate(UNKNOWN_SCALAR.value, size));
+  // Any bytes of a spilled zero are a fill of it.
+  const ofZero = spilled === size && isZeroScalar(slot!.spilled!);
+  if (ofZero) noteSlot(a, frameIndex, index);
+  return ofZero || zeros === size ? ZERO_SCALAR : scalarRegister(truncate(UNKNOWN_SCALAR.value, size));
 }
 
 /** For walking values back: the current instruction spills to, or fills from, this slot. */
@@ -270,10 +294,10 @@ export function readStackRange(
     const slot = frame.slots[index];
     const pointer = a.leaksRefused && slot?.spilled !== undefined && slot.spilled.kind !== 'scalar';
     const state = pointer ? ByteState.invalid : byteState(slot, byteOf(at));
-    markSlotRead(a.state, frameIndex, index);
+    a.stackLiveness.read(a.state, a.insn, frameIndex, index);
     if (frame.slots[index]?.object !== undefined)
       refuseObject(a, `R${register} ${placeInRange(low, high, at)} size ${size}`);
-    if (!indirect) a.log.touchSlot(index);
+    if (!indirect && zero) a.log.touchSlot(index);
     if (state === ByteState.invalid && a.uninitializedStackAllowed) a.facts.uninitialized.add(frame.subprogram);
     else if (state === ByteState.invalid) {
       a.fail('uninitialized_stack', `invalid read from stack R${register} ${placeInRange(low, high, at)} size ${size}`);

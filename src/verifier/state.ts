@@ -7,6 +7,7 @@
 import type { Reference } from './references.ts';
 import { type RegisterState, register, UNINITIALIZED } from './registers.ts';
 import type { Scalar } from './scalar.ts';
+import { type CallChain, liveSlots } from './stack-liveness.ts';
 import type { StackObject } from './stack-objects.ts';
 
 export const REGISTERS = 11;
@@ -35,6 +36,7 @@ interface Call {
   readonly site: number;
   readonly subprogram: number;
   readonly isCallback: boolean;
+  readonly chain: CallChain;
 }
 
 export class Frame {
@@ -49,9 +51,6 @@ export class Frame {
   callbackLoop = 0;
   /** Bodies of `may_goto` loops entered in this frame on this path. */
   mayGotos = 0;
-  /** Slots wholly written since the last stored state, as two 32-bit sets: a read of one is no read of what was there before. */
-  writtenLow = -1;
-  writtenHigh = -1;
 
   private constructor(call: Call, registers: RegisterState[], slots: (StackSlot | undefined)[]) {
     this.call = call;
@@ -59,10 +58,10 @@ export class Frame {
     this.slotsNow = slots;
   }
 
-  static enter(site: number, subprogram: number, isCallback: boolean, index: number): Frame {
+  static enter(site: number, subprogram: number, isCallback: boolean, chain: CallChain): Frame {
     const registers: RegisterState[] = new Array(REGISTERS).fill(UNINITIALIZED);
-    registers[10] = register('stack', { frame: index });
-    return new Frame({ site, subprogram, isCallback }, registers, []);
+    registers[10] = register('stack', { frame: chain.depth });
+    return new Frame({ site, subprogram, isCallback, chain }, registers, []);
   }
 
   /**
@@ -87,6 +86,11 @@ export class Frame {
     return this.call.isCallback;
   }
 
+  /** Where what it does to the stack is kept. */
+  get chain(): CallChain {
+    return this.call.chain;
+  }
+
   /** Is `other` a state of the same activation of the function, at another time? */
   isSameActivation(other: Frame): boolean {
     return this.call === other.call;
@@ -99,8 +103,6 @@ export class Frame {
     copy.callbackDepth = this.callbackDepth;
     copy.callbackLoop = this.callbackLoop;
     copy.mayGotos = this.mayGotos;
-    copy.writtenLow = this.writtenLow;
-    copy.writtenHigh = this.writtenHigh;
     return copy;
   }
 
@@ -110,11 +112,6 @@ export class Frame {
       this.slotsShared = false;
     }
     this.slotsNow[index] = slot;
-  }
-
-  noteWritten(slot: number): void {
-    if (slot < 32) this.writtenLow |= 1 << slot;
-    else this.writtenHigh |= 1 << (slot - 32);
   }
 }
 
@@ -246,10 +243,9 @@ export class State {
 }
 
 /** Layout of a stored state's marks, by frame. */
-const SETS = 5;
-const READ = 0;
-const PRECISE_REGISTERS = 2;
-const PRECISE_SLOTS = 3;
+const SETS = 3;
+const PRECISE_REGISTERS = 0;
+const PRECISE_SLOTS = 1;
 
 /** A stored state at an instruction, to compare later arrivals with. */
 export class Checkpoint {
@@ -278,7 +274,8 @@ export class Checkpoint {
   differentValue: Scalar | undefined = undefined;
   /** By lookup: registers and slots that its key's range comes from, three sets by frame (`key-ranges.ts`). */
   keyMarks: Map<number, Int32Array> | undefined = undefined;
-  /** Five sets by frame; see the constants. Most states are never marked and all are kept: made when there is something to mark. */
+  private live: number[] | undefined = undefined;
+  /** Three sets by frame; see the constants. Most states are never marked and all are kept: made when there is something to mark. */
   private marks: number[] | undefined = undefined;
 
   constructor(insn: number, state: State, position: number) {
@@ -291,17 +288,17 @@ export class Checkpoint {
     state.parent = undefined;
   }
 
-  /** Slots of half `half` (0: the first 32) that some path from here reads before writing, as a set. */
-  readSlots(frame: number, half: number): number {
-    return this.set(SETS * frame + READ + half);
-  }
-
-  reads(frame: number, slot: number): boolean {
-    return (this.readSlots(frame, slot >> 5) & (1 << (slot & 31))) !== 0;
-  }
-
-  markRead(frame: number, slot: number): void {
-    this.add(SETS * frame + READ + (slot >> 5), 1 << (slot & 31));
+  /**
+   * Slots of half `half` (0: the first 32) that matter to paths from here, as a set. What it is when first asked is kept: later on it
+   * may grow by what other paths do at the same place.
+   */
+  liveSlots(frame: number, half: number): number {
+    if (this.live === undefined) {
+      this.live = [];
+      for (let f = 0; f < this.state.frames.length; f++)
+        this.live.push(liveSlots(this.state, this.insn, f, 0), liveSlots(this.state, this.insn, f, 1));
+    }
+    return this.live[2 * frame + half]!;
   }
 
   /** Registers whose numbers some path from here relied on, as a set. */
@@ -343,7 +340,7 @@ export class Checkpoint {
 
   private add(index: number, members: number): void {
     const { frames } = this.state;
-    this.marks ??= frames.length === 1 ? [0, 0, 0, 0, 0] : new Array(SETS * frames.length).fill(0);
+    this.marks ??= frames.length === 1 ? [0, 0, 0] : new Array(SETS * frames.length).fill(0);
     this.marks[index]! |= members;
   }
 }

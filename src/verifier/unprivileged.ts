@@ -242,7 +242,7 @@ export function checkUnprivileged(program: ProgramSpec, refuse: Refuse): void {
 
 /** A jump back to where the program has come from. */
 export function backEdge(insns: readonly Instruction[]): readonly [from: number, to: number] | undefined {
-  const loops = findLoops(insns, () => false);
+  const loops = findLoops(insns);
   const from = insns.findIndex((i, insn) => {
     const to = jumpsTo(i, insn);
     return to >= 0 && to <= insn && loops[insn] !== 0 && loops[insn] === loops[to];

@@ -122,10 +122,7 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
   const arena = usedMaps.find(name => options.maps.get(name)?.type === 'arena');
   const analysis = new Analysis(program, options, cfg, live, log, packetChangers, arena);
   if (log.level === 2) {
-    analysis.loops = findLoops(insns, insn => {
-      const i = insns[insn]!;
-      return i.kind === 'callHelper' && runsCallback(options.helpers.get(i.helper));
-    });
+    analysis.loops = findLoops(insns);
     log.program(live, analysis.loops);
   }
   interpret(analysis, 0, initialState(analysis));
@@ -268,7 +265,7 @@ function checkKfuncLicense(program: ProgramSpec, options: VerifyOptions, refuse:
 
 /** What a program starts with: r1 and, for `raw`, r2. */
 function initialState(a: Analysis): State {
-  const state = new State([Frame.enter(-1, 0, false, 0)]);
+  const state = new State([Frame.enter(-1, 0, false, a.stackLiveness.root(0))]);
   if (a.program.type !== 'raw') {
     state.registers[1] = register('context');
     return state;
@@ -285,11 +282,15 @@ function initialState(a: Analysis): State {
 
 /** Each global function that was called, and those that these call, once. */
 function verifyGlobals(a: Analysis): void {
-  for (const index of a.reachedGlobals) {
+  const verified = new Set<number>();
+  // In rounds from the first function to the last, as the kernel does it: verifying one may reach others.
+  for (let index = 0; verified.size < a.reachedGlobals.size; index = (index + 1) % a.cfg.subprograms.length) {
+    if (!a.reachedGlobals.has(index) || verified.has(index)) continue;
+    verified.add(index);
     const { name, start } = a.cfg.subprograms[index]!;
     a.root = index;
     a.insn = start;
-    const state = new State([Frame.enter(-1, index, false, 0)]);
+    const state = new State([Frame.enter(-1, index, false, a.stackLiveness.root(index))]);
     a.state = state;
     if (a.log.level > 0) a.log.write(`Validating ${name}() func#${index}...`);
     initialArguments(a, index).forEach((argument, position) => {

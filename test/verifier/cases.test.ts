@@ -109,7 +109,6 @@ const OTHER_WORDS: ReadonlySet<string> = new Set([
   'infinite loop with unchanged condition',
   'iter: endless loop in the body',
   'writes to a map pointer',
-  'tail call with a hash',
   'tail call below a deep frame',
   'load_acquire from the packet (xdp)',
   'ringbuf: lookup in it',

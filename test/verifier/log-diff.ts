@@ -1,16 +1,21 @@
 /** Two verifier logs, line by line: ours and the kernel's. */
 
+/** A kernel function's call; its number is the running kernel's own. Helpers' names have the prefix, too, but small numbers. */
+const KFUNC = /(\(85\) call [a-z]\w*#)(?:0|\d{4,})\b(.*)$/;
+
 /**
- * What cannot be alike is left out: addresses of maps, blanks at the end of a line. Where the kernel at level 1 goes back to a
- * branch, it loses the end of the line of the jump; it is put back.
+ * What cannot be alike is left out: addresses of maps, numbers of kernel functions, blanks at the end of a line. Where the kernel at level 1 goes back to a
+ * branch, it loses the end of the line of the jump, and after some refusals that of the refusal; they are put back.
  */
 export function comparableLines(log: string): string[] {
   return log
     .trimEnd()
+    .replace(/(.)(processed \d+ insns \(limit)/, '$1\n$2')
     .replace(/^(\d+: \([0-9a-f]{2}\) (?:if|call|may_goto) .*) (\d+: (?:R\d|frame\d|refs=).*)$/gm, '$1\n$2')
     .split('\n')
     .map(line =>
       line
+        .replace(KFUNC, (_, call: string, rest: string) => `${call}KFUNC${rest.replace(/^ +/, ' ')}`)
         .replace(
           /(\(18\) r\d+ = )(?:0x[0-9a-f]{9,16}|map\S*)( +; )?/,
           (_, start, state) => `${start}MAP${state === undefined ? '' : ' ; '}`,

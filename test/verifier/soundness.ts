@@ -329,7 +329,7 @@ class Witness {
       if (framePointer === undefined) return `frame ${f}`;
       for (let i = 0; i < 64; i++) {
         const slot = state.frames[f]!.slots[i];
-        if (slot === undefined || !checkpoint.reads(f, i)) continue;
+        if (slot === undefined || ((checkpoint.liveSlots(f, i >> 5) >> (i & 31)) & 1) === 0) continue;
         const marked = checkpoint.isPreciseSlot(f, i);
         if (!this.#slotHolds(slot, framePointer - BigInt(8 * (i + 1)), all || marked, count, concrete))
           return `fp${f}-${8 * (i + 1)}`;

@@ -1,0 +1,432 @@
+/**
+ * Which stack slots may still be read: a data-flow analysis that learns while paths are walked.
+ *
+ * Problem: two states that differ only in slots that nothing reads any more are the same to pruning. Which slots an instruction
+ * touches is not to be seen from its text, since pointers to the stack travel, into functions and callbacks too.
+ *
+ * Strategy (the kernel's): walking records for each instruction which slots it may read, and which it writes on every path so far.
+ * Both are kept by chain of calls, so that a function that writes its caller's stack counts as a write for that caller. When a path
+ * or a function ends, the usual equations for live variables are brought up to date along the control flow, and what they
+ * say at a function's first instruction is passed on to its call.
+ *
+ * Invariants: reads only grow, and writes, once their instruction was walked, only shrink. So whatever was read by a path that
+ * has ended is live at every instruction before it on that path. Of a state from which all paths have ended, what is live is known in
+ * full; others are compared slot by slot (`loops.ts`, `prune.ts`).
+ *
+ * Only instructions whose own marks changed, or what is live behind them, are looked at again; in the order in which rounds over the
+ * whole function would come to them, so that results (and at level 2 the log) are those of such rounds.
+ *
+ * Source: the kernel's bpf_update_live_stack and what belongs to it.
+ */
+import type { Instruction } from '../isa/instruction.ts';
+import { type Cfg, fallsTo, jumpsTo } from './cfg.ts';
+import type { VerifierLog } from './log.ts';
+import { MAX_FRAMES, type State } from './state.ts';
+
+/** Sets of 64 slots per instruction, each of two words. */
+const READ = 0;
+const WRITTEN = 2;
+/** Written by the instruction or whatever follows it in its function. */
+const SURELY_WRITTEN = 4;
+const LIVE = 6;
+const WORDS = 8;
+
+/** Instructions to look at again, by position in the order of rounds. */
+class Agenda {
+  first = Number.MAX_SAFE_INTEGER;
+  last = -1;
+  private readonly words: Uint32Array;
+
+  constructor(positions: number) {
+    this.words = new Uint32Array((positions + 31) >> 5);
+  }
+
+  add(position: number): void {
+    const word = position >> 5;
+    this.words[word]! |= 1 << (position & 31);
+    if (word < this.first) this.first = word;
+    if (word > this.last) this.last = word;
+  }
+
+  get empty(): boolean {
+    return this.last < 0;
+  }
+
+  /** Takes the lowest position out; -1 if there is none. */
+  take(): number {
+    while (this.first <= this.last) {
+      const word = this.words[this.first]!;
+      if (word !== 0) {
+        const bit = 31 - Math.clz32(word & -word);
+        this.words[this.first] = word & (word - 1);
+        return 32 * this.first + bit;
+      }
+      this.first++;
+    }
+    this.first = Number.MAX_SAFE_INTEGER;
+    this.last = -1;
+    return -1;
+  }
+}
+
+/** What the instructions of a function do to the stack of one frame. */
+class Marks {
+  readonly words: Int32Array;
+  /** Instructions whose own marks have changed since the last rounds. */
+  readonly touched: number[] = [];
+  now: Agenda;
+  later: Agenda;
+
+  constructor(length: number) {
+    this.words = new Int32Array(WORDS * length);
+    this.now = new Agenda(length);
+    this.later = new Agenda(length);
+  }
+}
+
+/** A function, reached through one chain of calls. */
+export class CallChain {
+  readonly outer: CallChain | undefined;
+  /** The call in `outer`. */
+  readonly site: number;
+  readonly start: number;
+  readonly length: number;
+  readonly depth: number;
+  /** By frame; undefined where nothing was touched. */
+  readonly frames: (Marks | undefined)[] = [];
+  /** By instruction: 1 where it was walked, so that its writes are known. */
+  readonly walked: Uint8Array;
+  changed = false;
+  /** Some instruction turned out not to write what it wrote on paths before. */
+  writesLess = false;
+  private readonly inner = new Map<string, CallChain>();
+
+  constructor(outer: CallChain | undefined, site: number, start: number, end: number) {
+    this.outer = outer;
+    this.site = site;
+    this.start = start;
+    this.length = end - start;
+    this.depth = outer === undefined ? 0 : outer.depth + 1;
+    this.walked = new Uint8Array(end - start);
+  }
+
+  /** The function at slots [start, end), called at `site`. */
+  enter(site: number, start: number, end: number): CallChain {
+    const key = `${site} ${start}`;
+    let chain = this.inner.get(key);
+    if (chain === undefined) this.inner.set(key, (chain = new CallChain(this, site, start, end)));
+    return chain;
+  }
+
+  marks(frame: number): Marks {
+    let marks = this.frames[frame];
+    if (marks === undefined) this.frames[frame] = marks = new Marks(this.length);
+    return marks;
+  }
+
+  /** Slots of half `half` (0: the first 32) of a frame that may be read from `insn` on, as a set. */
+  live(frame: number, insn: number, half: number): number {
+    const marks = this.frames[frame];
+    return marks === undefined ? 0 : marks.words[WORDS * (insn - this.start) + LIVE + half]!;
+  }
+
+  /** e.g. `(16,36)`: the calls, then where the function starts. */
+  toString(): string {
+    const sites = [this.start];
+    for (let chain: CallChain = this; chain.outer !== undefined; chain = chain.outer) sites.unshift(chain.site);
+    return `(${sites.join(',')})`;
+  }
+}
+
+/** Slots of a frame that may still be read when a path goes on from `state` at `insn`, as a set of half `half`. */
+export function liveSlots({ frames }: State, insn: number, frame: number, half: number): number {
+  const top = frames.length - 1;
+  let live = frames[top]!.chain.live(frame, insn, half);
+  for (let f = frame; f < top; f++) {
+    const { callSite, isCallback } = frames[f + 1]!;
+    live |= frames[f]!.chain.live(frame, isCallback ? callSite : callSite + 1, half);
+  }
+  return live;
+}
+
+const lowestFirst = (low: number, high: number): string => {
+  const slots: number[] = [];
+  for (let slot = 0; slot < 64; slot++) if (((slot < 32 ? low : high) & (1 << (slot & 31))) !== 0) slots.push(slot);
+  return slots.map(slot => -8 * (slot + 1)).join(',');
+};
+
+export class StackLiveness {
+  private readonly insns: readonly Instruction[];
+  private readonly cfg: Cfg;
+  private readonly log: VerifierLog;
+  private readonly roots = new Map<number, CallChain>();
+  /** What the instruction in work writes, by frame. */
+  private readonly writes = new Int32Array(2 * MAX_FRAMES);
+  private writing = -1;
+  private wrote = false;
+  /** Made when first wanted: by slot, the position within its function's rounds; and the other way round, from the function's start. */
+  private positions: Int32Array | undefined = undefined;
+  private order = new Int32Array(0);
+  /** Instructions that lead to slot i: predecessors[first[i]] to before predecessors[first[i + 1]]. */
+  private first = new Int32Array(0);
+  private predecessors = new Int32Array(0);
+
+  constructor(insns: readonly Instruction[], cfg: Cfg, log: VerifierLog) {
+    this.insns = insns;
+    this.cfg = cfg;
+    this.log = log;
+  }
+
+  /** The chain of a walk that begins at function `subprogram`. */
+  root(subprogram: number): CallChain {
+    const { start, end } = this.cfg.subprograms[subprogram]!;
+    let chain = this.roots.get(start);
+    if (chain === undefined) this.roots.set(start, (chain = new CallChain(undefined, -1, start, end)));
+    return chain;
+  }
+
+  /** The instruction in work, at `insn`, reads a slot of a frame. */
+  read(state: State, insn: number, frame: number, slot: number): void {
+    const bit = 1 << (slot & 31);
+    this.noteRead(state.frame.chain, insn, frame, slot < 32 ? bit : 0, slot < 32 ? 0 : bit);
+  }
+
+  private noteRead(chain: CallChain, insn: number, frame: number, low: number, high: number): void {
+    const marks = chain.marks(frame);
+    const { words } = marks;
+    const at = WORDS * (insn - chain.start);
+    const isNew = ((low & ~words[at + LIVE]!) | (high & ~words[at + LIVE + 1]!)) !== 0;
+    words[at + READ]! |= low;
+    words[at + READ + 1]! |= high;
+    if (!isNew) return;
+    chain.changed = true;
+    marks.touched.push(insn);
+  }
+
+  /** An instruction that may write to the stack begins. */
+  begin(insn: number): void {
+    this.writing = insn;
+    if (!this.wrote) return;
+    this.writes.fill(0);
+    this.wrote = false;
+  }
+
+  /** It writes all of a slot. */
+  write(frame: number, slot: number): void {
+    this.writes[2 * frame + (slot >> 5)]! |= 1 << (slot & 31);
+    this.wrote = true;
+  }
+
+  /** It has ended. Writes count that it makes on all paths. */
+  end(state: State): void {
+    if (this.writing < 0) return;
+    this.noteWrites(state.frame.chain);
+  }
+
+  private noteWrites(chain: CallChain): void {
+    const insn = this.writing;
+    this.writing = -1;
+    const index = insn - chain.start;
+    const before = chain.walked[index] === 1;
+    chain.walked[index] = 1;
+    if (!before && !this.wrote) return;
+    for (let frame = 0; frame <= chain.depth; frame++) {
+      let low = this.writes[2 * frame]!;
+      let high = this.writes[2 * frame + 1]!;
+      const marks = (low | high) === 0 ? chain.frames[frame] : chain.marks(frame);
+      if (marks === undefined) continue;
+      const { words } = marks;
+      const at = WORDS * index + WRITTEN;
+      if (before) {
+        low &= words[at]!;
+        high &= words[at + 1]!;
+      }
+      if (words[at] === low && words[at + 1] === high) continue;
+      if (((words[at]! & ~low) | (words[at + 1]! & ~high)) !== 0) chain.writesLess = true;
+      words[at] = low;
+      words[at + 1] = high;
+      chain.changed = true;
+      marks.touched.push(insn);
+    }
+  }
+
+  /** A path or a function ends in this state: what its functions do is brought up to date. */
+  update({ frames }: State): void {
+    this.writing = -1;
+    for (let f = frames.length - 1; f >= 0; f--) {
+      const { chain } = frames[f]!;
+      if (!chain.changed) continue;
+      this.settle(chain);
+      chain.changed = false;
+      chain.writesLess = false;
+    }
+  }
+
+  private settle(chain: CallChain): void {
+    for (const marks of chain.frames) {
+      if (marks === undefined) continue;
+      for (let i = 0; i < marks.touched.length; i++) marks.now.add(this.positionOf(marks.touched[i]!));
+      marks.touched.length = 0;
+    }
+    if (chain.writesLess) this.forgetWrites(chain);
+    let rounds = 0;
+    for (let changed = true; changed; ) {
+      changed = false;
+      rounds++;
+      for (let frame = 0; frame <= chain.depth; frame++) {
+        const marks = chain.frames[frame];
+        if (marks !== undefined && !marks.now.empty && this.round(chain, frame, marks)) changed = true;
+      }
+    }
+    if (this.log.level === 2) this.log.write(`${chain} live stack update done in ${rounds} iterations`);
+    if (chain.outer !== undefined) this.passOn(chain, chain.outer);
+  }
+
+  /** Of a function's own frame nobody asks what is surely written, but the log. */
+  private needsWrites(chain: CallChain, frame: number): boolean {
+    return frame < chain.depth || this.log.level === 2;
+  }
+
+  private forgetWrites(chain: CallChain): void {
+    for (let frame = 0; frame <= chain.depth; frame++) {
+      const marks = chain.frames[frame];
+      if (marks === undefined || !this.needsWrites(chain, frame)) continue;
+      for (let index = 0; index < chain.length; index++) {
+        marks.words[WORDS * index + SURELY_WRITTEN] = 0;
+        marks.words[WORDS * index + SURELY_WRITTEN + 1] = 0;
+        if (this.insns[chain.start + index]!.kind !== 'wide') marks.now.add(this.positionOf(chain.start + index));
+      }
+    }
+  }
+
+  /** @returns whether anything changed */
+  private round(chain: CallChain, frame: number, marks: Marks): boolean {
+    const { now, later } = marks;
+    let changed = false;
+    for (let position = now.take(); position >= 0; position = now.take()) {
+      const insn = this.order[chain.start + position]!;
+      if (!this.look(chain, frame, marks, insn)) continue;
+      changed = true;
+      for (let i = this.first[insn]!; i < this.first[insn + 1]!; i++) {
+        const before = this.positions![this.predecessors[i]!]!;
+        (before > position ? now : later).add(before);
+      }
+    }
+    marks.now = later;
+    marks.later = now;
+    return changed;
+  }
+
+  private look(chain: CallChain, frame: number, { words }: Marks, insn: number): boolean {
+    const instruction = this.insns[insn]!;
+    const next = fallsTo(instruction, insn);
+    const target = jumpsTo(instruction, insn);
+    if (next < 0 && target < 0) return false;
+    const at = WORDS * (insn - chain.start);
+    const after = WORDS * ((next < 0 ? target : next) - chain.start);
+    const other = WORDS * ((target < 0 ? next : target) - chain.start);
+    const low = ((words[after + LIVE]! | words[other + LIVE]!) & ~words[at + WRITTEN]!) | words[at + READ]!;
+    const high =
+      ((words[after + LIVE + 1]! | words[other + LIVE + 1]!) & ~words[at + WRITTEN + 1]!) | words[at + READ + 1]!;
+    let surelyLow = words[at + SURELY_WRITTEN]!;
+    let surelyHigh = words[at + SURELY_WRITTEN + 1]!;
+    if (this.needsWrites(chain, frame)) {
+      surelyLow = (words[after + SURELY_WRITTEN]! & words[other + SURELY_WRITTEN]!) | words[at + WRITTEN]!;
+      surelyHigh = (words[after + SURELY_WRITTEN + 1]! & words[other + SURELY_WRITTEN + 1]!) | words[at + WRITTEN + 1]!;
+    }
+    const changed =
+      low !== words[at + LIVE] ||
+      high !== words[at + LIVE + 1] ||
+      surelyLow !== words[at + SURELY_WRITTEN] ||
+      surelyHigh !== words[at + SURELY_WRITTEN + 1];
+    if (!changed) return false;
+    if (this.log.level === 2 && this.isShown(chain, words, insn)) {
+      const title = `${chain} frame ${frame} insn ${insn} `;
+      this.logChange(title, 'live', words, at + LIVE, low, high);
+      this.logChange(title, 'written', words, at + SURELY_WRITTEN, surelyLow, surelyHigh);
+    }
+    words[at + LIVE] = low;
+    words[at + LIVE + 1] = high;
+    words[at + SURELY_WRITTEN] = surelyLow;
+    words[at + SURELY_WRITTEN + 1] = surelyHigh;
+    return true;
+  }
+
+  private isShown(chain: CallChain, words: Int32Array, insn: number): boolean {
+    const at = WORDS * (insn - chain.start);
+    const touches = words[at + READ]! | words[at + READ + 1]! | words[at + WRITTEN]! | words[at + WRITTEN + 1]!;
+    return touches !== 0 || insn === chain.start || this.cfg.prunePoint[insn] === 1;
+  }
+
+  private logChange(title: string, name: string, words: Int32Array, at: number, low: number, high: number): void {
+    const [oldLow, oldHigh] = [words[at]!, words[at + 1]!];
+    const more = lowestFirst(low & ~oldLow, high & ~oldHigh);
+    const less = lowestFirst(oldLow & ~low, oldHigh & ~high);
+    if (more === '' && less === '') return;
+    this.log.write(title + (more === '' ? '' : `+${name} ${more} `) + (less === '' ? '' : `-${name} ${less}`));
+  }
+
+  /** What the function does to its callers' stacks, its call does. */
+  private passOn(chain: CallChain, outer: CallChain): void {
+    this.begin(chain.site);
+    for (let frame = 0; frame < chain.depth; frame++) {
+      const words = chain.frames[frame]?.words;
+      if (words === undefined) continue;
+      this.writes[2 * frame]! |= words[SURELY_WRITTEN]!;
+      this.writes[2 * frame + 1]! |= words[SURELY_WRITTEN + 1]!;
+      this.wrote = true;
+      this.noteRead(outer, chain.site, frame, words[LIVE]!, words[LIVE + 1]!);
+    }
+    this.noteWrites(outer);
+  }
+
+  private positionOf(insn: number): number {
+    this.positions ??= this.arrange();
+    return this.positions[insn]!;
+  }
+
+  /** Postorder within each function, as the kernel walks it: the jump first, then what follows. */
+  private arrange(): Int32Array {
+    const { insns } = this;
+    const positions = new Int32Array(insns.length).fill(-1);
+    this.order = new Int32Array(insns.length);
+    const counts = new Int32Array(insns.length + 1);
+    const discovered = new Uint8Array(insns.length);
+    const successors = (insn: number): [number, number] => {
+      const instruction = insns[insn]!;
+      const next = fallsTo(instruction, insn);
+      const target = jumpsTo(instruction, insn);
+      return [next, target === next ? -1 : target];
+    };
+    for (const { start } of this.cfg.subprograms) {
+      let count = 0;
+      const path = [start];
+      while (path.length > 0) {
+        const insn = path[path.length - 1]!;
+        if (discovered[insn] === 2) {
+          path.pop();
+          positions[insn] = count;
+          this.order[start + count++] = insn;
+          continue;
+        }
+        for (const successor of successors(insn)) {
+          if (successor < 0) continue;
+          counts[successor + 1]!++;
+          if (discovered[successor] !== 0) continue;
+          discovered[successor] = 1;
+          path.push(successor);
+        }
+        discovered[insn] = 2;
+      }
+    }
+    for (let i = 0; i < insns.length; i++) counts[i + 1]! += counts[i]!;
+    this.first = counts;
+    this.predecessors = new Int32Array(counts[insns.length]!);
+    const filled = counts.slice();
+    for (let insn = 0; insn < insns.length; insn++) {
+      if (positions[insn]! < 0) continue;
+      for (const successor of successors(insn)) if (successor >= 0) this.predecessors[filled[successor]!++] = insn;
+    }
+    return positions;
+  }
+}
