@@ -193,7 +193,14 @@ export class Analysis {
     this.cfg = cfg;
     this.live = live;
     this.log = log;
-    this.stackLiveness = new StackLiveness(program.insns, cfg, log);
+    this.stackLiveness = new StackLiveness(program.insns, cfg, log, () =>
+      this.fail(
+        'too_complex',
+        'too many calls of large functions',
+        'E2BIG',
+        'Call large functions from fewer places, or make them global.',
+      ),
+    );
     this.realFacts = new FactsCollector(program, options.maps, cfg);
     this.speculativeFacts = this.realFacts;
     this.facts = this.realFacts;

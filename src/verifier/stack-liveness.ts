@@ -31,6 +31,16 @@ const SURELY_WRITTEN = 4;
 const LIVE = 6;
 const WORDS = 8;
 
+/** Words that all chains of calls together may take: 256 MiB. A large function that is called from very many places needs that. */
+const MAX_WORDS = 1 << 26;
+
+/** Counts the words that are left. */
+interface Budget {
+  words: number;
+  /** There are no more. */
+  readonly exhausted: () => never;
+}
+
 /** Instructions to look at again, by position in the order of rounds. */
 class Agenda {
   first = Number.MAX_SAFE_INTEGER;
@@ -100,13 +110,17 @@ export class CallChain {
   /** Some instruction turned out not to write what it wrote on paths before. */
   writesLess = false;
   private readonly inner = new Map<string, CallChain>();
+  private readonly budget: Budget;
 
-  constructor(outer: CallChain | undefined, site: number, start: number, end: number) {
+  constructor(budget: Budget, outer: CallChain | undefined, site: number, start: number, end: number) {
+    this.budget = budget;
     this.outer = outer;
     this.site = site;
     this.start = start;
     this.length = end - start;
     this.depth = outer === undefined ? 0 : outer.depth + 1;
+    budget.words -= this.length >> 2;
+    if (budget.words < 0) budget.exhausted();
     this.walked = new Uint8Array(end - start);
   }
 
@@ -114,13 +128,17 @@ export class CallChain {
   enter(site: number, start: number, end: number): CallChain {
     const key = `${site} ${start}`;
     let chain = this.inner.get(key);
-    if (chain === undefined) this.inner.set(key, (chain = new CallChain(this, site, start, end)));
+    if (chain === undefined) this.inner.set(key, (chain = new CallChain(this.budget, this, site, start, end)));
     return chain;
   }
 
   marks(frame: number): Marks {
     let marks = this.frames[frame];
-    if (marks === undefined) this.frames[frame] = marks = new Marks(this.length);
+    if (marks === undefined) {
+      this.budget.words -= WORDS * this.length;
+      if (this.budget.words < 0) this.budget.exhausted();
+      this.frames[frame] = marks = new Marks(this.length);
+    }
     return marks;
   }
 
@@ -159,6 +177,7 @@ export class StackLiveness {
   private readonly insns: readonly Instruction[];
   private readonly cfg: Cfg;
   private readonly log: VerifierLog;
+  private readonly budget: Budget;
   private readonly roots = new Map<number, CallChain>();
   /** What the instruction in work writes, by frame. */
   private readonly writes = new Int32Array(2 * MAX_FRAMES);
@@ -171,7 +190,9 @@ export class StackLiveness {
   private first = new Int32Array(0);
   private predecessors = new Int32Array(0);
 
-  constructor(insns: readonly Instruction[], cfg: Cfg, log: VerifierLog) {
+  /** @param exhausted called, and not expected to return, when all this takes too much memory */
+  constructor(insns: readonly Instruction[], cfg: Cfg, log: VerifierLog, exhausted: () => never) {
+    this.budget = { words: MAX_WORDS, exhausted };
     this.insns = insns;
     this.cfg = cfg;
     this.log = log;
@@ -181,7 +202,7 @@ export class StackLiveness {
   root(subprogram: number): CallChain {
     const { start, end } = this.cfg.subprograms[subprogram]!;
     let chain = this.roots.get(start);
-    if (chain === undefined) this.roots.set(start, (chain = new CallChain(undefined, -1, start, end)));
+    if (chain === undefined) this.roots.set(start, (chain = new CallChain(this.budget, undefined, -1, start, end)));
     return chain;
   }
 

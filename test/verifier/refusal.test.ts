@@ -26,6 +26,25 @@ describe('a refusal', () => {
     expect(refused.log).toContain("R2 invalid mem access 'scalar'");
   });
 
+  it('comes instead of memory without bounds, for a large function that is called from everywhere', () => {
+    const called = (calls: number) =>
+      [
+        'r6 = 0',
+        ...Array.from({ length: calls }, () => ['r1 = 0', 'call large']).flat(),
+        'r0 = 0',
+        'exit',
+        'large:',
+        '*(u64 *)(r10 - 8) = r1',
+        'r0 = *(u64 *)(r10 - 8)',
+        'if r1 == 0 goto end',
+        ...Array.from({ length: 32_000 }, () => 'r0 = 1'),
+        'end:',
+        'exit',
+      ].join('\n');
+    expect(accepted(attempt(program('socket_filter', called(20))))).toBe(true);
+    expect(attempt(program('socket_filter', called(300)))).toMatchObject({ code: 'too_complex', errno: 'E2BIG' });
+  });
+
   it('shows the path at log level 1', () => {
     const result = attempt(program('socket_filter', 'r2 = *(u32 *)(r1 + 0)\nr0 = *(u8 *)(r2 + 0)\nexit', { lines }), {
       logLevel: 1,
