@@ -232,8 +232,7 @@ describe.skipIf(!suitable)("the log is the kernel's, line by line", () => {
     [2, 0.98],
   ] as const)(
     "a part of the kernel's tables, level %i",
-    (level, lines) =>
-      compare("the kernel's tables", tables(), level, { lines, refusals: 0.98, logs: 160, skipped: 6 }),
+    (level, lines) => compare("the kernel's tables", tables(), level, { lines, refusals: 0.98, logs: 160, skipped: 6 }),
     300_000,
   );
 
