@@ -12,7 +12,9 @@
  * Why it is sound: what a stored state proved depends, for imprecise scalars, on no value: every decision of the paths
  * from it that looked at a number has marked that number's sources. A path that is pruned inherits the marks of
  * the state that stood for it. An iteration of a callback changes nothing of its caller's registers; what it stores through its
- * context is followed like any other store.
+ * context is followed like any other store. The call that made it is come to again after it, with the same arguments, so what the
+ * call relies on is marked in the states of the iteration at once. (Linux 6.18 does not, and lets an iteration of a few times stand
+ * for one of many.)
  */
 import type { Register } from '../isa/instruction.ts';
 import type { Analysis } from './analysis.ts';
@@ -106,8 +108,23 @@ function replace(registers: Int32Array, frame: number, dst: Register, src: Regis
   if (src !== undefined) registers[frame]! |= 1 << src;
 }
 
-/** From what is wanted after an instruction to what is wanted before it. */
-function before(a: Analysis, wanted: Wanted, at: number): void {
+/** Marks arguments that a call relies on in the states that were stored while the callback in frame `f` ran, the last of which is `stored`. */
+function markInCallback(stored: Checkpoint | undefined, f: number, args: number): void {
+  if (args === 0) return;
+  for (let at = stored; at !== undefined && at.state.frames.length > f; at = at.parent) {
+    const { registers } = at.state.frames[f - 1]!;
+    for (let left = args; left !== 0; left &= left - 1) {
+      const bit = left & -left;
+      if (registers[31 - Math.clz32(bit)]!.kind === 'scalar') at.markPreciseRegisters(f - 1, bit);
+    }
+  }
+}
+
+/**
+ * From what is wanted after an instruction to what is wanted before it.
+ * @param stored the last state stored before the instruction
+ */
+function before(a: Analysis, wanted: Wanted, at: number, stored: Checkpoint | undefined): void {
   const { history } = a;
   const i = a.insns[history.insn(at)]!;
   const f = history.frame(at);
@@ -161,6 +178,7 @@ function before(a: Analysis, wanted: Wanted, at: number): void {
         wanted.enter(f);
         // Back at its helper's call the caller has all registers as they were; what the call relied on was walked back when it first came there.
         if (history.isCallback(at)) {
+          markInCallback(stored, f, registers[f - 1]! & ARGUMENTS);
           registers[f - 1]! &= ~ARGUMENTS;
           return;
         }
@@ -283,7 +301,7 @@ function walk(a: Analysis, wanted: Wanted, end: number, state: State, key = -1):
       trace?.step(history.insn(position), history.frame(position), history.isCallback(position));
       const linked = history.linked(position);
       wantLinked(wanted, linked);
-      before(a, wanted, position);
+      before(a, wanted, position, stored);
       wantLinked(wanted, linked);
       if (wanted.empty) return;
     }

@@ -10,6 +10,15 @@ interface Row extends Setup {
   readonly unused?: readonly number[];
 }
 
+/** A lookup in an array of 1000 elements of 8 bytes whose key is only known at run time. */
+const looked = (key: string): string => `
+      r1 = *(u32 *)(${key})
+      r0 = 0
+      if w1 >= 1000 goto +4
+      r0 = map_value_address[0]+0 ll
+      r1 <<= 3
+      r0 += r1`;
+
 const rows: readonly Row[] = [
   {
     name: 'a check for null answered by the bounds',
@@ -53,20 +62,10 @@ const rows: readonly Row[] = [
     helperCalls: [lookup('a'), lookup('a', { insn: 3 })],
     have: 'call 1\nif w0 == 0 goto +3\nif r6 == 0 goto +1\ncall 1\nif r0 == 0 goto +1\nexit\nexit',
     want: `
-      r1 = *(u32 *)(r2 + 0)
-      r0 = 0
-      if w1 >= 1000 goto +4
-      r0 = map_value_address[0]+0 ll
-      r1 <<= 3
-      r0 += r1
+      ${looked('r2 + 0')}
       if w0 == 0 goto +9
       if r6 == 0 goto +7
-      r1 = *(u32 *)(r2 + 0)
-      r0 = 0
-      if w1 >= 1000 goto +4
-      r0 = map_value_address[0]+0 ll
-      r1 <<= 3
-      r0 += r1
+      ${looked('r2 + 0')}
       if r0 == 0 goto +1
       exit
       exit`,
@@ -159,12 +158,7 @@ const rows: readonly Row[] = [
       ${store}
       r2 = r10
       r2 += -4
-      r1 = *(u32 *)(r10 - 4)
-      r0 = 0
-      if w1 >= 1000 goto +4
-      r0 = map_value_address[0]+0 ll
-      r1 <<= 3
-      r0 += r1`,
+      ${looked('r10 - 4')}`,
       )
       .join('')
       .concat(`
@@ -191,12 +185,7 @@ const rows: readonly Row[] = [
       *(u32 *)(r10 - 4) = r6
       r2 = r10
       r2 += -4
-      r1 = *(u32 *)(r10 - 4)
-      r0 = 0
-      if w1 >= 1000 goto +4
-      r0 = map_value_address[0]+0 ll
-      r1 <<= 3
-      r0 += r1
+      ${looked('r10 - 4')}
       exit`,
   },
   {
@@ -208,12 +197,7 @@ const rows: readonly Row[] = [
       if r6 == 0 goto +2
       r2 = r10
       r2 += -4
-      r1 = *(u32 *)(r2 + 0)
-      r0 = 0
-      if w1 >= 1000 goto +4
-      r0 = map_value_address[0]+0 ll
-      r1 <<= 3
-      r0 += r1
+      ${looked('r2 + 0')}
       exit`,
   },
   {
@@ -229,12 +213,7 @@ const rows: readonly Row[] = [
       r2 = r10
       r2 += -4
       r4 = 1
-      r1 = *(u32 *)(r10 - 4)
-      r0 = 0
-      if w1 >= 1000 goto +4
-      r0 = map_value_address[0]+0 ll
-      r1 <<= 3
-      r0 += r1
+      ${looked('r10 - 4')}
       exit`,
   },
   {
