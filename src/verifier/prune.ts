@@ -474,10 +474,6 @@ function storeState(a: Analysis): void {
   // Comparisons ignore them anyway; the log shows them, as the kernel's does.
   if (a.log.level === 0) dropDeadRegisters(a, copy, a.insn);
   const checkpoint = new Checkpoint(a.insn, copy, a.history.length);
-  if (process.env.DBG)
-    a.log.write(
-      `STORE ${a.insn} insns ${a.insnsProcessed} ${a.insnsAtCheckpoint} jumps ${a.jumpsProcessed} ${a.jumpsAtCheckpoint} rem ${a.history.remarkable}`,
-    );
   const stored = a.explored[a.insn];
   if (stored === undefined) a.explored[a.insn] = new StoredStates(checkpoint);
   else stored.add(checkpoint);

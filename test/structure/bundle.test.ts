@@ -44,6 +44,10 @@ test('no Node module and no package is reachable', () => {
   expect(core.inputs).toContain('src/jit/x64/compile.ts');
 });
 
+test("Node's globals are not named either", () => {
+  expect(core.text.match(/\b(?:process|Buffer|require|__dirname)\b[.([][^\n]{0,40}/g) ?? []).toEqual([]);
+});
+
 test('the same check finds what the main entry reaches', async () => {
   const { external, inputs } = await bundle('src/index.ts');
   expect(external).toEqual(expect.arrayContaining(['koffi', 'node:crypto']));
