@@ -141,6 +141,8 @@ export class Analysis {
   readonly enteredLoops = new Map<string, Checkpoint>();
 
   /** Last in, first out. */
+  /** For checks of the verifier itself: stored states from which all paths have ended just now. */
+  readonly finished: Checkpoint[] = [];
   readonly pending: Pending[] = [];
   /** By slot: the states stored there. */
   explored: (StoredStates | undefined)[] = [];

@@ -85,6 +85,8 @@ export function interpret(a: Analysis, start: number, state: State): void {
     const pending = a.pending.pop();
     // Behind the last path nobody asks, but who looks at the analysis itself.
     if (pending !== undefined || a.log.level === 2 || a.options.checking !== undefined) a.stackLiveness.update(a.state);
+    // Who checks the verifier asks what mattered to the paths from a state, not what others did at the same place later on.
+    for (const checkpoint of a.finished.splice(0)) checkpoint.keepLive();
     if (pending === undefined) {
       a.log.walked();
       return;

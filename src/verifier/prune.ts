@@ -524,6 +524,7 @@ export function finishPath(a: Analysis): void {
     if (checkpoint.pending > 0) return;
     if (checkpoint.isLoopHead) finishLoop(a, checkpoint);
     leaveLoop(a, checkpoint);
+    if (a.options.checking !== undefined) a.finished.push(checkpoint);
     const { parent } = checkpoint;
     // Nothing walks up from here any more, unless a loop is to be finished: the states before it need not be kept for it.
     if (a.backEdges.length === 0) checkpoint.parent = undefined;

@@ -293,12 +293,16 @@ export class Checkpoint {
    * may grow by what other paths do at the same place.
    */
   liveSlots(frame: number, half: number): number {
+    return this.keepLive()[2 * frame + half]!;
+  }
+
+  keepLive(): readonly number[] {
     if (this.live === undefined) {
       this.live = [];
       for (let f = 0; f < this.state.frames.length; f++)
         this.live.push(liveSlots(this.state, this.insn, f, 0), liveSlots(this.state, this.insn, f, 1));
     }
-    return this.live[2 * frame + half]!;
+    return this.live;
   }
 
   /** Registers whose numbers some path from here relied on, as a set. */
