@@ -34,19 +34,24 @@ export function restore(w: Writer): void {
   w.emit('r4 = 0', 'r5 = 0');
 }
 
+/** Where the outermost iterator lies below r10. */
+const OUTERMOST = 120;
+
 /**
  * A loop around an open-coded iterator that counts on the stack, with or without another one inside. Counters are small: what
  * becomes an index keeps the loop from converging, and the kernel takes minutes to give up.
  */
-export function iterator(w: Writer, slot = 120): void {
+export function iterator(w: Writer, slot = OUTERMOST): void {
   const { random } = w;
   const [head, out] = [w.label(), w.label()];
   const counter = slot + 8;
   const call = (name: string): void => w.emit('r1 = r10', `r1 += -${slot}`, `call kfunc[0 bpf_iter_num_${name}]`);
   w.emit(`*(u64 *)(r10 - ${counter}) = 0`);
   const low = random.pick([0, 0, 1, -3]);
+  // Loops in loops run as often as their product says: it must stay below what counts as endless.
+  const times = random.pick(slot === OUTERMOST ? [0, 1, 5, 40] : [0, 1, 5]);
   if (!goesWrong(w)) {
-    w.emit('r1 = r10', `r1 += -${slot}`, `r2 = ${low}`, `r3 = ${low + random.pick([0, 1, 5, 40])}`);
+    w.emit('r1 = r10', `r1 += -${slot}`, `r2 = ${low}`, `r3 = ${low + times}`);
     w.emit('call kfunc[0 bpf_iter_num_new]');
   }
   w.emit(`${head}:`);
