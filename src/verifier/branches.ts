@@ -141,11 +141,7 @@ function branchOnScalars(
   next: number,
   target: number,
 ): number {
-  if (i.src === i.dst) {
-    // The kernel learns nothing from a comparison of a register with itself, and takes both ways.
-    a.push(target, a.insn);
-    return next;
-  }
+  if (i.src === i.dst) return branchOnItself(a, i, next, target);
   const whenTaken = refine(i.op, i.width, left.value, right.value, true);
   const whenNot = refine(i.op, i.width, left.value, right.value, false);
   const sizes = left.id === RAW_SIZE_ID || right.id === RAW_SIZE_ID;
@@ -165,6 +161,19 @@ function branchOnScalars(
   learnScalars(a, taken, i, left, right, whenTaken);
   learnScalars(a, a.state, i, left, right, whenNot);
   return next;
+}
+
+const TRUE_OF_ITSELF: ReadonlySet<JumpOp> = new Set(['eq', 'ge', 'le', 'sge', 'sle']);
+
+/** Whatever its number, a register compared with itself gives the same answer. (Linux 6.18 takes both ways, with bounds that contradict.) */
+function branchOnItself(a: Analysis, i: Jump, next: number, target: number): number {
+  if (i.op === 'set') {
+    a.push(target, a.insn);
+    return next;
+  }
+  const taken = TRUE_OF_ITSELF.has(i.op);
+  guessOtherWay(a, i, taken ? next : target);
+  return taken ? target : next;
 }
 
 interface Operands {
