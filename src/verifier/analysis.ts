@@ -114,6 +114,8 @@ export class Analysis {
   readonly speculativeFacts: FactsCollector;
   readonly maxInsns: number;
   readonly uninitializedStackAllowed: boolean;
+  /** Registers are shown, or looked at, that do not matter to the path. */
+  private readonly showsAll: boolean;
   /** No CAP_PERFMON: addresses must stay unknown. */
   readonly leaksRefused: boolean;
   /** What a pointer becomes that is good no more: a number, unless its address must stay unknown. */
@@ -203,6 +205,7 @@ export class Analysis {
         'Call large functions from fewer places, or make them global.',
       ),
     );
+    this.showsAll = log.level > 0 || options.checking !== undefined;
     this.realFacts = new FactsCollector(program, options.maps, cfg);
     this.speculativeFacts = this.realFacts;
     this.facts = this.realFacts;
@@ -214,6 +217,11 @@ export class Analysis {
     this.forgotten = this.leaksRefused ? UNINITIALIZED : UNKNOWN_SCALAR;
     this.uninitializedStackAllowed =
       (options.uninitializedStack ?? (this.leaksRefused ? 'refuse' : 'allow')) === 'allow';
+  }
+
+  /** Can it matter to a path that goes on at `insn` what register `r` holds, or is it shown? */
+  isSeen(insn: number, r: number): boolean {
+    return this.showsAll || (this.live[insn]! & (1 << r)) !== 0;
   }
 
   newId(): number {

@@ -149,17 +149,17 @@ function branchOnScalars(
   if (whenTaken === undefined && whenNot === undefined) return -1;
   if (whenTaken === undefined) {
     guessOtherWay(a, i, target);
-    learnScalars(a, a.state, i, left, right, whenNot!);
+    learnScalars(a, a.state, next, i, left, right, whenNot!);
     return next;
   }
   if (whenNot === undefined) {
     guessOtherWay(a, i, next);
-    learnScalars(a, a.state, i, left, right, whenTaken);
+    learnScalars(a, a.state, target, i, left, right, whenTaken);
     return target;
   }
   const taken = a.push(target, a.insn);
-  learnScalars(a, taken, i, left, right, whenTaken);
-  learnScalars(a, a.state, i, left, right, whenNot);
+  learnScalars(a, taken, target, i, left, right, whenTaken);
+  learnScalars(a, a.state, next, i, left, right, whenNot);
   return next;
 }
 
@@ -184,13 +184,15 @@ interface Operands {
 function learnScalars(
   a: Analysis,
   state: State,
+  insn: number,
   i: Jump,
   left: RegisterState,
   right: RegisterState,
   known: Operands,
 ): void {
-  state.registers[i.dst] = withValue(left, known.a);
-  if (i.src !== undefined) state.registers[i.src] = withValue(right, known.b);
+  const { registers } = state;
+  if (a.isSeen(insn, i.dst)) registers[i.dst] = withValue(left, known.a);
+  if (i.src !== undefined && a.isSeen(insn, i.src)) registers[i.src] = withValue(right, known.b);
   if (left.id !== 0) spread(a, state, left, known.a);
   if (i.src !== undefined && right.id !== 0) spread(a, state, right, known.b);
 }
