@@ -13,6 +13,7 @@ import { KeyRanges } from './key-ranges.ts';
 import type { KfuncTable } from './kfunc-signature.ts';
 import type { VerifierLog } from './log.ts';
 import type { BackEdge } from './loops.ts';
+import { liveIn } from './prune.ts';
 import { type RegisterState, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
 import type { HelperTable, RefusedHelper } from './signature.ts';
 import { WRONG_GUESS } from './speculation.ts';
@@ -20,6 +21,7 @@ import { StackLiveness } from './stack-liveness.ts';
 import type { Checkpoint, State } from './state.ts';
 import type { StoredStates } from './stored-states.ts';
 import type { Sanitation } from './unprivileged.ts';
+import { WaitingPaths } from './waiting-paths.ts';
 
 export interface VerifyOptions {
   /** Every map that the program names. */
@@ -70,20 +72,6 @@ export interface CheckingOptions {
    * but a state is stored wherever one may be, so that the marks of what was relied upon are known there.
    */
   readonly precision: 'all' | 'marked';
-}
-
-/** A path to walk later. */
-interface Pending {
-  readonly insn: number;
-  readonly from: number;
-  readonly state: State;
-  readonly logPosition: number;
-  /** Length of the history that it shares with the path it branched off from. */
-  readonly historyLength: number;
-  /** See `History`. */
-  readonly remarkable: number;
-  /** It starts in a callback. */
-  readonly callback: boolean;
 }
 
 const MAX_INSNS = 1_000_000;
@@ -142,10 +130,9 @@ export class Analysis {
   loops: Int32Array | undefined = undefined;
   readonly enteredLoops = new Map<string, Checkpoint>();
 
-  /** Last in, first out. */
   /** For checks of the verifier itself: stored states from which all paths have ended just now. */
   readonly finished: Checkpoint[] = [];
-  readonly pending: Pending[] = [];
+  readonly waiting: WaitingPaths;
   /** By slot: the states stored there. */
   explored: (StoredStates | undefined)[] = [];
   /** What the path in work processed. */
@@ -206,6 +193,9 @@ export class Analysis {
       ),
     );
     this.showsAll = log.level > 0 || options.checking !== undefined;
+    this.waiting = new WaitingPaths(({ state, insn }, frame) =>
+      this.showsAll ? -1 : liveIn(this, state, frame, insn),
+    );
     this.realFacts = new FactsCollector(program, options.maps, cfg);
     this.speculativeFacts = this.realFacts;
     this.facts = this.realFacts;
@@ -291,9 +281,9 @@ export class Analysis {
     const state = this.state.copy();
     if (state.parent !== undefined) state.parent.pending++;
     const { length: historyLength, remarkable } = this.history;
-    this.pending.push({ insn, from, state, logPosition: this.log.position, historyLength, remarkable, callback });
-    if (this.pending.length > 8192)
-      this.fail('too_complex', `The sequence of ${this.pending.length} jumps is too complex.`, 'E2BIG');
+    this.waiting.push({ insn, from, state, logPosition: this.log.position, historyLength, remarkable, callback });
+    if (this.waiting.length > 8192)
+      this.fail('too_complex', `The sequence of ${this.waiting.length} jumps is too complex.`, 'E2BIG');
     return state;
   }
 }

@@ -48,7 +48,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
   a.history.length = 0;
   a.history.remarkable = 0;
   a.backEdges.length = 0;
-  a.pending.length = 0;
+  a.waiting.clear();
   a.state = state;
   a.facts = a.realFacts;
   a.insn = start;
@@ -82,23 +82,23 @@ export function interpret(a: Analysis, start: number, state: State): void {
       continue;
     }
     finishPath(a);
-    const pending = a.pending.pop();
+    const waiting = a.waiting.pop();
     // Behind the last path nobody asks, but who looks at the analysis itself.
-    if (pending !== undefined || a.log.level === 2 || a.options.checking !== undefined) a.stackLiveness.update(a.state);
+    if (waiting !== undefined || a.log.level === 2 || a.options.checking !== undefined) a.stackLiveness.update(a.state);
     // Who checks the verifier asks what mattered to the paths from a state, not what others did at the same place later on.
     for (const checkpoint of a.finished.splice(0)) checkpoint.keepLive();
-    if (pending === undefined) {
+    if (waiting === undefined) {
       a.log.walked();
       return;
     }
-    a.state = pending.state;
+    a.state = waiting.state;
     a.facts = a.state.speculative ? a.speculativeFacts : a.realFacts;
-    a.insn = pending.insn;
-    a.previousInsn = pending.from;
-    a.history.length = pending.historyLength;
-    a.history.remarkable = pending.remarkable;
-    if (pending.callback) a.history.noteCallback();
-    a.log.finishPath(pending.logPosition);
+    a.insn = waiting.insn;
+    a.previousInsn = waiting.from;
+    a.history.length = waiting.historyLength;
+    a.history.remarkable = waiting.remarkable;
+    if (waiting.callback) a.history.noteCallback();
+    a.log.finishPath(waiting.logPosition);
     fresh = true;
   }
 }

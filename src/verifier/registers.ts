@@ -137,10 +137,10 @@ const NEUTRAL = {
 
 /**
  * A number. Most states are, and stored states keep them by the thousand: what only pointers use they have in common, so that
- * they are half as large. Only four fields are their own.
+ * they are half as large. Only three fields are their own.
  */
 class ScalarState implements RegisterState {
-  readonly kind: RegisterKind = 'scalar';
+  declare readonly kind: RegisterKind;
   readonly value: Scalar;
   readonly offset: number;
   readonly id: number;
@@ -163,7 +163,7 @@ class ScalarState implements RegisterState {
     this.id = id;
   }
 }
-Object.assign(ScalarState.prototype, NEUTRAL);
+Object.assign(ScalarState.prototype, NEUTRAL, { kind: 'scalar' });
 
 /** Builds a state from the fields that matter; the rest get their neutral values. */
 export function register(kind: RegisterKind, fields: Partial<Omit<RegisterState, 'kind'>> = {}): RegisterState {

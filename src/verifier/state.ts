@@ -4,6 +4,7 @@
  *
  * Registers and stack slots are immutable values; a copy of a state copies arrays of references.
  */
+import type { Packed } from './packed.ts';
 import type { Reference } from './references.ts';
 import { type RegisterState, register, UNINITIALIZED } from './registers.ts';
 import type { Scalar } from './scalar.ts';
@@ -104,6 +105,30 @@ export class Frame {
     copy.callbackLoop = this.callbackLoop;
     copy.mayGotos = this.mayGotos;
     return copy;
+  }
+
+  /**
+   * Puts what it holds to `packed`; it is of no more use then.
+   * @param live registers that matter, as a set
+   */
+  pack(packed: Packed, live: number): void {
+    packed.put(this.call);
+    packed.put(this.slotsNow);
+    packed.putSome(this.registers, live, UNINITIALIZED);
+    packed.putNumbers(this.callbackDepth, this.callbackLoop, this.mayGotos);
+  }
+
+  static unpack(packed: Packed): Frame {
+    const registers: RegisterState[] = new Array(REGISTERS);
+    packed.takeInto(registers);
+    const slots = packed.take<(StackSlot | undefined)[]>();
+    const frame = new Frame(packed.take(), registers, slots);
+    frame.mayGotos = packed.takeNumber();
+    frame.callbackLoop = packed.takeNumber();
+    frame.callbackDepth = packed.takeNumber();
+    // Whoever else had the slots may have them still.
+    frame.slotsShared = true;
+    return frame;
   }
 
   setSlot(index: number, slot: StackSlot | undefined): void {
@@ -222,6 +247,28 @@ export class State {
     copy.parent = this.parent;
     copy.circumstances = this.circumstances;
     return copy;
+  }
+
+  /**
+   * Puts what it holds to `packed`; it is of no more use then.
+   * @param live by frame: registers that matter, as a set
+   */
+  pack(packed: Packed, live: (frame: number) => number): void {
+    for (let i = 0; i < this.frames.length; i++) this.frames[i]!.pack(packed, live(i));
+    packed.put(this.parent);
+    packed.put(this.circumstances);
+    packed.putNumbers(this.frames.length);
+  }
+
+  static unpack(packed: Packed): State {
+    const frames: Frame[] = new Array(packed.takeNumber());
+    const circumstances = packed.take<Circumstances>();
+    const parent = packed.take<Checkpoint | undefined>();
+    for (let i = frames.length - 1; i >= 0; i--) frames[i] = Frame.unpack(packed);
+    const state = new State(frames);
+    state.parent = parent;
+    state.circumstances = circumstances;
+    return state;
   }
 
   /** Calls `change` for each register and spilled register of all frames; a returned state replaces it. */
