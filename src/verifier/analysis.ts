@@ -184,7 +184,8 @@ export class Analysis {
     this.cfg = cfg;
     this.live = live;
     this.log = log;
-    this.stackLiveness = new StackLiveness(program.insns, cfg, log, () =>
+    const isTailCall = (helper: number): boolean => options.helpers.get(helper)?.name === 'tail_call';
+    this.stackLiveness = new StackLiveness(program.insns, cfg, log, isTailCall, () =>
       this.fail(
         'too_complex',
         'too many calls of large functions',

@@ -13,7 +13,7 @@ import { forgetCallerSaved, forgetPackets } from './helper-call.ts';
 import { needRegister } from './precision.ts';
 import { PRECISE_ITERATIONS, previousEntry, widenChanged } from './prune.ts';
 import { checkNothingHeld } from './references.ts';
-import { kindName, type RegisterState, register, UNINITIALIZED, UNKNOWN_SCALAR } from './registers.ts';
+import { kindName, type RegisterState, register, UNINITIALIZED, UNKNOWN_SCALAR, ZERO_SCALAR } from './registers.ts';
 import { isZero, range } from './scalar.ts';
 import { Frame, MAX_FRAMES } from './state.ts';
 import { refuseLeak } from './unprivileged.ts';
@@ -131,7 +131,22 @@ export function returnFromTarget(a: Analysis): number {
   // Where it does not, the path goes on behind it.
   a.push(a.insn + 1, a.insn);
   forgetPackets(a);
-  a.state.registers[0] = UNKNOWN_SCALAR;
+  return leaveEarly(a, UNKNOWN_SCALAR);
+}
+
+/**
+ * A load from the packet in a function: where it misses the packet it ends the function, with 0.
+ * @returns the slot to go on at
+ */
+export function returnFromMiss(a: Analysis): number {
+  a.push(a.insn + 1, a.insn);
+  const next = leaveEarly(a, ZERO_SCALAR);
+  a.log.touchRegister(6);
+  return next;
+}
+
+function leaveEarly(a: Analysis, result: RegisterState): number {
+  a.state.registers[0] = result;
   const next = leaveFrame(a);
   a.log.touchRegister(0);
   return next;

@@ -18,7 +18,7 @@ import type { MapSpec } from '../object/spec.ts';
 import { executeAlu, executeByteSwap, executeMovSx } from './alu.ts';
 import type { Analysis, CheckingOptions } from './analysis.ts';
 import { executeJump } from './branches.ts';
-import { executeExit, executeSubprogramCall } from './calls.ts';
+import { executeExit, executeSubprogramCall, returnFromMiss } from './calls.ts';
 import { executeHelperCall, forgetCallerSaved } from './helper-call.ts';
 import { executeKfuncCall } from './kfunc-call.ts';
 import { accessMemory, checkContextPointer } from './memory-access.ts';
@@ -160,7 +160,7 @@ function step(a: Analysis): number {
       return next;
     case 'packetLoad':
       executePacketLoad(a, i);
-      return next;
+      return a.state.frames.length > 1 ? returnFromMiss(a) : next;
     case 'jump':
       a.jumpsProcessed++;
       return executeJump(a, i);
@@ -366,12 +366,12 @@ function executePacketLoad(a: Analysis, i: PacketLoad): void {
   const { type } = a.program;
   if (type !== 'socket_filter' && type !== 'sched_cls' && type !== 'sched_act')
     a.fail('invalid_instruction', 'BPF_LD_[ABS|IND] instructions not allowed for this program type', 'EINVAL');
-  if (a.state.frames.length > 1 || a.root > 0)
+  if (a.state.frame.isCallback)
     a.fail(
       'unsupported',
-      'BPF_LD_[ABS|IND] in a subprogram is not supported',
+      'BPF_LD_[ABS|IND] in a callback is not supported',
       'EINVAL',
-      'Use it in the main function, or bpf_skb_load_bytes.',
+      'Call a function that reads the packet, or bpf_skb_load_bytes.',
     );
   checkNothingHeld(a, 'BPF_LD_[ABS|IND]');
   const context = a.read(6);

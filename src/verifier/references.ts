@@ -80,11 +80,12 @@ export function checkReleased(a: Analysis, number: number, r: RegisterState): vo
  */
 export function checkNothingHeld(a: Analysis, what: string): void {
   const inner = a.state.frames.length > 1;
+  const returns = inner && a.insns[a.insn]!.kind === 'exit';
   // Below the first frame all is still the callers' to give back.
   const held = inner ? [] : a.state.references.filter(({ lock }) => lock === undefined);
-  if (!inner) checkNoLock(a, what);
+  if (!returns) checkNoLock(a, what);
   if (held.length === 0) {
-    if (!inner || what === 'tail_call') checkNoRegion(a, what);
+    if (!returns) checkNoRegion(a, what);
     return;
   }
   const lines = held.map(({ id, insn }) => `Unreleased reference id=${id} alloc_insn=${insn}`);

@@ -13,6 +13,9 @@
  * has ended is live at every instruction before it on that path. Of a state from which all paths have ended, what is live is known in
  * full; others are compared slot by slot (`loops.ts`, `prune.ts`).
  *
+ * A tail call in a function, and a load from the packet, may leave the function at once, without the writes that follow. (Linux 6.18 counts
+ * those as made, and so takes a path for proved on which the caller's stack differs.)
+ *
  * Only instructions whose own marks changed, or what is live behind them, are looked at again; in the order in which rounds over the
  * whole function would come to them, so that results (and at level 2 the log) are those of such rounds.
  *
@@ -177,6 +180,7 @@ export class StackLiveness {
   private readonly insns: readonly Instruction[];
   private readonly cfg: Cfg;
   private readonly log: VerifierLog;
+  private readonly isTailCall: (helper: number) => boolean;
   private readonly budget: Budget;
   private readonly roots = new Map<number, CallChain>();
   /** What the instruction in work writes, by frame. */
@@ -191,11 +195,18 @@ export class StackLiveness {
   private predecessors = new Int32Array(0);
 
   /** @param exhausted called, and not expected to return, when all this takes too much memory */
-  constructor(insns: readonly Instruction[], cfg: Cfg, log: VerifierLog, exhausted: () => never) {
+  constructor(
+    insns: readonly Instruction[],
+    cfg: Cfg,
+    log: VerifierLog,
+    isTailCall: (helper: number) => boolean,
+    exhausted: () => never,
+  ) {
     this.budget = { words: MAX_WORDS, exhausted };
     this.insns = insns;
     this.cfg = cfg;
     this.log = log;
+    this.isTailCall = isTailCall;
   }
 
   /** The chain of a walk that begins at function `subprogram`. */
@@ -351,7 +362,10 @@ export class StackLiveness {
       ((words[after + LIVE + 1]! | words[other + LIVE + 1]!) & ~words[at + WRITTEN + 1]!) | words[at + READ + 1]!;
     let surelyLow = words[at + SURELY_WRITTEN]!;
     let surelyHigh = words[at + SURELY_WRITTEN + 1]!;
-    if (this.needsWrites(chain, frame)) {
+    if (frame < chain.depth && this.mayLeave(instruction)) {
+      surelyLow = words[at + WRITTEN]!;
+      surelyHigh = words[at + WRITTEN + 1]!;
+    } else if (this.needsWrites(chain, frame)) {
       surelyLow = (words[after + SURELY_WRITTEN]! & words[other + SURELY_WRITTEN]!) | words[at + WRITTEN]!;
       surelyHigh = (words[after + SURELY_WRITTEN + 1]! & words[other + SURELY_WRITTEN + 1]!) | words[at + WRITTEN + 1]!;
     }
@@ -371,6 +385,12 @@ export class StackLiveness {
     words[at + SURELY_WRITTEN] = surelyLow;
     words[at + SURELY_WRITTEN + 1] = surelyHigh;
     return true;
+  }
+
+  /** Does a path that ends its function begin here too? */
+  private mayLeave(instruction: Instruction): boolean {
+    if (instruction.kind === 'callHelper') return this.isTailCall(instruction.helper);
+    return instruction.kind === 'packetLoad';
   }
 
   private isShown(chain: CallChain, words: Int32Array, insn: number): boolean {

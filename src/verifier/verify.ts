@@ -88,6 +88,8 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
   checkKfuncLicense(program, options, refuse);
   const subprograms = findSubprograms(insns, program.subprograms, refuse);
   log.functions(subprograms.map(({ start }) => start));
+  const isTailCall = (helper: number): boolean => options.helpers.get(helper)?.name === 'tail_call';
+  checkEarlyReturns(program, subprograms, isTailCall, refuse);
   const cfg = checkControlFlow(
     insns,
     subprograms,
@@ -106,7 +108,6 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
     if (edge !== undefined)
       refuse('not_permitted', `back-edge from insn ${edge[0]} to ${edge[1]}`, 'EINVAL', edge[0], 'Unroll the loop.');
   }
-  const isTailCall = (helper: number): boolean => options.helpers.get(helper)?.name === 'tail_call';
   const graph = callGraph(insns, cfg.subprogramOf, cfg.subprograms.length, isTailCall);
 
   const movesPacket: boolean[] = new Array(cfg.subprograms.length).fill(false);
@@ -261,6 +262,37 @@ function checkKfuncLicense(program: ProgramSpec, options: VerifyOptions, refuse:
       insn,
       `Kernel functions need a GPL-compatible licence; the program's is "${program.license}".`,
     );
+}
+
+/** What ends a function early gives its caller a number, so where the function's type is known it must be one that returns an integer. */
+function checkEarlyReturns(
+  { btf, insns }: ProgramSpec,
+  subprograms: ReturnType<typeof findSubprograms>,
+  isTailCall: (helper: number) => boolean,
+  refuse: RefuseWithHint,
+): void {
+  for (const { name, start, end, btfId } of subprograms.slice(1)) {
+    const type = btf === undefined || btfId === undefined ? undefined : btf.type(btfId);
+    const prototype = type?.kind === 'func' ? btf!.type(type.type) : undefined;
+    if (prototype?.kind !== 'func_proto') continue;
+    const result = btf!.resolved(prototype.returnType);
+    const integers = result.kind === 'int' ? result.size <= 8 : result.kind === 'enum' || result.kind === 'enum64';
+    if (integers) continue;
+    for (const [what, ends] of [
+      ['LD_ABS', (i: Instruction) => i.kind === 'packetLoad'],
+      ['tail_call', (i: Instruction) => i.kind === 'callHelper' && isTailCall(i.helper)],
+    ] as const) {
+      const insn = insns.findIndex((i, at) => at >= start && at < end && ends(i));
+      if (insn >= 0)
+        refuse(
+          'invalid_return_value',
+          `${what} is only allowed in functions that return 'int'.`,
+          'EINVAL',
+          insn,
+          `Let ${name} return an int.`,
+        );
+    }
+  }
 }
 
 /** What a program starts with: r1 and, for `raw`, r2. */

@@ -14,6 +14,7 @@ const FILES = [
   'links.txt',
   'endless.txt',
   'casts.txt',
+  'early-returns.txt',
 ];
 
 const TUPLE = '*(u64 *)(r10 - 8) = 0\n*(u64 *)(r10 - 16) = 0\nr2 = r10\nr2 += -16\nr3 = 12\nr4 = -1\nr5 = 0\n';
@@ -52,6 +53,8 @@ export interface Case {
   readonly type: 'socket_filter' | 'xdp' | 'sched_cls' | 'cgroup_skb';
   readonly attachType: string | undefined;
   readonly license: string;
+  /** Functions get types that say no more than that they are some, which the kernel wants of some programs. */
+  readonly typed: boolean;
   readonly text: string;
 }
 
@@ -76,6 +79,7 @@ export const CASES: readonly Case[] = FILES.flatMap(file =>
     type: type as Case['type'],
     attachType,
     license,
+    typed: words.includes('types=plain') || text.includes('func['),
     text,
   };
 });
