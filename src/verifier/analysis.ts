@@ -19,7 +19,7 @@ import type { HelperTable, RefusedHelper } from './signature.ts';
 import { WRONG_GUESS } from './speculation.ts';
 import { StackLiveness } from './stack-liveness.ts';
 import type { Checkpoint, State } from './state.ts';
-import type { StoredStates } from './stored-states.ts';
+import { Explored } from './stored-states.ts';
 import type { Sanitation } from './unprivileged.ts';
 import { WaitingPaths } from './waiting-paths.ts';
 
@@ -133,8 +133,8 @@ export class Analysis {
   /** For checks of the verifier itself: stored states from which all paths have ended just now. */
   readonly finished: Checkpoint[] = [];
   readonly waiting: WaitingPaths;
-  /** By slot: the states stored there. */
-  explored: (StoredStates | undefined)[] = [];
+  /** The states stored at each instruction. */
+  explored = new Explored(0);
   /** What the path in work processed. */
   readonly history = new History();
   /** Of the keys that array lookups are given. */

@@ -61,9 +61,21 @@ function calledSlot(instruction: Instruction, insn: number): number {
   return -1;
 }
 
+/** Slots of calls, and of 64-bit immediates: what names functions, helpers and maps. For passes that look for those only. */
+export function findCalls(insns: readonly Instruction[]): number[] {
+  const calls: number[] = [];
+  for (let insn = 0; insn < insns.length; insn++) {
+    const { kind } = insns[insn]!;
+    if (kind === 'callHelper' || kind === 'callKfunc' || kind === 'callSubprogram' || kind === 'loadImm64')
+      calls.push(insn);
+  }
+  return calls;
+}
+
 /** Cuts the program into functions: what the object declares and what calls lead to. */
 export function findSubprograms(
   insns: readonly Instruction[],
+  calls: readonly number[],
   declared: readonly SubprogramSpec[],
   refuse: Refuse,
 ): Subprogram[] {
@@ -73,7 +85,7 @@ export function findSubprograms(
       refuse('bad_program', `subprogram ${spec.name} starts outside the program`, 'EINVAL', spec.start);
     starts.set(spec.start, spec);
   }
-  for (let insn = 0; insn < insns.length; insn++) {
+  for (const insn of calls) {
     const instruction = insns[insn]!;
     if (instruction.kind !== 'callSubprogram' && instruction.kind !== 'loadImm64') continue;
     const target = calledSlot(instruction, insn);

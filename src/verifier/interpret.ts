@@ -37,6 +37,7 @@ import {
 import { constant, constantOfInt, truncate } from './scalar.ts';
 import { WRONG_GUESS } from './speculation.ts';
 import type { State } from './state.ts';
+import { Explored } from './stored-states.ts';
 import { checkAtomicOnStack, refuseLeak } from './unprivileged.ts';
 
 /** Offsets into a map value from here on are refused before the map is looked at. */
@@ -44,7 +45,7 @@ const MAX_VALUE_OFFSET = 1 << 29;
 
 /** Walks everything that `state` at slot `start` leads to. */
 export function interpret(a: Analysis, start: number, state: State): void {
-  a.explored = new Array(a.insns.length).fill(undefined);
+  a.explored = new Explored(a.insns.length);
   a.history.length = 0;
   a.history.remarkable = 0;
   a.backEdges.length = 0;
@@ -86,7 +87,7 @@ export function interpret(a: Analysis, start: number, state: State): void {
     // Behind the last path nobody asks, but who looks at the analysis itself.
     if (waiting !== undefined || a.log.level === 2 || a.options.checking !== undefined) a.stackLiveness.update(a.state);
     // Who checks the verifier asks what mattered to the paths from a state, not what others did at the same place later on.
-    for (const checkpoint of a.finished.splice(0)) checkpoint.keepLive();
+    if (a.finished.length > 0) for (const checkpoint of a.finished.splice(0)) checkpoint.keepLive();
     if (waiting === undefined) {
       a.log.walked();
       return;

@@ -75,13 +75,6 @@ function definitions(i: Instruction): number {
 /** By slot: set of registers live before the instruction. */
 export function liveRegisters(insns: readonly Instruction[], cfg: Cfg, argumentCount: ArgumentCount): Uint16Array {
   const live = new Uint16Array(insns.length);
-  const used = new Uint16Array(insns.length);
-  const kept = new Uint16Array(insns.length);
-  for (let insn = 0; insn < insns.length; insn++) {
-    const instruction = insns[insn]!;
-    used[insn] = uses(instruction, argumentCount);
-    kept[insn] = ~definitions(instruction) & 0xffff;
-  }
   // Backward sweeps until nothing changes: a sweep settles all straight code, so loops nest few sweeps deep.
   for (const { start, end } of cfg.subprograms) {
     let changed = true;
@@ -95,7 +88,7 @@ export function liveRegisters(insns: readonly Instruction[], cfg: Cfg, argumentC
         const target = jumpsTo(instruction, insn);
         const out = (next < 0 ? 0 : live[next]!) | (target < 0 ? 0 : live[target]!);
         if (target >= 0 && target <= insn) jumpsBack = true;
-        const now = used[insn]! | (out & kept[insn]!);
+        const now = uses(instruction, argumentCount) | (out & ~definitions(instruction));
         if (now !== live[insn]) {
           live[insn] = now;
           changed = true;

@@ -33,7 +33,7 @@ import {
 import { contains, equal } from './scalar.ts';
 import type { StackObject } from './stack-objects.ts';
 import { ByteState, Checkpoint, type Frame, REGISTERS, type StackSlot, type State } from './state.ts';
-import { StoredStates } from './stored-states.ts';
+import type { StoredStates } from './stored-states.ts';
 
 /** loose: containment of what is live. contained: containment of everything. exact: equality of everything. */
 type Mode = 'loose' | 'contained' | 'exact';
@@ -392,7 +392,7 @@ export function arrive(a: Analysis): Arrival {
   const insn = a.insn;
   const state = a.state;
   const forced = a.cfg.forcedCheckpoint[insn] === 1;
-  const stored = a.explored[insn];
+  const stored = a.explored.at(insn);
   const { registers } = state;
   let compared = 0;
   const multiplying = a.insnsProcessed > MULTIPLYING * (a.insns.length + 1000);
@@ -474,9 +474,7 @@ function storeState(a: Analysis): void {
   // Comparisons ignore them anyway; the log shows them, as the kernel's does.
   if (a.log.level === 0) dropDeadRegisters(a, copy, a.insn);
   const checkpoint = new Checkpoint(a.insn, copy, a.history.length);
-  const stored = a.explored[a.insn];
-  if (stored === undefined) a.explored[a.insn] = new StoredStates(checkpoint);
-  else stored.add(checkpoint);
+  a.explored.add(a.insn, checkpoint);
   a.totalStates++;
   a.peakStates++;
   a.jumpsAtCheckpoint = a.jumpsProcessed;

@@ -18,22 +18,27 @@ interface CallGraph {
   readonly hasTailCall: readonly boolean[];
 }
 
-/** @param tailCall tells whether a helper number is bpf_tail_call. */
+/**
+ * @param calls see `findCalls`
+ * @param tailCall tells whether a helper number is bpf_tail_call.
+ */
 export function callGraph(
   insns: readonly Instruction[],
+  calls: readonly number[],
   subprogramOf: Int16Array,
   count: number,
   tailCall: (helper: number) => boolean,
 ): CallGraph {
   const callees = Array.from({ length: count }, () => new Set<number>());
   const hasTailCall: boolean[] = new Array(count).fill(false);
-  insns.forEach((i, insn) => {
+  for (const insn of calls) {
+    const i = insns[insn]!;
     const caller = subprogramOf[insn]!;
     if (i.kind === 'callSubprogram') callees[caller]!.add(subprogramOf[insn + 1 + i.offset]!);
     else if (i.kind === 'loadImm64' && i.reference?.type === 'function')
       callees[caller]!.add(subprogramOf[insn + 1 + i.reference.offset]!);
     else if (i.kind === 'callHelper' && tailCall(i.helper)) hasTailCall[caller] = true;
-  });
+  }
   return { callees, hasTailCall };
 }
 

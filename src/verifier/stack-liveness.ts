@@ -29,22 +29,25 @@ import { MAX_FRAMES, type State } from './state.ts';
 /** Sets of 64 slots per instruction, each of two words. */
 const READ = 0;
 const WRITTEN = 2;
-/** Written by the instruction or whatever follows it in its function. */
-const SURELY_WRITTEN = 4;
-const LIVE = 6;
-const WORDS = 8;
+const LIVE = 4;
+const WORDS = 6;
+/** The set of what is surely written has an array of its own: few functions need it. */
+const SURE_WORDS = 2;
 
 /** Words that all chains of calls together may take: 256 MiB. A large function that is called from very many places needs that. */
 const MAX_WORDS = 1 << 26;
 
-/** Counts the words that are left. */
+/** What is kept of all chains of calls. */
 interface Budget {
+  /** Counts the words that are left. */
   words: number;
+  /** What is surely written of a function's own frame, too: the log asks. */
+  readonly ownWrites: boolean;
   /** There are no more. */
   readonly exhausted: () => never;
 }
 
-/** Instructions to look at again, by position in the order of rounds. */
+/** A set of instructions, e.g. those to look at again, by position in the order of rounds. */
 class Agenda {
   first = Number.MAX_SAFE_INTEGER;
   last = -1;
@@ -85,13 +88,17 @@ class Agenda {
 /** What the instructions of a function do to the stack of one frame. */
 class Marks {
   readonly words: Int32Array;
-  /** Instructions whose own marks have changed since the last rounds. */
-  readonly touched: number[] = [];
+  /** By instruction: slots written by it or whatever follows it in its function. undefined: nobody asks. */
+  readonly sure: Int32Array | undefined;
+  /** Instructions whose own marks have changed since the last rounds, from the function's start. */
+  readonly touched: Agenda;
   now: Agenda;
   later: Agenda;
 
-  constructor(length: number) {
+  constructor(length: number, needsWrites: boolean) {
     this.words = new Int32Array(WORDS * length);
+    this.sure = needsWrites ? new Int32Array(SURE_WORDS * length) : undefined;
+    this.touched = new Agenda(length);
     this.now = new Agenda(length);
     this.later = new Agenda(length);
   }
@@ -138,9 +145,10 @@ export class CallChain {
   marks(frame: number): Marks {
     let marks = this.frames[frame];
     if (marks === undefined) {
-      this.budget.words -= WORDS * this.length;
+      const needsWrites = frame < this.depth || this.budget.ownWrites;
+      this.budget.words -= (WORDS + (needsWrites ? SURE_WORDS : 0)) * this.length;
       if (this.budget.words < 0) this.budget.exhausted();
-      this.frames[frame] = marks = new Marks(this.length);
+      this.frames[frame] = marks = new Marks(this.length, needsWrites);
     }
     return marks;
   }
@@ -202,7 +210,7 @@ export class StackLiveness {
     isTailCall: (helper: number) => boolean,
     exhausted: () => never,
   ) {
-    this.budget = { words: MAX_WORDS, exhausted };
+    this.budget = { words: MAX_WORDS, ownWrites: log.level === 2, exhausted };
     this.insns = insns;
     this.cfg = cfg;
     this.log = log;
@@ -232,7 +240,7 @@ export class StackLiveness {
     words[at + READ + 1]! |= high;
     if (!isNew) return;
     chain.changed = true;
-    marks.touched.push(insn);
+    marks.touched.add(insn - chain.start);
   }
 
   /** An instruction that may write to the stack begins. */
@@ -278,7 +286,7 @@ export class StackLiveness {
       words[at] = low;
       words[at + 1] = high;
       chain.changed = true;
-      marks.touched.push(insn);
+      marks.touched.add(index);
     }
   }
 
@@ -297,8 +305,9 @@ export class StackLiveness {
   private settle(chain: CallChain): void {
     for (const marks of chain.frames) {
       if (marks === undefined) continue;
-      for (let i = 0; i < marks.touched.length; i++) marks.now.add(this.positionOf(marks.touched[i]!));
-      marks.touched.length = 0;
+      const { touched, now } = marks;
+      for (let index = touched.take(); index >= 0; index = touched.take())
+        now.add(this.positionOf(chain.start + index));
     }
     if (chain.writesLess) this.forgetWrites(chain);
     let rounds = 0;
@@ -314,18 +323,12 @@ export class StackLiveness {
     if (chain.outer !== undefined) this.passOn(chain, chain.outer);
   }
 
-  /** Of a function's own frame nobody asks what is surely written, but the log. */
-  private needsWrites(chain: CallChain, frame: number): boolean {
-    return frame < chain.depth || this.log.level === 2;
-  }
-
   private forgetWrites(chain: CallChain): void {
     for (let frame = 0; frame <= chain.depth; frame++) {
       const marks = chain.frames[frame];
-      if (marks === undefined || !this.needsWrites(chain, frame)) continue;
+      if (marks?.sure === undefined) continue;
+      marks.sure.fill(0);
       for (let index = 0; index < chain.length; index++) {
-        marks.words[WORDS * index + SURELY_WRITTEN] = 0;
-        marks.words[WORDS * index + SURELY_WRITTEN + 1] = 0;
         if (this.insns[chain.start + index]!.kind !== 'wide') marks.now.add(this.positionOf(chain.start + index));
       }
     }
@@ -349,41 +352,45 @@ export class StackLiveness {
     return changed;
   }
 
-  private look(chain: CallChain, frame: number, { words }: Marks, insn: number): boolean {
+  private look(chain: CallChain, frame: number, { words, sure }: Marks, insn: number): boolean {
     const instruction = this.insns[insn]!;
     const next = fallsTo(instruction, insn);
     const target = jumpsTo(instruction, insn);
     if (next < 0 && target < 0) return false;
-    const at = WORDS * (insn - chain.start);
-    const after = WORDS * ((next < 0 ? target : next) - chain.start);
-    const other = WORDS * ((target < 0 ? next : target) - chain.start);
-    const low = ((words[after + LIVE]! | words[other + LIVE]!) & ~words[at + WRITTEN]!) | words[at + READ]!;
-    const high =
-      ((words[after + LIVE + 1]! | words[other + LIVE + 1]!) & ~words[at + WRITTEN + 1]!) | words[at + READ + 1]!;
-    let surelyLow = words[at + SURELY_WRITTEN]!;
-    let surelyHigh = words[at + SURELY_WRITTEN + 1]!;
-    if (frame < chain.depth && this.mayLeave(instruction)) {
-      surelyLow = words[at + WRITTEN]!;
-      surelyHigh = words[at + WRITTEN + 1]!;
-    } else if (this.needsWrites(chain, frame)) {
-      surelyLow = (words[after + SURELY_WRITTEN]! & words[other + SURELY_WRITTEN]!) | words[at + WRITTEN]!;
-      surelyHigh = (words[after + SURELY_WRITTEN + 1]! & words[other + SURELY_WRITTEN + 1]!) | words[at + WRITTEN + 1]!;
-    }
-    const changed =
-      low !== words[at + LIVE] ||
-      high !== words[at + LIVE + 1] ||
-      surelyLow !== words[at + SURELY_WRITTEN] ||
-      surelyHigh !== words[at + SURELY_WRITTEN + 1];
-    if (!changed) return false;
-    if (this.log.level === 2 && this.isShown(chain, words, insn)) {
-      const title = `${chain} frame ${frame} insn ${insn} `;
-      this.logChange(title, 'live', words, at + LIVE, low, high);
-      this.logChange(title, 'written', words, at + SURELY_WRITTEN, surelyLow, surelyHigh);
-    }
-    words[at + LIVE] = low;
-    words[at + LIVE + 1] = high;
-    words[at + SURELY_WRITTEN] = surelyLow;
-    words[at + SURELY_WRITTEN + 1] = surelyHigh;
+    const index = insn - chain.start;
+    const after = (next < 0 ? target : next) - chain.start;
+    const other = (target < 0 ? next : target) - chain.start;
+    const at = WORDS * index;
+    const [a, b] = [WORDS * after + LIVE, WORDS * other + LIVE];
+    const low = ((words[a]! | words[b]!) & ~words[at + WRITTEN]!) | words[at + READ]!;
+    const high = ((words[a + 1]! | words[b + 1]!) & ~words[at + WRITTEN + 1]!) | words[at + READ + 1]!;
+    const title =
+      this.log.level === 2 && this.isShown(chain, words, insn) ? `${chain} frame ${frame} insn ${insn} ` : undefined;
+    const livesMore = this.replace(words, at + LIVE, low, high, title, 'live');
+    if (sure === undefined) return livesMore;
+    const [c, d] = [SURE_WORDS * after, SURE_WORDS * other];
+    const goesOn = frame === chain.depth || !this.mayLeave(instruction);
+    const surelyLow = (goesOn ? sure[c]! & sure[d]! : 0) | words[at + WRITTEN]!;
+    const surelyHigh = (goesOn ? sure[c + 1]! & sure[d + 1]! : 0) | words[at + WRITTEN + 1]!;
+    return this.replace(sure, SURE_WORDS * index, surelyLow, surelyHigh, title, 'written') || livesMore;
+  }
+
+  /**
+   * @param title what a line of the log begins with; undefined: none
+   * @returns whether the set was another
+   */
+  private replace(
+    words: Int32Array,
+    at: number,
+    low: number,
+    high: number,
+    title: string | undefined,
+    name: string,
+  ): boolean {
+    if (words[at] === low && words[at + 1] === high) return false;
+    if (title !== undefined) this.logChange(title, name, words, at, low, high);
+    words[at] = low;
+    words[at + 1] = high;
     return true;
   }
 
@@ -411,12 +418,12 @@ export class StackLiveness {
   private passOn(chain: CallChain, outer: CallChain): void {
     this.begin(chain.site);
     for (let frame = 0; frame < chain.depth; frame++) {
-      const words = chain.frames[frame]?.words;
-      if (words === undefined) continue;
-      this.writes[2 * frame]! |= words[SURELY_WRITTEN]!;
-      this.writes[2 * frame + 1]! |= words[SURELY_WRITTEN + 1]!;
+      const marks = chain.frames[frame];
+      if (marks === undefined) continue;
+      this.writes[2 * frame]! |= marks.sure![0]!;
+      this.writes[2 * frame + 1]! |= marks.sure![1]!;
       this.wrote = true;
-      this.noteRead(outer, chain.site, frame, words[LIVE]!, words[LIVE + 1]!);
+      this.noteRead(outer, chain.site, frame, marks.words[LIVE]!, marks.words[LIVE + 1]!);
     }
     this.noteWrites(outer);
   }

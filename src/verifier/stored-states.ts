@@ -130,3 +130,26 @@ export class StoredStates {
     return rows !== undefined && ROW * i < rows.length && rows[ROW * i] !== 0;
   }
 }
+
+/** The states stored at each instruction. Few instructions have any: most cost a number. */
+export class Explored {
+  /** By slot: position in `all` plus one; 0 for none. */
+  private readonly positions: Int32Array;
+  private readonly all: StoredStates[] = [];
+
+  /** @param slots of the program */
+  constructor(slots: number) {
+    this.positions = new Int32Array(slots);
+  }
+
+  at(insn: number): StoredStates | undefined {
+    const position = this.positions[insn]!;
+    return position === 0 ? undefined : this.all[position - 1];
+  }
+
+  add(insn: number, state: Checkpoint): void {
+    const stored = this.at(insn);
+    if (stored !== undefined) stored.add(state);
+    else this.positions[insn] = this.all.push(new StoredStates(state));
+  }
+}

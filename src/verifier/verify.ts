@@ -19,7 +19,7 @@ import type { CallHelper, CallKfunc, Instruction } from '../isa/instruction.ts';
 import { specialFields } from '../maps/special-fields.ts';
 import type { ProgramSpec } from '../object/spec.ts';
 import { Analysis, statistics, type VerifyOptions } from './analysis.ts';
-import { checkControlFlow, findSubprograms } from './cfg.ts';
+import { checkControlFlow, findCalls, findSubprograms } from './cfg.ts';
 import { findLoops } from './control-loops.ts';
 import { type Errno, HINTS, VerifierError, type VerifierErrorCode } from './errors.ts';
 import type { Facts, Verified } from './facts.ts';
@@ -83,10 +83,11 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
       'E2BIG',
     );
   if (options.unprivileged === true) checkUnprivileged(program, refuse);
-  const usedMaps = findMaps(insns, options, refuse);
+  const calls = findCalls(insns);
+  const usedMaps = findMaps(insns, calls, options, refuse);
   checkMaps(program, usedMaps, options, refuse);
-  checkKfuncLicense(program, options, refuse);
-  const subprograms = findSubprograms(insns, program.subprograms, refuse);
+  checkKfuncLicense(program, calls, options, refuse);
+  const subprograms = findSubprograms(insns, calls, program.subprograms, refuse);
   log.functions(subprograms.map(({ start }) => start));
   const isTailCall = (helper: number): boolean => options.helpers.get(helper)?.name === 'tail_call';
   checkEarlyReturns(program, subprograms, isTailCall, refuse);
@@ -108,16 +109,17 @@ export function verify(program: ProgramSpec, options: VerifyOptions): Verified {
     if (edge !== undefined)
       refuse('not_permitted', `back-edge from insn ${edge[0]} to ${edge[1]}`, 'EINVAL', edge[0], 'Unroll the loop.');
   }
-  const graph = callGraph(insns, cfg.subprogramOf, cfg.subprograms.length, isTailCall);
+  const graph = callGraph(insns, calls, cfg.subprogramOf, cfg.subprograms.length, isTailCall);
 
   const movesPacket: boolean[] = new Array(cfg.subprograms.length).fill(false);
-  insns.forEach((i, insn) => {
+  for (const insn of calls) {
+    const i = insns[insn]!;
     const moves =
       i.kind === 'callHelper'
         ? options.helpers.get(i.helper)?.changesPacket
         : i.kind === 'callKfunc' && options.kfuncs?.get(i.name ?? '')?.changesPacket;
     if (moves === true) movesPacket[cfg.subprogramOf[insn]!] = true;
-  });
+  }
   const packetChangers = new Set(closure(graph, movesPacket).flatMap((moves, index) => (moves ? [index] : [])));
 
   const arena = usedMaps.find(name => options.maps.get(name)?.type === 'arena');
@@ -189,11 +191,17 @@ function checkOptions(options: VerifyOptions, refuse: RefuseWithHint): void {
 }
 
 /** Names of the maps in order of first use, dead code included, as the kernel counts them. */
-function findMaps(insns: readonly Instruction[], options: VerifyOptions, refuse: RefuseWithHint): string[] {
+function findMaps(
+  insns: readonly Instruction[],
+  calls: readonly number[],
+  options: VerifyOptions,
+  refuse: RefuseWithHint,
+): string[] {
   const names = new Set<string>();
-  insns.forEach((i, insn) => {
-    if (i.kind !== 'loadImm64' || i.reference === undefined) return;
-    if (i.reference.type !== 'map' && i.reference.type !== 'mapValue') return;
+  for (const insn of calls) {
+    const i = insns[insn]!;
+    if (i.kind !== 'loadImm64' || i.reference === undefined) continue;
+    if (i.reference.type !== 'map' && i.reference.type !== 'mapValue') continue;
     const name = i.reference.map;
     if (!options.maps.has(name))
       refuse('unknown_map', `map ${name} is not known`, 'EBADF', insn, `verify() was given no map named ${name}.`);
@@ -205,7 +213,7 @@ function findMaps(insns: readonly Instruction[], options: VerifyOptions, refuse:
         'E2BIG',
         insn,
       );
-  });
+  }
   return [...names];
 }
 
@@ -251,10 +259,18 @@ function checkMaps(
 }
 
 /** Kernel functions are for GPL-compatible programs only, whether they are reached or not. */
-function checkKfuncLicense(program: ProgramSpec, options: VerifyOptions, refuse: RefuseWithHint): void {
+function checkKfuncLicense(
+  program: ProgramSpec,
+  calls: readonly number[],
+  options: VerifyOptions,
+  refuse: RefuseWithHint,
+): void {
   if (program.type === 'raw' || GPL_LICENSES.has(program.license)) return;
-  const insn = program.insns.findIndex(i => i.kind === 'callKfunc' && options.kfuncs?.has(i.name ?? '') === true);
-  if (insn >= 0)
+  const insn = calls.find(call => {
+    const i = program.insns[call]!;
+    return i.kind === 'callKfunc' && options.kfuncs?.has(i.name ?? '') === true;
+  });
+  if (insn !== undefined)
     refuse(
       'helper_not_allowed',
       'cannot call kernel function from non-GPL compatible program',

@@ -19,7 +19,7 @@ import { KernelError } from '../../src/kernel/errors.ts';
 import { KernelJudge, type KernelVerdict } from '../../src/kernel/judge.ts';
 import { parseObject } from '../../src/object/parse.ts';
 import type { Collection, ProgramSpec } from '../../src/object/spec.ts';
-import { findSubprograms } from '../../src/verifier/cfg.ts';
+import { findCalls, findSubprograms } from '../../src/verifier/cfg.ts';
 import { corpusObjects } from '../corpus/compile.ts';
 import { kernelMissing } from '../kernel/support.ts';
 import { prepare, collection as tableCollection } from '../kernel-tables/compare.ts';
@@ -55,7 +55,7 @@ function withFunctions(spec: ProgramSpec): ProgramSpec {
   if (spec.btf !== undefined || spec.subprograms.length > 1) return spec;
   let found: ReturnType<typeof findSubprograms>;
   try {
-    found = findSubprograms(spec.insns, spec.subprograms, refuseFunctions);
+    found = findSubprograms(spec.insns, findCalls(spec.insns), spec.subprograms, refuseFunctions);
   } catch {
     // Both refuse the program before they look at its functions.
     return spec;

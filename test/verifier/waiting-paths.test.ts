@@ -7,7 +7,13 @@ import { CallChain } from '../../src/verifier/stack-liveness.ts';
 import { Checkpoint, Frame, REGISTERS, State } from '../../src/verifier/state.ts';
 import { type WaitingPath, WaitingPaths } from '../../src/verifier/waiting-paths.ts';
 
-const CHAIN = new CallChain({ words: 1 << 20, exhausted: () => expect.unreachable() }, undefined, -1, 0, 8);
+const CHAIN = new CallChain(
+  { words: 1 << 20, ownWrites: false, exhausted: () => expect.unreachable() },
+  undefined,
+  -1,
+  0,
+  8,
+);
 const EVERY_REGISTER = (1 << REGISTERS) - 1;
 const VALUES = [
   UNINITIALIZED,
