@@ -42,7 +42,7 @@ describe('a refusal', () => {
         'exit',
       ].join('\n');
     expect(accepted(attempt(program('socket_filter', called(20))))).toBe(true);
-    expect(attempt(program('socket_filter', called(300)))).toMatchObject({ code: 'too_complex', errno: 'E2BIG' });
+    expect(attempt(program('socket_filter', called(450)))).toMatchObject({ code: 'too_complex', errno: 'E2BIG' });
   });
 
   it('shows the path at log level 1', () => {
