@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { type Explanation, explain } from './explain.ts';
 import { generate } from './generator.ts';
 import { gaveUp, Judge, type Judgement, type Subject, type Wrong } from './judge.ts';
+import { fuzzOptions } from './options.ts';
 import { shrink } from './shrink.ts';
 
 const FOUND = join(import.meta.dirname, '../test/fuzz/regressions');
@@ -19,16 +20,7 @@ const GRACE_SECONDS = 3;
 /** A program that takes longer to judge is not made smaller. */
 const SLOW_MS = 5000;
 
-function option(name: string, fallback: number): number {
-  const at = process.argv.indexOf(`--${name}`);
-  if (at < 0) return fallback;
-  const value = Number(process.argv[at + 1]);
-  if (!(value >= 0)) throw new Error(`--${name} takes a number, got ${process.argv[at + 1]}`);
-  return value;
-}
-
-const minutes = option('minutes', 1);
-const first = Math.floor(option('seed', Date.now() % 1e9));
+const { minutes, seed: first } = fuzzOptions(process.argv.slice(2));
 const judge = new Judge();
 const counts = {
   programs: 0,

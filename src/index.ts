@@ -16,12 +16,13 @@ import { createNativeHost, nativeSupported } from './runtime/native/host.ts';
 import { Runtime, type RuntimeOptions } from './runtime/runtime.ts';
 
 export * from './core.ts';
+export { KernelBtf, type KernelBtfInfo } from './kernel/btf.ts';
 export { KernelError } from './kernel/errors.ts';
 export { KernelJudge, type KernelVerdict } from './kernel/judge.ts';
 export { type KernelLoadOptions, type KernelObject, loadIntoKernel } from './kernel/load.ts';
-export type { KernelBatch, KernelMap } from './kernel/map.ts';
+export { type KernelBatch, KernelMap, type KernelMapInfo } from './kernel/map.ts';
 export type { KernelProgArray } from './kernel/prog-array.ts';
-export type { JitedFunction, KernelProgram, KernelRun, KernelRunOptions } from './kernel/program.ts';
+export type { JitedFunction, KernelProgram, KernelProgramInfo, KernelRun, KernelRunOptions } from './kernel/program.ts';
 export {
   kernelFunctions,
   listTranslated,

@@ -1,6 +1,6 @@
 /** `switchyard verify --against kernel`: both verdicts and, where they differ, both logs at the place in question. */
 import { type Collection, type ProgramSpec, VerifierError, verifyProgram } from '../core.ts';
-import type { KernelJudge } from '../index.ts';
+import type { KernelError, KernelJudge } from '../index.ts';
 import { errorJson } from './errors.ts';
 import { bold, dim, green, red } from './terminal.ts';
 
@@ -39,6 +39,11 @@ export function compare(
   const ours = ourLog(spec, collection, rules);
   const theirs = judge.judge(spec, 2).log;
   return { ...opinion, difference: difference(ours, theirs, acceptedHere) };
+}
+
+/** The kernel's opinion of each program of an object whose maps it does not make. */
+export function refusedMaps(error: KernelError, acceptedHere: boolean): KernelOpinion {
+  return { accepted: false, insnsProcessed: 0, error: errorJson(error), agrees: !acceptedHere };
 }
 
 function ourLog(spec: ProgramSpec, collection: Collection, rules: Rules): string {
@@ -81,7 +86,12 @@ function difference(ours: string, kernel: string, acceptedHere: boolean): NonNul
   };
 }
 
-export function showOpinion({ accepted, insnsProcessed, error, agrees, difference }: KernelOpinion): void {
+export function showOpinion(opinion: KernelOpinion | null): void {
+  if (opinion === null) {
+    console.log('  kernel: not asked, since the program is of a type that only one of us has');
+    return;
+  }
+  const { accepted, insnsProcessed, error, agrees, difference } = opinion;
   const verdict = accepted
     ? `${green('accepted')}, ${insnsProcessed} instructions processed`
     : `${red('rejected')}: ${error?.message}`;

@@ -1,7 +1,7 @@
 /** `switchyard verify`: the verifier's word on each program. */
 import { type Collection, type ProgramSpec, SwitchyardError, VerifierError, verifyProgram } from '../core.ts';
-import type { KernelJudge } from '../index.ts';
-import { compare, type KernelOpinion, showOpinion } from './against-kernel.ts';
+import type { KernelError, KernelJudge } from '../index.ts';
+import { compare, type KernelOpinion, refusedMaps, showOpinion } from './against-kernel.ts';
 import { EXIT_FAILED, errorJson, exitCode, say, UsageError } from './errors.ts';
 import { readObject, unsupportedError } from './files.ts';
 import { bold, green, red } from './terminal.ts';
@@ -26,7 +26,8 @@ interface Verdict {
   readonly insnsProcessed: number;
   readonly error: { readonly code: string; readonly message: string } | null;
   readonly log?: string;
-  readonly kernel?: KernelOpinion;
+  /** null: a program that the kernel is not asked about, since it is of a type that only one of us has. */
+  readonly kernel?: KernelOpinion | null;
 }
 
 export async function verify(paths: readonly string[], options: VerifyOptions): Promise<void> {
@@ -45,19 +46,23 @@ export async function verify(paths: readonly string[], options: VerifyOptions): 
       say(error);
       continue;
     }
-    const verdicts: ((judge: KernelJudge | undefined) => Verdict)[] = [];
+    const verdicts: ((judge: KernelJudge | KernelError | undefined) => Verdict)[] = [];
     for (const spec of collection.programs.values()) {
       if (!wanted(spec.name)) continue;
       verdicts.push(judge => {
         const ours = verdict(path, spec, collection, options);
         // The kernel has no raw programs.
-        if (!judge || spec.type === 'raw') return ours;
+        if (judge === undefined) return ours;
+        if (spec.type === 'raw') return { ...ours, kernel: null };
+        if (judge instanceof Error) return { ...ours, kernel: refusedMaps(judge, ours.accepted) };
         return { ...ours, kernel: compare(judge, spec, collection, ours.accepted, rules(options)) };
       });
     }
     for (const leftOut of collection.unsupported ?? []) {
       const type = leftOut.kernelType ?? null;
-      if (wanted(leftOut.name)) verdicts.push(() => rejected(path, leftOut.name, type, unsupportedError(leftOut)));
+      if (!wanted(leftOut.name)) continue;
+      const refusal = rejected(path, leftOut.name, type, unsupportedError(leftOut));
+      verdicts.push(judge => (judge === undefined ? refusal : { ...refusal, kernel: null }));
     }
     const judge = options.against === 'kernel' && verdicts.length > 0 ? await openJudge(collection) : undefined;
     try {
@@ -68,7 +73,7 @@ export async function verify(paths: readonly string[], options: VerifyOptions): 
         shown++;
       }
     } finally {
-      judge?.dispose();
+      if (!(judge instanceof Error)) judge?.dispose();
     }
   }
   if (shown > 0 || unreadable > 0) return;
@@ -80,9 +85,15 @@ export async function verify(paths: readonly string[], options: VerifyOptions): 
 }
 
 /** Loaded when asked for: a plain verification needs neither Linux nor a foreign function. */
-async function openJudge(collection: Collection): Promise<KernelJudge> {
-  const { KernelJudge } = await import('../index.ts');
-  return new KernelJudge(collection);
+async function openJudge(collection: Collection): Promise<KernelJudge | KernelError> {
+  const { KernelError, KernelJudge } = await import('../index.ts');
+  try {
+    return new KernelJudge(collection);
+  } catch (error) {
+    // A verdict on the object; whatever else stands in the way is about the machine.
+    if (error instanceof KernelError && error.code === 'map_refused') return error;
+    throw error;
+  }
 }
 
 function rules({ unprivileged = false, uninitializedStack }: VerifyOptions) {
@@ -127,5 +138,5 @@ function show(verdict: Verdict, options: VerifyOptions): void {
   const name = `${verdict.object}: ${bold(`${verdict.program}`)} (${verdict.type ?? 'unknown type'})`;
   if (verdict.accepted) console.log(`${name} ${green('accepted')}, ${verdict.insnsProcessed} instructions processed`);
   else console.log(`${name} ${red('rejected')}: ${verdict.error?.message}`);
-  if (verdict.kernel) showOpinion(verdict.kernel);
+  if (verdict.kernel !== undefined) showOpinion(verdict.kernel);
 }

@@ -11,7 +11,10 @@
 import type { Btf } from '../object/btf.ts';
 import type { ProgramSpec } from '../object/spec.ts';
 import { Attr, Command, closeFd, fixed, fixedCopy, refusal } from './bpf.ts';
+import { needBytes } from './check.ts';
 import { KernelError } from './errors.ts';
+import { objectInfo } from './info.ts';
+import { BtfInfo } from './uapi.ts';
 
 const HEADER_BYTES = 24;
 const MAGIC = 0xeb9f;
@@ -23,6 +26,7 @@ const VLEN = 0xffff;
 export class KernelBtf {
   readonly fd: number;
   readonly #strings: ReadonlyMap<string, number>;
+  #disposed = false;
 
   /**
    * @param bytes a `.BTF` section
@@ -31,7 +35,7 @@ export class KernelBtf {
    */
   constructor(bytes: Uint8Array, strings: ReadonlyMap<string, number> = new Map()) {
     this.#strings = strings;
-    const data = fixedCopy(bytes);
+    const data = fixedCopy(needBytes(bytes, 'a .BTF section'));
     const load = (log?: Uint8Array) =>
       new Attr()
         .pointer(0, data)
@@ -57,9 +61,25 @@ export class KernelBtf {
     return this.#strings.get(text) ?? 0;
   }
 
+  /** What the kernel says of the types. @throws KernelError `info_failed`, `disposed` */
+  info(): KernelBtfInfo {
+    if (this.#disposed) throw new KernelError('disposed', 'these types were disposed; load them again');
+    const info = objectInfo(this.fd, BtfInfo.size, 'the types');
+    return { id: info.getUint32(BtfInfo.id, true), bytes: info.getUint32(BtfInfo.bytes, true) };
+  }
+
   dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
     closeFd(this.fd);
   }
+}
+
+/** Part of struct bpf_btf_info. */
+export interface KernelBtfInfo {
+  readonly id: number;
+  /** Length of the section. */
+  readonly bytes: number;
 }
 
 /**

@@ -15,3 +15,10 @@ export function objectInfo(fd: number, size: number, what: string, ask?: (info: 
   if (outcome.value < 0) throw refusal('info_failed', `information about ${what}`, outcome);
   return view;
 }
+
+/** The text in a fixed number of bytes, up to the first zero. */
+export function text(info: DataView, offset: number, length: number): string {
+  const bytes = new Uint8Array(info.buffer, info.byteOffset + offset, length);
+  const end = bytes.indexOf(0);
+  return new TextDecoder().decode(bytes.subarray(0, end < 0 ? length : end));
+}

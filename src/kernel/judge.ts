@@ -2,7 +2,7 @@
 import type { Collection, ProgramSpec } from '../object/spec.ts';
 import { type KernelBtf, tryLoadBtf } from './btf.ts';
 import { KernelError } from './errors.ts';
-import { loadKernelProgram, makeMaps } from './load.ts';
+import { loadKernelProgram, makeMaps, needCollection } from './load.ts';
 import type { KernelMap } from './map.ts';
 
 export interface KernelVerdict {
@@ -29,6 +29,7 @@ export class KernelJudge {
 
   /** @throws KernelError `map_refused`, `not_permitted` and the like */
   constructor(collection: Pick<Collection, 'programs' | 'maps' | 'btf'>) {
+    needCollection(collection);
     this.#btf = tryLoadBtf(collection.btf, collection.programs.values());
     try {
       this.#maps = makeMaps(collection.maps, this.#btf);

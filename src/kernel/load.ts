@@ -14,6 +14,7 @@ import { parseObject } from '../object/parse.ts';
 import { selectPrograms } from '../object/select-programs.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
 import { debugInfo, type KernelBtf, plainFunctions, tryLoadBtf } from './btf.ts';
+import { kindOf } from './check.ts';
 import { KernelError } from './errors.ts';
 import { KERNEL_BTF, kernelFunctionId, MISSING_KFUNC } from './kfuncs.ts';
 import { KernelMap, keyBytes, possibleCpus } from './map.ts';
@@ -75,6 +76,22 @@ export class KernelObject {
   }
 }
 
+/** @throws KernelError `bad_argument` */
+export function needCollection<T extends Pick<Collection, 'programs' | 'maps'>>(value: T): T {
+  const given = value as Partial<T> | null | undefined;
+  if (given?.programs instanceof Map && given.maps instanceof Map) return value;
+  throw new KernelError(
+    'bad_argument',
+    `an object is the bytes of an ELF file (Uint8Array), or what parseObject made of them; got ${kindOf(value)}`,
+  );
+}
+
+/** @throws KernelError `bad_argument` */
+function needLogLevel(level: number | undefined): void {
+  if (level === undefined || level === 0 || level === 1 || level === 2 || level === 4) return;
+  throw new KernelError('bad_argument', `logLevel is 0, 1 or 2, got ${level}`);
+}
+
 function named<T>(all: ReadonlyMap<string, T>, name: string, code: 'no_such_program' | 'no_such_map', what: string): T {
   const found = all.get(name);
   if (found !== undefined) return found;
@@ -99,7 +116,8 @@ function noSuchProgram(name: string, names: readonly string[]): never {
  * @throws KernelError `program_refused`, `map_refused`, `not_permitted`, `lockdown`, `memlock`, `no_bpf` ...; ObjectError
  */
 export function loadIntoKernel(input: Uint8Array | Collection, options: KernelLoadOptions = {}): KernelObject {
-  const collection = input instanceof Uint8Array ? parse(input) : input;
+  const collection = input instanceof Uint8Array ? parse(input) : needCollection(input);
+  needLogLevel(options.logLevel);
   const specs = selectPrograms(collection, options.programs, noSuchProgram);
   const undo: (() => void)[] = [];
   const dispose = (): void => {
@@ -186,6 +204,7 @@ export function loadKernelProgram(
   maps: ReadonlyMap<string, KernelMap>,
   options: KernelProgramOptions = {},
 ): KernelProgram {
+  needLogLevel(options.logLevel);
   const type = programTypeNumber(spec);
   const request = {
     type,

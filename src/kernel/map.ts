@@ -7,10 +7,11 @@ import type { MapSpec } from '../object/spec.ts';
 import { mapShared } from '../runtime/native/libc.ts';
 import { Attr, Command, closeFd, fixed, fixedCopy, type Outcome, refusal } from './bpf.ts';
 import type { KernelBtf } from './btf.ts';
+import { flagBits, kindOf, MAX_U32, needBytes } from './check.ts';
 import { KernelError } from './errors.ts';
-import { objectInfo } from './info.ts';
+import { objectInfo, text } from './info.ts';
 import { notPermitted } from './permission.ts';
-import { MapInfo } from './uapi.ts';
+import { MapInfo, NAME_BYTES } from './uapi.ts';
 
 /** What Switchyard's own maps offer too. */
 type Shared = Pick<
@@ -66,7 +67,7 @@ function valueBytes(spec: MapSpec): number {
 function createFd(spec: MapSpec, btf: KernelBtf | undefined): number {
   for (const field of ['keySize', 'valueSize', 'maxEntries', 'flags', 'numaNode'] as const) {
     const value = spec[field] ?? 0;
-    if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
+    if (!Number.isInteger(value) || value < 0 || value > MAX_U32) {
       throw new KernelError(
         'bad_argument',
         `map ${spec.name}: ${field} must be an unsigned 32-bit number, not ${value}`,
@@ -77,7 +78,7 @@ function createFd(spec: MapSpec, btf: KernelBtf | undefined): number {
       );
     }
   }
-  const type: number | undefined = MAP_TYPE[spec.type];
+  const type = Object.hasOwn(MAP_TYPE, spec.type) ? MAP_TYPE[spec.type] : undefined;
   if (type === undefined) {
     throw new KernelError('bad_argument', `map ${spec.name}: there is no map type ${spec.type}`, { map: spec.name });
   }
@@ -126,6 +127,22 @@ function mapsPermitted(): boolean {
   const { value } = new Attr().u32(0, MAP_TYPE.array).u32(4, 4).u32(8, 4).u32(12, 1).call(Command.mapCreate);
   if (value >= 0) closeFd(value);
   return value >= 0;
+}
+
+/** Part of struct bpf_map_info. */
+export interface KernelMapInfo {
+  readonly id: number;
+  /** Number of enum bpf_map_type. */
+  readonly type: number;
+  /** Up to 15 characters. */
+  readonly name: string;
+  readonly keySize: number;
+  readonly valueSize: number;
+  readonly maxEntries: number;
+  readonly flags: number;
+  /** Id of the types that it was made with; 0 without. */
+  readonly btfId: number;
+  readonly mapExtra: bigint;
 }
 
 /** Some elements of a map, read by one call. */
@@ -194,6 +211,23 @@ export class KernelMap implements Shared {
   get id(): number {
     this.#id ??= objectInfo(this.fd, MapInfo.size, `map ${this.spec.name}`).getUint32(MapInfo.id, true);
     return this.#id;
+  }
+
+  /** What the kernel says of the map. @throws KernelError `info_failed` */
+  info(): KernelMapInfo {
+    const info = objectInfo(this.fd, MapInfo.size, `map ${this.spec.name}`);
+    const u32 = (offset: number): number => info.getUint32(offset, true);
+    return {
+      id: u32(MapInfo.id),
+      type: u32(MapInfo.type),
+      name: text(info, MapInfo.name, NAME_BYTES),
+      keySize: u32(MapInfo.keySize),
+      valueSize: u32(MapInfo.valueSize),
+      maxEntries: u32(MapInfo.maxEntries),
+      flags: u32(MapInfo.flags),
+      btfId: u32(MapInfo.btfId),
+      mapExtra: info.getBigUint64(MapInfo.mapExtra, true),
+    };
   }
 
   /**
@@ -281,13 +315,13 @@ export class KernelMap implements Shared {
    * @throws KernelError `map_access_failed` with `details.done`; `bad_argument`, `disposed`
    */
   updateBatch(entries: Iterable<readonly [key: Uint8Array, value: Uint8Array]>, flags = 0): number {
-    const all = [...entries];
+    const all = this.#listed(entries);
     const keys = joined(
-      all.map(([key]) => this.#key(key)),
+      all.map(entry => this.#key(entry?.[0])),
       this.spec.keySize,
     );
     const values = joined(
-      all.map(([, value]) => this.#value(value)),
+      all.map(entry => this.#value(entry[1])),
       this.valueBytes,
     );
     return this.#writeBatch(Command.mapUpdateBatch, 'update of a batch', all.length, keys, values, flags);
@@ -295,7 +329,7 @@ export class KernelMap implements Shared {
 
   /** BPF_MAP_DELETE_BATCH, as `updateBatch`; a key that is not there is an error. */
   deleteBatch(keys: Iterable<Uint8Array>, flags = 0): number {
-    const all = [...keys].map(key => this.#key(key));
+    const all = this.#listed(keys).map(key => this.#key(key));
     const bytes = joined(all, this.spec.keySize);
     return this.#writeBatch(Command.mapDeleteBatch, 'deletion of a batch', all.length, bytes, undefined, flags);
   }
@@ -311,7 +345,7 @@ export class KernelMap implements Shared {
       );
     }
     const cursorBytes = Math.max(keySize, LEAST_CURSOR);
-    if (after !== undefined && after.length !== cursorBytes) {
+    if (after !== undefined && needBytes(after, `map ${this.spec.name}: a cursor`).length !== cursorBytes) {
       throw new KernelError('bad_argument', `map ${this.spec.name}: a cursor is what the batch before gave`, {
         map: this.spec.name,
       });
@@ -357,7 +391,15 @@ export class KernelMap implements Shared {
       .pointer(24, values)
       .u32(BATCH_COUNT, count)
       .u32(36, fd)
-      .u64(40, BigInt.asUintN(64, BigInt(flags)));
+      .u64(40, flagBits(flags, this.spec.name));
+  }
+
+  #listed<T>(values: Iterable<T>): T[] {
+    if (typeof (values as Partial<Iterable<T>> | null | undefined)?.[Symbol.iterator] === 'function')
+      return [...values];
+    throw new KernelError('bad_argument', `map ${this.spec.name}: a batch must be iterable, got ${kindOf(values)}`, {
+      map: this.spec.name,
+    });
   }
 
   /** Queues and stacks: takes the next value out; undefined where there is none. @throws KernelError `map_access_failed` */
@@ -370,7 +412,8 @@ export class KernelMap implements Shared {
    * @throws KernelError `map_access_failed`
    */
   peek(value?: Uint8Array): Uint8Array | undefined {
-    return this.#unkeyed(Command.mapLookup, 'peek', value ? fixedCopy(value) : fixed(this.valueBytes));
+    const buffer = value === undefined ? fixed(this.valueBytes) : this.#value(value);
+    return this.#unkeyed(Command.mapLookup, 'peek', buffer);
   }
 
   #unkeyed(command: number, what: string, value: Uint8Array): Uint8Array | undefined {
@@ -395,6 +438,7 @@ export class KernelMap implements Shared {
   }
 
   #key(key: Uint8Array): Uint8Array {
+    needBytes(key, `map ${this.spec.name}: a key`);
     if (key.length === this.spec.keySize) return fixedCopy(key);
     throw new KernelError(
       'bad_argument',
@@ -404,6 +448,7 @@ export class KernelMap implements Shared {
   }
 
   #value(value: Uint8Array): Uint8Array {
+    needBytes(value, `map ${this.spec.name}: a value`);
     if (value.length === this.valueBytes) return fixedCopy(value);
     throw new KernelError(
       'bad_argument',
@@ -417,7 +462,7 @@ export class KernelMap implements Shared {
       .u32(0, this.fd)
       .pointer(8, key)
       .pointer(16, value)
-      .u64(24, BigInt.asUintN(64, BigInt(flags)))
+      .u64(24, flagBits(flags, this.spec.name))
       .call(command);
   }
 

@@ -1,7 +1,8 @@
 /** The slots of a prog array in the kernel, under the names that Switchyard's own have. */
+import { kindOf } from './check.ts';
 import { KernelError } from './errors.ts';
 import { type KernelMap, keyBytes } from './map.ts';
-import type { KernelProgram } from './program.ts';
+import { KernelProgram } from './program.ts';
 
 export class KernelProgArray {
   /** The map underneath: reading a slot's bytes gives the program's id. */
@@ -49,6 +50,10 @@ export class KernelProgArray {
    *   the array's owner; `disposed`
    */
   set(index: number, program: KernelProgram): void {
+    if (!(program instanceof KernelProgram))
+      throw new KernelError('bad_argument', `${this.name}: a slot takes a KernelProgram, got ${kindOf(program)}`, {
+        map: this.name,
+      });
     const value = new Uint8Array(4);
     new DataView(value.buffer).setUint32(0, program.fd, true);
     this.map.update(this.#key(index), value);

@@ -5,9 +5,10 @@ import type { Packet } from '../runtime/packets.ts';
 import { verdictName } from '../runtime/verdict.ts';
 import { Attr, addressOf, Command, closeFd, fixed, fixedCopy, fixedText, refusal } from './bpf.ts';
 import { type DebugInfo, FUNCTION_INFO_BYTES, LINE_INFO_BYTES } from './btf.ts';
+import { kindOf, MAX_U32, needBytes, needInteger } from './check.ts';
 import { KernelError } from './errors.ts';
-import { objectInfo } from './info.ts';
-import { PROGRAM_TYPE, ProgramInfo } from './uapi.ts';
+import { objectInfo, text } from './info.ts';
+import { NAME_BYTES, PROGRAM_TYPE, ProgramInfo, TAG_BYTES } from './uapi.ts';
 
 export interface CodeToLoad {
   /** Number of enum bpf_prog_type. */
@@ -132,6 +133,33 @@ export interface KernelRunOptions {
   readonly context?: Uint8Array;
 }
 
+/** Part of struct bpf_prog_info. */
+export interface KernelProgramInfo {
+  readonly id: number;
+  /** Number of enum bpf_prog_type. */
+  readonly type: number;
+  /** Up to 15 characters. */
+  readonly name: string;
+  /** Hash of the instructions, 16 hexadecimal digits. */
+  readonly tag: string;
+  /** When it was loaded, ns since boot. */
+  readonly loadTimeNs: bigint;
+  /** User who loaded it. */
+  readonly uid: number;
+  readonly gplCompatible: boolean;
+  /** Ids of the maps that it uses. */
+  readonly mapIds: readonly number[];
+  /** Id of its types; 0 without. */
+  readonly btfId: number;
+  /** Bytes of `xlated()`, and of `jited()`: 0 where the kernel does not compile. */
+  readonly xlatedBytes: number;
+  readonly jitedBytes: number;
+  readonly insnsProcessed: number;
+  /** Runs, and ns they took, while `kernel.bpf_stats_enabled` was set. */
+  readonly runCount: bigint;
+  readonly runTimeNs: bigint;
+}
+
 /** One function of a program as the kernel's JIT compiled it. */
 export interface JitedFunction {
   /** Where it is in the kernel; 0 where the kernel hides addresses. */
@@ -202,25 +230,20 @@ export class KernelProgram {
    * @throws KernelError `run_failed`, `bad_argument`, `disposed`
    */
   run(packet: Uint8Array | Packet, options: KernelRunOptions = {}): KernelRun {
-    const { data, ifindex = 1, rxQueue = 0, mark = 0 } = packet instanceof Uint8Array ? { data: packet } : packet;
+    const { data, ifindex = 1, rxQueue = 0, mark = 0, socket } = asPacket(packet);
+    if (typeof options !== 'object' || options === null)
+      throw new KernelError('bad_argument', `the options of a run are an object, got ${kindOf(options)}`);
     const { repeat = 1 } = options;
-    if (!(packet instanceof Uint8Array) && packet.socket !== undefined) {
+    if (socket !== undefined) {
       throw new KernelError(
         'bad_argument',
         "the kernel's test run gives packets a socket of its own; leave `socket` out",
       );
     }
-    for (const [name, value, min, max] of [
-      ['repeat', repeat, 1, 0x7fff_ffff],
-      ['ifindex', ifindex, 0, 0xffff_ffff],
-      ['rxQueue', rxQueue, 0, 0xffff_ffff],
-      ['mark', mark, 0, 0xffff_ffff],
-    ] as const) {
-      if (Number.isInteger(value) && value >= min && value <= max) continue;
-      throw new KernelError('bad_argument', `${name} must be an integer from ${min} to ${max}, got ${value}`, {
-        [name]: value,
-      });
-    }
+    needInteger(repeat, 'repeat', 1, 0x7fff_ffff);
+    needInteger(ifindex, 'ifindex', 0, MAX_U32);
+    needInteger(rxQueue, 'rxQueue', 0, MAX_U32);
+    needInteger(mark, 'mark', 0, MAX_U32);
     const xdp = this.type === 'xdp';
     // On a packet socket a filter sees the Ethernet header; a test run takes the first one away.
     const hidden = this.type === 'socket_filter' ? data.subarray(0, ETHERNET_BYTES) : data.subarray(0, 0);
@@ -228,7 +251,8 @@ export class KernelProgram {
     input.set(hidden);
     input.set(data, hidden.length);
     const size = xdp ? XdpMd.size : SkBuff.size;
-    const context = options.context === undefined ? fixed(size) : fixedCopy(options.context);
+    const context =
+      options.context === undefined ? fixed(size) : fixedCopy(needBytes(options.context, 'the context of a run'));
     if (options.context === undefined) {
       const view = new DataView(context.buffer);
       if (xdp) {
@@ -260,7 +284,7 @@ export class KernelProgram {
     if (outcome.value < 0) {
       throw refusal(
         'run_failed',
-        `a test run of ${this.name} (${this.type}) on ${data.length} bytes; it takes a frame of at least 14 bytes${xdp ? ' and at most about 3.5 KiB' : ''}, and interfaces that exist`,
+        `a test run of ${this.name} (${this.type}) on ${data.length} bytes; ${whatRunsTake(outcome.errno, this.type, options.context !== undefined)}`,
         outcome,
         { program: this.name, bytes: data.length, ifindex, rxQueue },
       );
@@ -281,6 +305,37 @@ export class KernelProgram {
       mark: xdp ? 0 : afterView.getUint32(SkBuff.mark, true),
       context: after,
       durationNs: attr.read(36),
+    };
+  }
+
+  /** What the kernel says of the program, as it is now. @throws KernelError `info_failed` */
+  info(): KernelProgramInfo {
+    const what = `program ${this.name}`;
+    const mapCount = this.#information().getUint32(ProgramInfo.mapCount, true);
+    const ids = fixed(4 * mapCount);
+    const info = objectInfo(this.fd, ProgramInfo.size, what, view => {
+      if (mapCount === 0) return;
+      view.setUint32(ProgramInfo.mapCount, mapCount, true);
+      view.setBigUint64(ProgramInfo.mapIds, addressOf(ids), true);
+    });
+    const u32 = (offset: number): number => info.getUint32(offset, true);
+    const u64 = (offset: number): bigint => info.getBigUint64(offset, true);
+    const tag = Array.from({ length: TAG_BYTES }, (_, i) => info.getUint8(ProgramInfo.tag + i));
+    return {
+      id: u32(ProgramInfo.id),
+      type: u32(ProgramInfo.type),
+      name: text(info, ProgramInfo.name, NAME_BYTES),
+      tag: tag.map(byte => byte.toString(16).padStart(2, '0')).join(''),
+      loadTimeNs: u64(ProgramInfo.loadTime),
+      uid: u32(ProgramInfo.uid),
+      gplCompatible: (u32(ProgramInfo.gplCompatible) & 1) === 1,
+      mapIds: [...new Uint32Array(ids.buffer)],
+      btfId: u32(ProgramInfo.btfId),
+      xlatedBytes: u32(ProgramInfo.xlatedLength),
+      jitedBytes: u32(ProgramInfo.jitedLength),
+      insnsProcessed: u32(ProgramInfo.verifiedInsns),
+      runCount: u64(ProgramInfo.runCount),
+      runTimeNs: u64(ProgramInfo.runTime),
     };
   }
 
@@ -363,12 +418,30 @@ export class KernelProgram {
   }
 }
 
+function asPacket(packet: unknown): Packet {
+  if (packet instanceof Uint8Array) return { data: packet };
+  if (typeof packet !== 'object' || packet === null)
+    throw new KernelError('bad_argument', `a packet is its bytes, or an object with \`data\`; got ${kindOf(packet)}`);
+  needBytes((packet as Packet).data, 'the data of a packet');
+  return packet as Packet;
+}
+
+/** What the kernel may mind about a run, by its answer. */
+function whatRunsTake(errno: string | undefined, type: ProgramType, withContext: boolean): string {
+  if (errno === 'ENODEV') return 'its interface does not exist on this machine';
+  if (errno === 'ENOMEM') return 'the kernel has no room for a frame as long';
+  if (errno === 'E2BIG') return 'the context is longer than the structure, and not zero there';
+  const context = type === 'xdp' ? 'data_end within the frame' : 'zeros where it may not be chosen';
+  return `it takes a frame of at least 14 bytes, an interface that exists${withContext ? `, and a context with ${context}` : ''}`;
+}
+
 /** The kernel's number of a program type. @throws KernelError `unsupported_program` */
 export function programTypeNumber(spec: ProgramSpec): number {
-  if (spec.type !== 'raw') return PROGRAM_TYPE[spec.type];
+  if (Object.hasOwn(PROGRAM_TYPE, spec.type)) return PROGRAM_TYPE[spec.type as keyof typeof PROGRAM_TYPE];
+  const why = spec.type === 'raw' ? 'which only Switchyard has' : 'which is none of those that are loaded here';
   throw new KernelError(
     'unsupported_program',
-    `program ${spec.name} is of type raw, which only Switchyard has; the kernel runs ${Object.keys(PROGRAM_TYPE).join(', ')}`,
+    `program ${spec.name} is of type ${spec.type}, ${why}; the kernel runs ${Object.keys(PROGRAM_TYPE).join(', ')}`,
     { program: spec.name },
   );
 }

@@ -12,6 +12,8 @@ import { decode } from '../isa/codec.ts';
 import { formatInstruction } from '../isa/disassembler.ts';
 import { IsaError } from '../isa/errors.ts';
 import type { Instruction, Register } from '../isa/instruction.ts';
+import { needBytes } from './check.ts';
+import { KernelError } from './errors.ts';
 
 /** How the names of a listing are found; where one is not known the number stands. */
 export interface TranslatedNames {
@@ -48,9 +50,12 @@ const ST = 2;
 
 /**
  * @param bytes as `KernelProgram.xlated` gives them
+ * @throws KernelError `bad_argument` for a length that is no multiple of 8
  * @returns a line an instruction; what is no known form is listed as its bytes
  */
 export function listTranslated(bytes: Uint8Array, names: TranslatedNames = {}): TranslatedInstruction[] {
+  if (needBytes(bytes, 'a translated program').length % 8 !== 0)
+    throw new KernelError('bad_argument', `instructions have 8 bytes each, got ${bytes.length} bytes`);
   const listing: TranslatedInstruction[] = [];
   for (let slot = 0; 8 * slot < bytes.length; ) {
     const slots = bytes[8 * slot] === LOAD_IMM64 ? 2 : 1;

@@ -13,13 +13,11 @@ import { CAPTURE, ROOT, ROUTER, scratch, switchyard } from './support.ts';
 
 const clang = requireTool('clang-14', 'clang-22', 'clang');
 /** An object whose program hands a struct with padding to a helper; undefined without clang. */
-const PADDING = clang && compilePadding(clang);
-
-function compilePadding(compiler: string): string {
-  const source = join(scratch, 'padding.c');
-  const object = join(scratch, 'padding.o');
-  writeFileSync(
-    source,
+const PADDING =
+  clang &&
+  compile(
+    clang,
+    'padding',
     `struct { int (*type)[1]; int (*max_entries)[4]; int (*key_size)[16]; int (*value_size)[8]; } table
        __attribute__((section(".maps"), used));
      static void *(*lookup)(void *map, const void *key) = (void *)1;
@@ -31,6 +29,23 @@ function compilePadding(compiler: string): string {
      }
      char gpl[] __attribute__((section("license"))) = "GPL";`,
   );
+/** One program of each kind: ours only, both, neither; and a ring buffer whose size the kernel refuses. */
+const MIXED =
+  clang &&
+  compile(
+    clang,
+    'mixed',
+    `struct { int (*type)[27]; int (*max_entries)[100]; } ring __attribute__((section(".maps"), used));
+     __attribute__((section("raw"), used)) int ours(void *buffer) { return 0; }
+     __attribute__((section("xdp"), used)) int both(void *ctx) { return 2; }
+     __attribute__((section("kprobe/x"), used)) int neither(void *ctx) { return 0; }
+     char gpl[] __attribute__((section("license"))) = "GPL";`,
+  );
+
+function compile(compiler: string, name: string, text: string): string {
+  const source = join(scratch, `${name}.c`);
+  const object = join(scratch, `${name}.o`);
+  writeFileSync(source, text);
   execFileSync(compiler, ['-target', 'bpf', '-O2', '-g', '-c', source, '-o', object]);
   return object;
 }
@@ -130,6 +145,30 @@ describe.skipIf(kernelMissing() !== undefined)('with the running kernel', () => 
       expect(json).toMatchObject({ accepted: false, kernel: { accepted: true, agrees: false, error: null } });
       expect(json.kernel.difference.insn).toBe(Number(insn));
       expect(await switchyard('verify', PADDING!, '--against', 'kernel')).toMatchObject({ code: 0 });
+    },
+  );
+
+  test.skipIf(!MIXED)(
+    'verify --against kernel: maps that it refuses, and programs that only one of us has',
+    async () => {
+      const { code, stdout } = await switchyard('verify', MIXED!, ROUTER, '--against', 'kernel');
+      expect(code).toBe(1);
+      expect(stdout).toMatch(
+        /both \(xdp\) accepted.*\n {2}kernel: rejected: .*refused map ring .*\(EINVAL\) \(differs\)\n/,
+      );
+      for (const name of ['ours', 'neither'])
+        expect(stdout).toMatch(new RegExp(`${name} \\(.*\\n  kernel: not asked, `));
+      // The next object has its turn.
+      expect(stdout).toMatch(/router \(xdp\) accepted.*\n {2}kernel: accepted/);
+      const json = (await switchyard('verify', MIXED!, '--against', 'kernel', '--json')).stdout.trim().split('\n');
+      const kernels = Object.fromEntries(
+        json.map(line => JSON.parse(line)).map(({ program, kernel }) => [program, kernel]),
+      );
+      expect(kernels).toMatchObject({
+        ours: null,
+        neither: null,
+        both: { accepted: false, agrees: false, error: { code: 'map_refused' } },
+      });
     },
   );
 
