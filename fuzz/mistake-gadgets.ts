@@ -225,6 +225,19 @@ export function ending(w: Writer): void {
   for (let r = 1; r <= 3; r++) w.emit(`r${r} = ${w.constant()}`);
 }
 
+/** A function that loads from the packet, and gives 0 where it misses it; the sum with what it gives otherwise is an offset. */
+function missedLoad(w: Writer): void {
+  if (w.type === 'xdp') return;
+  const { random } = w;
+  const name = `miss${w.label()}`;
+  const given = 1 + random.below(39);
+  w.emit('r1 = r6', `call ${name}`, 'r5 = r9', ...(random.chance(WRONG) ? [`r5 += ${-given}`] : []), 'r5 += r0');
+  const load = random.chance(50) ? `skb[${random.pick([0, 13, 40, 5000])}]` : `skb[r7 + ${random.pick([0, 13, 60])}]`;
+  w.addFunction(`${name}:`, 'r6 = r1', `r7 = ${random.below(50)}`, `r0 = *(u8 *)${load}`, `r0 = ${given}`, 'exit');
+  for (let r = 0; r <= 3; r++) w.emit(`r${r} = ${w.constant()}`);
+  w.emit(`r${random.below(4)} = *(u8 *)(r5 + 0)`, 'r4 = 0', 'r5 = 0');
+}
+
 /** What fits anywhere in a program. */
 export const MISTAKES: readonly ((w: Writer) => void)[] = [
   twoNullable,
@@ -237,4 +250,5 @@ export const MISTAKES: readonly ((w: Writer) => void)[] = [
   twoLocks,
   survivor,
   pastEnd,
+  missedLoad,
 ];

@@ -263,20 +263,20 @@ function checkSane(a: Analysis, pointer: RegisterState, of: RegisterState): void
   if (isConstant(offset)) {
     const value = BigInt.asIntN(64, constantValue(offset));
     if (value >= MAX_OFFSET || value <= -MAX_OFFSET)
-      a.fail('invalid_pointer_arithmetic', `math between ${name} pointer and ${value} is not allowed`);
+      a.fail('invalid_pointer_arithmetic', `math between ${name} pointer and ${value} is not allowed`, 'EINVAL');
   }
   // Of a number: what was added to the one that it is linked with. The kernel looks at both alike.
   if (of.offset >= Number(MAX_OFFSET) || of.offset <= -Number(MAX_OFFSET))
-    a.fail('invalid_pointer_arithmetic', `${name} pointer offset ${of.offset} is not allowed`);
+    a.fail('invalid_pointer_arithmetic', `${name} pointer offset ${of.offset} is not allowed`, 'EINVAL');
   if (offset.smin === -(1n << 63n))
     a.fail(
       'invalid_pointer_arithmetic',
       `math between ${name} pointer and register with unbounded min value is not allowed`,
-      'EACCES',
+      'EINVAL',
       'Bound the number (mask it, or compare it as unsigned) before it is added to the pointer.',
     );
   if (offset.smin >= MAX_OFFSET || offset.smin <= -MAX_OFFSET)
-    a.fail('invalid_pointer_arithmetic', `value ${offset.smin} makes ${name} pointer be out of bounds`);
+    a.fail('invalid_pointer_arithmetic', `value ${offset.smin} makes ${name} pointer be out of bounds`, 'EINVAL');
 }
 
 /** Pointers into memory whose bounds are learned by comparison. */

@@ -201,7 +201,7 @@ function checkCallbackReturn(a: Analysis, result: RegisterState): void {
   if (result.kind === 'uninitialized') a.fail('uninitialized_register', 'R0 !read_ok');
   if (result.kind !== 'scalar') a.fail('invalid_return_value', 'R0 not a scalar value');
   if (result.value.smin < 0n || result.value.smax > 1n)
-    a.fail('invalid_return_value', outside('R0', 'At callback return', result, 0n, 1n));
+    a.fail('invalid_return_value', outside('R0', 'At callback return', result, 0n, 1n), 'EINVAL');
 }
 
 /** What the program type allows in r0 at the end. */

@@ -241,7 +241,7 @@ function executeLoadImm64(a: Analysis, i: LoadImm64): void {
           map.type === 'array'
             ? `invalid access to map value pointer, value_size=${map.valueSize} off=${reference.offset}`
             : 'no direct value access support for this map type',
-          'EINVAL',
+          map.type === 'array' ? 'ENOTSUPP' : 'EINVAL',
           `Map ${map.name} is not an array of one element.`,
         );
       if (reference.offset >= MAX_VALUE_OFFSET)

@@ -330,7 +330,8 @@ export function stackBounds(
     const place = fixed
       ? `invalid${how} stack R${register} off=${low} size=${size}`
       : `invalid variable-offset${how} stack R${register} var_off=${formatTnum(pointer.value.tnum)} off=${pointer.offset + offset} size=${size}`;
-    a.fail('stack_out_of_bounds', place);
+    // An access that begins in the frame and ends behind it is another error to the kernel.
+    a.fail('stack_out_of_bounds', place, low >= -STACK_BYTES && low < 0 ? 'EINVAL' : 'EACCES');
   }
   return [low, high];
 }
