@@ -75,6 +75,7 @@ export interface CheckingOptions {
 }
 
 const MAX_INSNS = 1_000_000;
+const FEW_PATHS = 6;
 
 /** The last line of a log. */
 export function statistics(of: {
@@ -194,8 +195,10 @@ export class Analysis {
       ),
     );
     this.showsAll = log.level > 0 || options.checking !== undefined;
-    this.waiting = new WaitingPaths(({ state, insn }, frame) =>
-      this.showsAll ? -1 : liveIn(this, state, frame, insn),
+    this.waiting = new WaitingPaths(
+      ({ state, insn }, frame) => (this.showsAll ? -1 : liveIn(this, state, frame, insn)),
+      // Programs that are held against executions are small: their states shall have been packed, too.
+      options.checking === undefined ? undefined : FEW_PATHS,
     );
     this.realFacts = new FactsCollector(program, options.maps, cfg);
     this.speculativeFacts = this.realFacts;

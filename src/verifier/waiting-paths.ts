@@ -24,19 +24,25 @@ export interface WaitingPath {
   readonly callback: boolean;
 }
 
-/** At so many the older ones are packed; so many stay. */
+/** When so many wait as they came, the older ones are packed. */
 const MOST = 48;
-const LEFT = 16;
+/** One in so many stays as it is. */
+const STAYS = 3;
 
 export class WaitingPaths {
   private readonly last: WaitingPath[] = [];
   private readonly liveIn: (path: WaitingPath, frame: number) => number;
+  private readonly most: number;
   private packed = new Packed();
   private packedPaths = 0;
 
-  /** @param liveIn registers of a frame that matter to a path, as a set */
-  constructor(liveIn: (path: WaitingPath, frame: number) => number) {
+  /**
+   * @param liveIn registers of a frame that matter to a path, as a set
+   * @param most 6 or more
+   */
+  constructor(liveIn: (path: WaitingPath, frame: number) => number, most = MOST) {
     this.liveIn = liveIn;
+    this.most = most;
   }
 
   get length(): number {
@@ -44,11 +50,12 @@ export class WaitingPaths {
   }
 
   push(path: WaitingPath): void {
-    const { last } = this;
-    if (last.length === MOST) {
-      for (let i = 0; i < MOST - LEFT; i++) this.pack(last[i]!);
-      for (let i = 0; i < LEFT; i++) last[i] = last[MOST - LEFT + i]!;
-      last.length = LEFT;
+    const { last, most } = this;
+    if (last.length === most) {
+      const stay = Math.floor(most / STAYS);
+      for (let i = 0; i < most - stay; i++) this.pack(last[i]!);
+      for (let i = 0; i < stay; i++) last[i] = last[most - stay + i]!;
+      last.length = stay;
     }
     last.push(path);
   }
