@@ -3,16 +3,21 @@
  * browser. The package's main entry adds native execution on top.
  */
 
-export { type Capture, type CapturePacket, readCapture, writeCapture } from './capture/capture.ts';
+export { ArgumentError } from './arguments.ts';
+export { type Capture, CaptureError, type CapturePacket, readCapture, writeCapture } from './capture/capture.ts';
 export { SwitchyardError } from './errors.ts';
+export { InterpreterError } from './interpreter/errors.ts';
 export { assemble } from './isa/assembler.ts';
 export { decode, encode } from './isa/codec.ts';
 export { disassemble } from './isa/disassembler.ts';
+export { IsaError } from './isa/errors.ts';
 export type { Instruction, WireInstruction } from './isa/instruction.ts';
 export { type DisassembledInstruction, disassembleArm64 } from './jit/arm64/disassemble.ts';
 export type { Code, CompiledTailCall, RelocationTarget, TailCallMode } from './jit/shared/code.ts';
+export { CompileError } from './jit/shared/errors.ts';
 export { symbolName } from './jit/shared/object-file.ts';
 export type { TailCallChoices, TailCallOverrides, TailCallPresets } from './jit/shared/tail-call-choices.ts';
+export { LoweringError } from './lowering/errors.ts';
 export type { Lowered } from './lowering/lowered.ts';
 export { ArenaMap } from './maps/arena-map.ts';
 export {
@@ -35,9 +40,11 @@ export { BloomFilter, QueueMap } from './maps/pushed-map.ts';
 export { RingBuffer } from './maps/ring-buffer.ts';
 export { type RawMap, type SetMode, type TypedMap, typedMap } from './maps/typed-map.ts';
 export { type UserRecord, UserRingBuffer } from './maps/user-ring-buffer.ts';
+export { MemoryError } from './memory/errors.ts';
 export { type Btf, parseBtf } from './object/btf.ts';
 export { BtfCodec, btfCodec, decodeValue } from './object/btf-codec.ts';
 export type { BtfValue } from './object/btf-scalars.ts';
+export { ObjectError } from './object/errors.ts';
 export { type ProgramFromInstructions, programFromInstructions } from './object/from-instructions.ts';
 export { type GlobalVariable, globalVariables, withGlobals } from './object/globals.ts';
 export { mapDifference } from './object/map-difference.ts';

@@ -10,6 +10,7 @@
  * ```
  */
 
+import { check, describe } from './arguments.ts';
 import { RuntimeError } from './runtime/errors.ts';
 import { createBufferHost } from './runtime/host.ts';
 import { createNativeHost, nativeSupported } from './runtime/native/host.ts';
@@ -40,12 +41,21 @@ export interface CreateRuntimeOptions extends RuntimeOptions {
 }
 
 const GRANULE = 65536;
+const createOptions = check.options({
+  backend: check.oneOf('native', 'interpreter'),
+  arenaSize: check.number,
+  codeSize: check.number,
+});
 
 function size(name: string, value: number, min: number, max: number): number {
   if (!Number.isInteger(value) || value < min || value > max) {
-    throw new RuntimeError('bad_argument', `${name} must be an integer from ${min} to ${max} bytes, got ${value}`, {
-      [name]: value,
-    });
+    throw new RuntimeError(
+      'bad_argument',
+      `${name} must be an integer from ${min} to ${max} bytes, got ${describe(value)}`,
+      {
+        [name]: value,
+      },
+    );
   }
   return Math.ceil(value / GRANULE) * GRANULE;
 }
@@ -55,6 +65,7 @@ function size(name: string, value: number, min: number, max: number): number {
  * @throws RuntimeError `bad_argument`, `unsupported_platform` where backend "native" is asked for in vain, `os_refused`
  */
 export function createRuntime(options: CreateRuntimeOptions = {}): Runtime {
+  createOptions(options, 'options');
   const arenaSize = size('arenaSize', options.arenaSize ?? 256 << 20, 1 << 20, 2 ** 32);
   const codeSize = size('codeSize', options.codeSize ?? 64 << 20, 1 << 16, 2 ** 30);
   const native = options.backend === 'native' || (options.backend === undefined && nativeSupported());

@@ -7,6 +7,7 @@
  *
  * Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng.
  */
+import { check, withForeign } from '../arguments.ts';
 import { CaptureError } from './errors.ts';
 import { isPcap, readPcap, writePcap } from './pcap.ts';
 import { isPcapng, readPcapng, writePcapng } from './pcapng.ts';
@@ -84,12 +85,31 @@ export interface Capture {
   readonly sections?: readonly CaptureSection[];
 }
 
+/** What a packet lacks would be written as zeros. */
+const captureShape = check.record({
+  format: check.oneOf('pcap', 'pcapng'),
+  byteOrder: check.oneOf('little', 'big'),
+  interfaces: check.arrayOf(
+    check.record({ linkType: check.number, snapLength: check.number, ticksPerSecond: check.bigint }),
+  ),
+  packets: check.arrayOf(
+    check.record({
+      timestampNs: check.bigint,
+      data: check.bytes,
+      originalLength: check.number,
+      interfaceIndex: check.number,
+      secondsInFraction: check.optional(check.number),
+    }),
+  ),
+});
+
 /**
  * Reads a whole capture file.
  *
  * @throws CaptureError for everything that isn't a well-formed pcap or pcapng.
  */
 export function readCapture(bytes: Uint8Array): Capture {
+  check.bytes(bytes, 'bytes');
   if (bytes.length < 4) {
     throw new CaptureError(
       'truncated',
@@ -121,7 +141,8 @@ function adviceFor(magic: number): string {
  * @throws CaptureError (unrepresentable, bad_interface) for what the format can't hold.
  */
 export function writeCapture(capture: Capture): Uint8Array {
-  return capture.format === 'pcap' ? writePcap(capture) : writePcapng(capture);
+  captureShape(capture, 'capture');
+  return withForeign('capture', false, () => (capture.format === 'pcap' ? writePcap(capture) : writePcapng(capture)));
 }
 
 function hex(n: number): string {

@@ -22,10 +22,12 @@
  *
  * One statement per line; a hand-written descent over its tokens. Labels are resolved when all statements are read.
  */
+import { check } from '../arguments.ts';
 import { IsaError, type IsaErrorCode } from './errors.ts';
 import type { Atomic, Instruction, Reference, Register, Size, Width } from './instruction.ts';
 import { type Token, tokenize } from './lexer.ts';
 import { ALU_SYMBOLS, ATOMIC_SYMBOLS, bySpelling, JUMP_SYMBOLS } from './syntax.ts';
+import { wellFormed } from './well-formed.ts';
 
 export interface AssembleOptions {
   /** Accept the internal dialect. */
@@ -692,5 +694,8 @@ function isStatement(text: string): boolean {
  *   `invalid_register`, `unknown_label`, `duplicate_label`.
  */
 export function assemble(text: string, options: AssembleOptions = {}): Instruction[] {
-  return new Assembler(options).assemble(text);
+  check.string(text, 'text');
+  check.options({ internal: check.boolean, helpers: check.record({}) })(options, 'options');
+  const insns = new Assembler(options).assemble(text);
+  return options.internal === true ? insns : wellFormed(insns);
 }

@@ -28,6 +28,7 @@
  * What needs a look at more than one instruction (jump targets, shift amounts against types, helper numbers) is the
  * verifier's business. Source: RFC 9669 sections 3-5; reserved fields and their messages as Linux 6.18 has them.
  */
+import { check, withForeign } from '../arguments.ts';
 import { IsaError, type IsaErrorCode } from './errors.ts';
 import {
   type Alu,
@@ -44,6 +45,7 @@ import {
   SLOT_BYTES,
   type WireInstruction,
 } from './instruction.ts';
+import { isKnown, wellFormed } from './well-formed.ts';
 
 /** The fields of one slot. `offset` int16, `imm` int32. */
 interface Slot {
@@ -564,6 +566,7 @@ function decodeLoadImm64(first: Slot, second: Slot | undefined, insn: number): L
  *   multiple of 8 (`details: {length}`).
  */
 export function decode(bytes: Uint8Array): Instruction[] {
+  check.bytes(bytes, 'bytes');
   if (bytes.length % SLOT_BYTES !== 0) {
     throw new IsaError(
       'truncated_program',
@@ -584,7 +587,7 @@ export function decode(bytes: Uint8Array): Instruction[] {
       insns.push(interpret(slot, at));
     }
   }
-  return insns;
+  return wellFormed(insns);
 }
 
 function notEncodable(insn: number, kind: string, why: string): never {
@@ -630,38 +633,52 @@ function checkValue(insn: number, value: bigint): void {
  *   together, and what `decode` would throw for the bytes.
  */
 export function encode(insns: readonly Instruction[]): Uint8Array {
+  check.array(insns, 'insns');
+  return withForeign('insns', isKnown(insns), () => encodeAll(insns));
+}
+
+function encodeAll(insns: readonly Instruction[]): Uint8Array {
   const bytes = new Uint8Array(insns.length * SLOT_BYTES);
   const view = new DataView(bytes.buffer);
   for (let at = 0; at < insns.length; at++) {
     const insn = insns[at]!;
-    if (insn.kind === 'loadImm64') {
-      checkValue(at, insn.value);
-      const fields = loadImm64Fields(insn);
-      if (fields === undefined) {
-        notEncodable(at, insn.kind, `a reference of type ${insn.reference!.type} must be resolved first`);
-      }
-      const first = { opcode: LOAD_IMM64, dst: insn.dst, src: fields.src, offset: 0, imm: fields.low };
-      const second = { ...ZERO, opcode: 0, imm: fields.high };
-      checkRange(at, first);
-      checkRange(at, second);
-      decodeLoadImm64(first, insns[at + 1]?.kind === 'wide' ? second : undefined, at);
-      writeSlot(view, at * SLOT_BYTES, first);
-      writeSlot(view, ++at * SLOT_BYTES, second);
-      continue;
-    }
     if (insn.kind === 'wide') {
       throw new IsaError('invalid_load_imm64', `instruction ${at}: a wide marker must follow a loadImm64`, {
         insn: at,
       });
     }
-    const slot = slotOf(insn);
-    if (slot === undefined) notEncodable(at, insn.kind, 'it exists only inside Switchyard');
-    checkRange(at, slot);
-    const meaning = Object.entries(interpret(slot, at));
-    if (meaning.some(([field, value]) => insn[field as keyof Instruction] !== value)) {
-      notEncodable(at, insn.kind, 'its fields contradict each other');
-    }
-    writeSlot(view, at * SLOT_BYTES, slot);
+    const slots = checkEncodable(insn, at, insns[at + 1]);
+    for (const [i, slot] of slots.entries()) writeSlot(view, (at + i) * SLOT_BYTES, slot);
+    at += slots.length - 1;
   }
   return bytes;
+}
+
+/**
+ * @param next what stands behind it
+ * @returns the slots of an instruction; two of a loadImm64
+ * @throws IsaError as `encode`
+ */
+export function checkEncodable(insn: Instruction, at: number, next: Instruction | undefined): readonly Slot[] {
+  if (insn.kind === 'loadImm64') {
+    checkValue(at, insn.value);
+    const fields = loadImm64Fields(insn);
+    if (fields === undefined) {
+      notEncodable(at, insn.kind, `a reference of type ${insn.reference!.type} must be resolved first`);
+    }
+    const first = { opcode: LOAD_IMM64, dst: insn.dst, src: fields.src, offset: 0, imm: fields.low };
+    const second = { ...ZERO, opcode: 0, imm: fields.high };
+    checkRange(at, first);
+    checkRange(at, second);
+    decodeLoadImm64(first, next?.kind === 'wide' ? second : undefined, at);
+    return [first, second];
+  }
+  const slot = slotOf(insn);
+  if (slot === undefined) notEncodable(at, insn.kind, 'it exists only inside Switchyard');
+  checkRange(at, slot);
+  const meaning = Object.entries(interpret(slot, at));
+  if (meaning.some(([field, value]) => insn[field as keyof Instruction] !== value)) {
+    notEncodable(at, insn.kind, 'its fields contradict each other');
+  }
+  return [slot];
 }

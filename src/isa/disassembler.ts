@@ -4,6 +4,7 @@
  * subprogram call, the offset of an indirect packet load), the text is what `assembler.ts` says at its top. So
  * assembling the text gives the same instructions again.
  */
+import { check, withForeign } from '../arguments.ts';
 import type {
   Atomic,
   CallKfunc,
@@ -15,6 +16,7 @@ import type {
   Size,
 } from './instruction.ts';
 import { ALU_SYMBOLS, ATOMIC_SYMBOLS, type HelperName, JUMP_SYMBOLS, registerName, typeName } from './syntax.ts';
+import { isKnown } from './well-formed.ts';
 
 /** One instruction of a listing. A loadImm64 and its `wide` are one line, at the slot of the first. */
 export interface ListingLine {
@@ -169,7 +171,11 @@ export function formatInstruction(insn: Instruction, helperName?: HelperName): s
  * instructions (option `internal` where the listing has internal instructions, `helpers` where `helperName` was given).
  */
 export function disassemble(insns: readonly Instruction[], options: { helperName?: HelperName } = {}): ListingLine[] {
-  return insns.flatMap((insn, slot) =>
-    insn.kind === 'wide' ? [] : [{ slot, text: formatInstruction(insn, options.helperName) }],
+  check.array(insns, 'insns');
+  check.options({ helperName: check.callable })(options, 'options');
+  return withForeign('insns', isKnown(insns), () =>
+    insns.flatMap((insn, slot) =>
+      insn.kind === 'wide' ? [] : [{ slot, text: formatInstruction(insn, options.helperName) }],
+    ),
   );
 }

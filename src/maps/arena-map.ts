@@ -11,7 +11,7 @@
  */
 import { MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
-import { Access, allocateMap, type MapEnv, roundUp } from './env.ts';
+import { Access, allocateMap, checkParts, type MapEnv, roundUp } from './env.ts';
 import { type Errno, MapError } from './errors.ts';
 import type { BpfMap } from './map.ts';
 
@@ -37,10 +37,11 @@ export class ArenaMap implements BpfMap {
   readonly #access: Access;
 
   constructor(spec: MapSpec, env: MapEnv) {
+    checkParts(env);
     this.spec = spec;
     this.id = env.id;
     this.#env = env;
-    this.#access = new Access(spec);
+    this.#access = new Access(spec, env);
     const size = spec.maxEntries * ARENA_PAGE;
     this.memoryUsage = MapHeader.size + ARENA_PAGE + size + HOLES;
     this.#offset = this.#allocate(size);

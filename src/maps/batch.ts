@@ -6,6 +6,7 @@
  * error's `details.done`. Flags other than BPF_F_LOCK are refused. Unlike there, a lookup never fails with ENOSPC: where to go
  * on is a key here, not a bucket that must be read whole.
  */
+import { check, describe } from '../arguments.ts';
 import type { MapType } from '../object/spec.ts';
 import { MapError } from './errors.ts';
 import { type BpfMap, UpdateFlag } from './map.ts';
@@ -30,7 +31,16 @@ const TYPES: Readonly<Record<string, readonly MapType[]>> = {
   'lookup and delete': HASHES,
 };
 
-function check(map: BatchMap, operation: string, flags: number): void {
+const batchMap = check.record({
+  spec: check.record({ type: check.string }),
+  lookup: check.callable,
+  update: check.callable,
+  delete: check.callable,
+  nextKey: check.callable,
+});
+
+function checkOperation(map: BatchMap, operation: string, flags: number): void {
+  batchMap(map, 'map');
   if (!TYPES[operation]!.includes(map.spec.type)) {
     throw new MapError(
       'invalid_operation',
@@ -39,14 +49,18 @@ function check(map: BatchMap, operation: string, flags: number): void {
       { map: map.spec.name, type: map.spec.type },
     );
   }
-  if ((flags & ~UPDATE_LOCK) !== UpdateFlag.any) {
-    throw new MapError('invalid_operation', 'EINVAL', `batches take no flag but BPF_F_LOCK, got ${flags}`, { flags });
+  if (flags !== UpdateFlag.any && flags !== UPDATE_LOCK) {
+    throw new MapError('invalid_operation', 'EINVAL', `batches take no flag but BPF_F_LOCK, got ${describe(flags)}`, {
+      flags,
+    });
   }
 }
 
 function checkCount(count: number): void {
   if (Number.isInteger(count) && count >= 0 && count <= 0xffff_ffff) return;
-  throw new MapError('invalid_operation', 'EINVAL', `count must be a whole number below 2^32, not ${count}`, { count });
+  throw new MapError('invalid_operation', 'EINVAL', `count must be a whole number below 2^32, not ${describe(count)}`, {
+    count,
+  });
 }
 
 /**
@@ -55,7 +69,7 @@ function checkCount(count: number): void {
  * @throws MapError `invalid_operation`, and what lookups of the map throw
  */
 export function lookupBatch(map: BatchMap, count: number, after?: Uint8Array, flags = 0): LookedUp {
-  check(map, 'lookup', flags);
+  checkOperation(map, 'lookup', flags);
   checkCount(count);
   const entries: Entry[] = [];
   let cursor = after;
@@ -75,7 +89,7 @@ export function lookupBatch(map: BatchMap, count: number, after?: Uint8Array, fl
  * @throws as `lookupBatch`
  */
 export function lookupAndDeleteBatch(map: BatchMap, count: number, flags = 0): readonly Entry[] {
-  check(map, 'lookup and delete', flags);
+  checkOperation(map, 'lookup and delete', flags);
   checkCount(count);
   const taken: Entry[] = [];
   while (taken.length < count) {
@@ -104,17 +118,21 @@ export function remove(map: Pick<BpfMap, 'delete'>, key: Uint8Array): boolean {
  * @throws MapError of the first that fails, with `details.done`
  */
 export function updateBatch(map: BatchMap, entries: Iterable<Entry>, flags = 0): number {
-  check(map, 'update', flags);
-  return each(entries, ([key, value]) => map.update(key, value, flags));
+  checkOperation(map, 'update', flags);
+  return each(entries, entry => {
+    if (!Array.isArray(entry)) check.array(entry, 'an entry');
+    map.update(entry[0], entry[1], flags);
+  });
 }
 
 /** As `updateBatch`; a key that is not there is an error. */
 export function deleteBatch(map: BatchMap, keys: Iterable<Uint8Array>, flags = 0): number {
-  check(map, 'delete', flags);
+  checkOperation(map, 'delete', flags);
   return each(keys, key => map.delete(key));
 }
 
 function each<T>(items: Iterable<T>, act: (item: T) => void): number {
+  check.iterable(items, 'what a batch goes over');
   let done = 0;
   for (const item of items) {
     try {

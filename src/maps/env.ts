@@ -1,10 +1,12 @@
 /** What a map needs from its surroundings, and the parts that all map classes share. */
+import { check, describe } from '../arguments.ts';
 import type { Arena } from '../memory/arena.ts';
 import { MemoryError } from '../memory/errors.ts';
 import { MapHeader } from '../memory/layout.ts';
 import type { Btf } from '../object/btf.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { MapError } from './errors.ts';
+import { isPerCpu } from './families.ts';
 import type { RoutineCaller } from './map.ts';
 import { SPIN_LOCK } from './special-fields.ts';
 import { MAP_TYPE, MapFlag, UPDATE_LOCK } from './uapi.ts';
@@ -25,6 +27,8 @@ export interface MapEnv {
   readonly cachedTargets?: boolean;
   /** Prog arrays: address of what their empty slots lead to where the programs' choice of `emptySlots` is 'stub'. Default: there is none. */
   readonly missStub?: bigint;
+  /** Programs or other maps still use the map, so `dispose` is refused. Default: nobody does. */
+  readonly inUse?: () => boolean;
 }
 
 export const roundUp = (n: number, unit: number): number => Math.ceil(n / unit) * unit;
@@ -72,14 +76,23 @@ export function lockOffset(spec: MapSpec): number | undefined {
   return spec.specialFields?.find(field => field.name === SPIN_LOCK)?.offset;
 }
 
+const partsShape = check.record({ arena: check.record({}), routines: check.record({}) });
+
+/** Maps are made by the runtime that loads an object. @throws ArgumentError where someone else tries */
+export function checkParts(env: MapEnv): void {
+  partsShape(env, 'env');
+}
+
 /** What user space may do with a map: its access flags, frozen, disposed. */
 export class Access {
   readonly #spec: MapSpec;
+  readonly #inUse: MapEnv['inUse'];
   #frozen = false;
   #disposed = false;
 
-  constructor(spec: MapSpec) {
+  constructor(spec: MapSpec, env: Pick<MapEnv, 'inUse'>) {
     this.#spec = spec;
+    this.#inUse = env.inUse;
   }
 
   get frozen(): boolean {
@@ -92,11 +105,27 @@ export class Access {
     this.#frozen = true;
   }
 
-  /** @returns false where it had been called before */
+  /** @throws MapError `busy` while programs could reach the memory */
+  unused(): void {
+    if (!this.#inUse?.()) return;
+    const { name } = this.#spec;
+    throw new MapError(
+      'busy',
+      'EBUSY',
+      `map ${name} is still used: it is freed with the last of the objects that were loaded with it; dispose of those`,
+      { map: name },
+    );
+  }
+
+  /**
+   * @returns false where it had been called before
+   * @throws as `unused`
+   */
   dispose(): boolean {
-    const first = !this.#disposed;
+    if (this.#disposed) return false;
+    this.unused();
     this.#disposed = true;
-    return first;
+    return true;
   }
 
   alive(): void {
@@ -131,20 +160,59 @@ export class Access {
 }
 
 export function checkKey(spec: MapSpec, key: Uint8Array): void {
-  if (key.length !== spec.keySize) {
+  if (!(key instanceof Uint8Array) || key.length !== spec.keySize) {
+    throw badSize('bad_key_size', spec, 'keys', spec.keySize, key);
+  }
+}
+
+/** @param bytes that a value has; per-CPU: those of all CPUs */
+export function checkValue(spec: MapSpec, bytes: number, value: Uint8Array): void {
+  if (!(value instanceof Uint8Array) || value.length !== bytes) {
+    throw badSize('bad_value_size', spec, 'values', bytes, value);
+  }
+}
+
+function badSize(code: 'bad_key_size' | 'bad_value_size', spec: MapSpec, what: string, expected: number, got: unknown) {
+  const actual = got instanceof Uint8Array ? got.length : undefined;
+  const found = actual === undefined ? `and they are Uint8Arrays, not ${describe(got)}` : `not ${actual}`;
+  const one = roundUp(spec.valueSize, 8);
+  const each = isPerCpu(spec.type) && what === 'values' ? ` (${expected / one} CPUs of ${one})` : '';
+  return new MapError(
+    code,
+    'EINVAL',
+    `map ${spec.name}${what === 'keys' ? ' has keys of' : ': values have'} ${expected} bytes${each}, ${found}`,
+    {
+      map: spec.name,
+      expected,
+      actual,
+    },
+  );
+}
+
+/** The function that is given records. @throws MapError EINVAL */
+export function checkVisitor(map: string, visit: unknown, limit: unknown): void {
+  if (typeof visit !== 'function' || typeof limit !== 'number' || Number.isNaN(limit) || limit < 0) {
+    const what = typeof visit === 'function' ? 'limit must be a number from 0 on' : 'visit must be a function';
     throw new MapError(
-      'bad_key_size',
+      'invalid_operation',
       'EINVAL',
-      `map ${spec.name} has keys of ${spec.keySize} bytes, not ${key.length}`,
-      { map: spec.name, expected: spec.keySize, actual: key.length },
+      `${map}: ${what}, not ${describe(typeof visit === 'function' ? limit : visit)}`,
+      { map },
     );
   }
+}
+
+const loopOptions = check.options({ signal: check.abortSignal });
+
+/** Options of a loop over records. @throws ArgumentError */
+export function checkLoop(options: { readonly signal?: AbortSignal }): void {
+  loopOptions(options, 'options');
 }
 
 /** Flags of an operation, from JS. @throws MapError EINVAL unless a whole number from 0 to 2^53 - 1 */
 export function checkFlags(flags: number): void {
   if (!Number.isSafeInteger(flags) || flags < 0) {
-    throw new MapError('invalid_operation', 'EINVAL', `flags must be 0 to 2^53 - 1, not ${flags}`, { flags });
+    throw new MapError('invalid_operation', 'EINVAL', `flags must be 0 to 2^53 - 1, not ${describe(flags)}`, { flags });
   }
 }
 
@@ -152,8 +220,13 @@ export function checkFlags(flags: number): void {
 export function checkLookupFlags(spec: MapSpec, flags: number): void {
   if (flags === 0 || (flags === UPDATE_LOCK && lockOffset(spec) !== undefined)) return;
   const why = flags === UPDATE_LOCK ? 'its values hold no spin lock' : `flags must be 0 or ${UPDATE_LOCK} (BPF_F_LOCK)`;
-  throw new MapError('invalid_operation', 'EINVAL', `lookup in map ${spec.name} with flags ${flags}: ${why}`, {
-    map: spec.name,
-    flags,
-  });
+  throw new MapError(
+    'invalid_operation',
+    'EINVAL',
+    `lookup in map ${spec.name} with flags ${describe(flags)}: ${why}`,
+    {
+      map: spec.name,
+      flags,
+    },
+  );
 }

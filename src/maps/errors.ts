@@ -30,7 +30,7 @@ export type MapErrorCode =
   | 'inner_mismatch'
   /** A program that does not match the owner of a prog array. */
   | 'owner_mismatch'
-  /** A second consumer of what has one already. */
+  /** A second consumer of what has one already; a map to be freed that is used. */
   | 'busy'
   /** Any use after dispose(). */
   | 'disposed';

@@ -41,6 +41,9 @@ export interface BpfMap {
   entries(): IterableIterator<[key: Uint8Array, value: Uint8Array]>;
   /** No more changes from JS (BPF_MAP_FREEZE). Programs may still write unless the map is BPF_F_RDONLY_PROG. */
   freeze(): void;
-  /** Gives the memory back. Any later use throws MapError `disposed`. */
+  /**
+   * Gives the memory back. Any later use throws MapError `disposed`.
+   * @throws MapError `busy` for a map of a loaded object, which lives as long as objects and programs use it
+   */
   dispose(): void;
 }

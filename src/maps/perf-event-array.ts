@@ -3,10 +3,11 @@
  * a buffer that is mapped into the consumer; here `attach` makes such buffers for all CPUs at once. While nobody is attached,
  * bpf_perf_event_output answers ENOENT. Entries that are set as in other arrays of targets are numbers without effect.
  */
+import { check } from '../arguments.ts';
 import { MapHeader, PerfBuffer, PerfRecord } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
 import type { MapEnv } from './env.ts';
-import { roundUp } from './env.ts';
+import { checkLoop, checkVisitor, roundUp } from './env.ts';
 import { MapError } from './errors.ts';
 import { TargetArray } from './target-array.ts';
 import { turn, until } from './wait.ts';
@@ -33,6 +34,8 @@ const SAMPLES_PER_TURN = 1024;
 /** Of one CPU, for `size` bytes of samples: what crosses the end goes on behind it. */
 const bufferBytes = (size: number): number => PerfBuffer.data + 2 * size;
 
+const attachOptions = check.options({ size: check.number });
+
 export class PerfEventArray extends TargetArray {
   readonly #env: MapEnv;
   /** Offsets of the buffers by CPU, of each size that was ever asked for: a program may be in one for as long as the map lives. */
@@ -49,6 +52,7 @@ export class PerfEventArray extends TargetArray {
    * @throws MapError `busy` while another reader is attached, `invalid_operation` for a size, `out_of_memory`
    */
   attach(options: AttachOptions = {}): PerfReader {
+    attachOptions(options, 'options');
     const { size = DEFAULT_SIZE } = options;
     const { name } = this.spec;
     this.access.alive();
@@ -78,6 +82,7 @@ export class PerfEventArray extends TargetArray {
   }
 
   override dispose(): void {
+    this.access.unused();
     this.#reader?.close();
     for (const buffers of this.#buffers.values()) for (const buffer of buffers) this.#env.arena.free(buffer);
     this.#buffers.clear();
@@ -150,6 +155,7 @@ export class PerfReader implements AsyncIterable<PerfSample> {
    */
   drain(visit: (sample: PerfSample) => void, limit = Number.POSITIVE_INFINITY): number {
     if (this.#closed) throw new MapError('disposed', 'EBADF', 'this reader was closed');
+    checkVisitor('perf event array', visit, limit);
     if (this.#draining)
       throw new MapError('busy', 'EBUSY', 'this reader is being drained: visit must not consume more');
     this.#draining = true;
@@ -176,6 +182,7 @@ export class PerfReader implements AsyncIterable<PerfSample> {
    * @throws MapError `busy` where another loop goes over the same reader
    */
   async *samples(options: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<PerfSample> {
+    checkLoop(options);
     if (this.#iterating) throw new MapError('busy', 'EBUSY', 'this reader has a loop over it already');
     this.#iterating = true;
     const ended = (): boolean => this.#closed || options.signal?.aborted === true;

@@ -17,6 +17,7 @@
  *   (native-backend.ts, `#installCode`). A site that reads a cached target therefore needs no barrier, on arm64 either.
  * - `maxEntries` never changes, since compiled code embeds it.
  */
+import { describe } from '../arguments.ts';
 import { MapHeader, ProgArrayLayout } from '../memory/layout.ts';
 import type { MapSpec, ProgramType } from '../object/spec.ts';
 import { checkSpec } from './check.ts';
@@ -86,7 +87,7 @@ export class ProgArray implements BpfMap {
     this.id = env.id;
     this.cachedTargets = env.cachedTargets === true;
     this.#env = env;
-    this.#access = new Access(spec);
+    this.#access = new Access(spec, env);
     this.#bytes = ProgArrayLayout.ptrs + spec.maxEntries * (this.cachedTargets ? 16 : 8);
     this.#offsets = [this.#allocate()];
     this.address = this.sideAddress(0);
@@ -332,7 +333,7 @@ export class ProgArray implements BpfMap {
       throw new MapError(
         'index_out_of_range',
         'E2BIG',
-        `prog array ${this.spec.name} has slots 0 to ${this.spec.maxEntries - 1}, not ${index}`,
+        `prog array ${this.spec.name} has slots 0 to ${this.spec.maxEntries - 1}, not ${describe(index)}`,
         { map: this.spec.name, index, maxEntries: this.spec.maxEntries },
       );
     }

@@ -3,7 +3,7 @@
  * lookup looks at the next value, and both take an empty key.
  */
 import type { MapSpec } from '../object/spec.ts';
-import { Access, checkFlags, checkKey, type MapEnv, roundUp } from './env.ts';
+import { Access, checkFlags, checkKey, checkParts, checkValue, type MapEnv, roundUp } from './env.ts';
 import { type Errno, errnoName, MapError, type MapErrorCode } from './errors.ts';
 import type { BpfMap } from './map.ts';
 import type { MapObject } from './routine-map.ts';
@@ -20,11 +20,12 @@ abstract class PushedMap implements BpfMap {
   #staging = 0;
 
   constructor(spec: MapSpec, env: MapEnv, object: MapObject) {
+    checkParts(env);
     this.spec = spec;
     this.id = env.id;
     this.#env = env;
     this.#object = object;
-    this.access = new Access(spec);
+    this.access = new Access(spec, env);
     this.address = env.arena.address(object.offset);
   }
 
@@ -39,6 +40,7 @@ abstract class PushedMap implements BpfMap {
   push(value: Uint8Array, flags = 0): void {
     this.access.write();
     checkFlags(flags);
+    checkValue(this.spec, this.spec.valueSize, value);
     const address = this.stage(value);
     this.check(this.call('push', address, BigInt(flags)), 'push');
   }
@@ -80,9 +82,6 @@ abstract class PushedMap implements BpfMap {
   protected stage(value?: Uint8Array): bigint {
     const { arena } = this.#env;
     const { valueSize } = this.spec;
-    if (value !== undefined && value.length !== valueSize) {
-      this.fail('bad_value_size', 'EINVAL', `values have ${valueSize} bytes, not ${value.length}`);
-    }
     if (this.#staging === 0) this.#staging = arena.allocate(roundUp(valueSize, 8));
     if (value !== undefined) arena.bytes.set(value, this.#staging);
     return arena.address(this.#staging);
@@ -150,6 +149,7 @@ export class BloomFilter extends PushedMap {
   /** @returns false where the value was never pushed; true where it was, or (rarely) was not */
   peek(value: Uint8Array): boolean {
     this.access.read();
+    checkValue(this.spec, this.spec.valueSize, value);
     return this.call('peek', this.stage(value)) === 0n;
   }
 

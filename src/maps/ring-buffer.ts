@@ -1,6 +1,7 @@
 /** Ring buffer: what programs have output, for JS to consume. How producers work: routines/ringbuf.ts. */
+import { check } from '../arguments.ts';
 import { RingbufLayout, RingbufRecord } from '../memory/layout.ts';
-import { checkFlags, roundUp } from './env.ts';
+import { checkFlags, checkLoop, checkVisitor, roundUp } from './env.ts';
 import { errnoName, MapError } from './errors.ts';
 import { Ring } from './ring.ts';
 import { turn, until } from './wait.ts';
@@ -42,6 +43,7 @@ export class RingBuffer extends Ring implements AsyncIterable<Uint8Array> {
    */
   drain(visit: (record: Uint8Array) => void, limit = Number.POSITIVE_INFINITY): number {
     this.access.alive();
+    checkVisitor(this.spec.name, visit, limit);
     if (this.#draining) this.#busy('is being drained: visit must not consume more');
     this.#draining = true;
     try {
@@ -96,6 +98,7 @@ export class RingBuffer extends Ring implements AsyncIterable<Uint8Array> {
   /** The same iteration, with a signal that ends it. */
   async *records(options: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<Uint8Array> {
     this.access.alive();
+    checkLoop(options);
     const { signal } = options;
     const ended = (): boolean => this.disposed || signal?.aborted === true;
     if (this.#iterating) this.#busy('has a consumer already');
@@ -123,6 +126,7 @@ export class RingBuffer extends Ring implements AsyncIterable<Uint8Array> {
    */
   output(record: Uint8Array, flags = 0): void {
     this.access.alive();
+    check.bytes(record, 'record');
     checkFlags(flags);
     const { arena, routines } = this.env;
     const staged = arena.allocate(Math.max(record.length, 1));

@@ -1,7 +1,7 @@
 /** What ring buffers of both directions share: positions instead of entries, so none of the operations on those. */
 import { RingbufLayout } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
-import { Access, type MapEnv } from './env.ts';
+import { Access, checkParts, type MapEnv } from './env.ts';
 import { MapError } from './errors.ts';
 import type { BpfMap } from './map.ts';
 import type { MapObject } from './routine-map.ts';
@@ -20,10 +20,11 @@ export abstract class Ring implements BpfMap {
   readonly #blocks: readonly number[];
 
   constructor(spec: MapSpec, env: MapEnv, object: MapObject) {
+    checkParts(env);
     this.spec = spec;
     this.id = env.id;
     this.env = env;
-    this.access = new Access(spec);
+    this.access = new Access(spec, env);
     this.offset = object.offset;
     this.#blocks = object.blocks;
     this.address = env.arena.address(object.offset);

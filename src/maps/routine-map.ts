@@ -4,7 +4,7 @@
  */
 import { HashLayout, MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
-import { Access, checkFlags, checkKey, checkLookupFlags, lockOffset, type MapEnv, roundUp } from './env.ts';
+import { Access, checkFlags, checkKey, checkLookupFlags, checkValue, lockOffset, type MapEnv, roundUp } from './env.ts';
 import { ERRNO, type Errno, errnoName, MapError, type MapErrorCode } from './errors.ts';
 import { familyOf, isLru, isPerCpu } from './families.ts';
 import { type BpfMap, UpdateFlag } from './map.ts';
@@ -50,7 +50,7 @@ export class RoutineMap implements BpfMap {
     this.id = env.id;
     this.#env = env;
     this.#object = object;
-    this.#access = new Access(spec);
+    this.#access = new Access(spec, env);
     this.address = env.arena.address(object.offset);
     this.valuesAddress = object.valuesAddress;
     this.#perCpu = isPerCpu(spec.type);
@@ -106,15 +106,7 @@ export class RoutineMap implements BpfMap {
   update(key: Uint8Array, value: Uint8Array, flags = 0): void {
     this.#access.write();
     const keyAddress = this.#stageKey(key);
-    if (value.length !== this.#valueBytes) {
-      throw new MapError(
-        'bad_value_size',
-        'EINVAL',
-        `map ${this.spec.name} has values of ${this.#valueBytes} bytes` +
-          `${this.#perCpu ? ` (${this.#env.cpus} CPUs of ${roundUp(this.spec.valueSize, 8)})` : ''}, not ${value.length}`,
-        { map: this.spec.name, expected: this.#valueBytes, actual: value.length },
-      );
-    }
+    checkValue(this.spec, this.#valueBytes, value);
     checkFlags(flags);
     if (Math.floor(flags / UPDATE_LOCK) % 2 === 1 && this.#lock === undefined) {
       throw new MapError(

@@ -7,9 +7,10 @@
  * number the embedding application chooses, where the kernel wants a file descriptor. What was stored is what lookups give, but
  * for sockets and perf events, which the kernel does not show: `entries` does.
  */
+import { describe } from '../arguments.ts';
 import { MapHeader } from '../memory/layout.ts';
 import type { MapSpec } from '../object/spec.ts';
-import { Access, allocateMap, checkKey, type MapEnv } from './env.ts';
+import { Access, allocateMap, checkKey, checkParts, checkValue, type MapEnv } from './env.ts';
 import { type Errno, MapError, type MapErrorCode } from './errors.ts';
 import type { BpfMap } from './map.ts';
 import { UpdateFlag } from './map.ts';
@@ -31,10 +32,11 @@ export class TargetArray implements BpfMap {
   protected readonly access: Access;
 
   constructor(spec: MapSpec, env: MapEnv) {
+    checkParts(env);
     this.spec = spec;
     this.id = env.id;
     this.#env = env;
-    this.access = new Access(spec);
+    this.access = new Access(spec, env);
     // Perf event arrays: a word more for each entry, see perf-event-array.ts.
     this.#bytes = MapHeader.size + spec.maxEntries * ENTRY * (spec.type === 'perf_event_array' ? 2 : 1);
     this.#offset = allocateMap(spec, env, this.#bytes);
@@ -62,12 +64,10 @@ export class TargetArray implements BpfMap {
   update(key: Uint8Array, value: Uint8Array, flags = 0): void {
     this.access.write();
     const index = this.#index(key);
-    if (value.length !== this.spec.valueSize) {
-      this.#fail('bad_value_size', 'EINVAL', `values have ${this.spec.valueSize} bytes, not ${value.length}`);
-    }
+    checkValue(this.spec, this.spec.valueSize, value);
     const perf = this.spec.type === 'perf_event_array';
     if (!Number.isInteger(flags) || flags < 0 || flags > (perf ? UpdateFlag.any : UpdateFlag.exist)) {
-      this.#fail('invalid_operation', 'EINVAL', `unknown update flags ${flags}`);
+      this.#fail('invalid_operation', 'EINVAL', `unknown update flags ${describe(flags)}`);
     }
     if (index >= this.spec.maxEntries) {
       this.#fail('index_out_of_range', 'E2BIG', `index ${index} is not below max_entries, ${this.spec.maxEntries}`);

@@ -5,8 +5,10 @@
  * Where the object has no BTF for a key or value, 4 bytes are a number, 8 a bigint (unsigned), others a Uint8Array. Per-CPU maps
  * have an array of values, one per CPU. The values of maps of maps are typed maps; those of prog arrays are ids, to be looked at.
  */
+import { check } from '../arguments.ts';
 import type { Btf } from '../object/btf.ts';
 import { btfCodec } from '../object/btf-codec.ts';
+import { isBtf } from '../object/check.ts';
 import { ObjectError } from '../object/errors.ts';
 import { type LookedUp, lookupAndDeleteBatch, lookupBatch, remove } from './batch.ts';
 import { roundUp } from './env.ts';
@@ -27,6 +29,27 @@ export type RawMap = Pick<BpfMap, 'spec' | 'lookup' | 'update' | 'delete' | 'nex
 
 /** For `TypedMap.set`: any, only a new key, only one that is there. */
 export type SetMode = 'any' | 'noExist' | 'exist';
+
+const rawMap = check.record({
+  spec: check.record({ name: check.string, type: check.string, keySize: check.u32, valueSize: check.u32 }),
+  lookup: check.callable,
+  update: check.callable,
+  delete: check.callable,
+  nextKey: check.callable,
+  entries: check.callable,
+});
+const contextShape = check.options({ btf: isBtf, mapById: check.callable, putInner: check.callable });
+const modeCheck = check.oneOf('any', 'noExist', 'exist');
+
+function flagOf(mode: SetMode): number {
+  modeCheck(mode, 'mode');
+  return UpdateFlag[mode];
+}
+
+function pair<K, V>(entry: readonly [K, V]): readonly [K, V] {
+  check.array(entry, 'an entry');
+  return entry;
+}
 
 /**
  * @typeParam K, V what is read
@@ -72,7 +95,7 @@ export class TypedMap<K = unknown, V = unknown, KeyInput = K, ValueInput = V> im
    * @throws ObjectError where key or value do not fit their types; MapError as `BpfMap.update`
    */
   set(key: KeyInput, value: ValueInput, mode: SetMode = 'any'): this {
-    this.raw.update(this.#key.encode(key), this.#value.encode(value), UpdateFlag[mode]);
+    this.raw.update(this.#key.encode(key), this.#value.encode(value), flagOf(mode));
     return this;
   }
 
@@ -103,6 +126,7 @@ export class TypedMap<K = unknown, V = unknown, KeyInput = K, ValueInput = V> im
 
   /** The values of these keys, undefined for those that are not there. */
   getMany(keys: Iterable<KeyInput>): (V | undefined)[] {
+    check.iterable(keys, 'keys');
     return Array.from(keys, key => this.get(key));
   }
 
@@ -112,10 +136,15 @@ export class TypedMap<K = unknown, V = unknown, KeyInput = K, ValueInput = V> im
    * @throws as `set`; a MapError has `details.done`, the number that were set
    */
   setMany(entries: Iterable<readonly [KeyInput, ValueInput]>, mode: SetMode = 'any'): number {
-    const encoded = Array.from(entries, ([key, value]) => [this.#key.encode(key), this.#value.encode(value)] as const);
+    check.iterable(entries, 'entries');
+    const flags = flagOf(mode);
+    const encoded = Array.from(entries, entry => {
+      const [key, value] = pair(entry);
+      return [this.#key.encode(key), this.#value.encode(value)] as const;
+    });
     let done = 0;
     try {
-      for (; done < encoded.length; done++) this.raw.update(...encoded[done]!, UpdateFlag[mode]);
+      for (; done < encoded.length; done++) this.raw.update(...encoded[done]!, flags);
     } catch (error) {
       if (!(error instanceof MapError)) throw error;
       throw new MapError(error.code, error.errno, error.message, { ...error.details, done }, { cause: error });
@@ -125,6 +154,7 @@ export class TypedMap<K = unknown, V = unknown, KeyInput = K, ValueInput = V> im
 
   /** @returns how many of them were there */
   deleteMany(keys: Iterable<KeyInput>): number {
+    check.iterable(keys, 'keys');
     return Array.from(keys, key => this.#key.encode(key)).reduce((sum, key) => sum + Number(remove(this.raw, key)), 0);
   }
 
@@ -133,6 +163,7 @@ export class TypedMap<K = unknown, V = unknown, KeyInput = K, ValueInput = V> im
    * @throws MapError `invalid_operation` (ENOTSUPP) for other types
    */
   takeMany(count = Number.MAX_SAFE_INTEGER): [K, V][] {
+    check.natural(count, 'count');
     const most = Math.min(count, this.raw.spec.maxEntries);
     return this.#decoded(lookupAndDeleteBatch(this.raw, most));
   }
@@ -171,6 +202,8 @@ export function typedMap<K = unknown, V = unknown, KeyInput = K, ValueInput = V>
   map: RawMap,
   context: TypedMapContext,
 ): TypedMap<K, V, KeyInput, ValueInput> {
+  rawMap(map, 'map');
+  contextShape(context, 'context');
   const { btf } = context;
   const { name, type, keySize, valueSize, btfKeyId, btfValueId } = map.spec;
   if (keySize === 0) {
@@ -216,13 +249,15 @@ class TypedMapOfMaps<K> extends TypedMap<K, TypedMap | undefined> {
         map: this.raw.spec.name,
       });
     }
-    putInner(this.raw, this.#key.encode(key), value.raw, UpdateFlag[mode]);
+    putInner(this.raw, this.#key.encode(key), value.raw, flagOf(mode));
     return this;
   }
 
   override setMany(entries: Iterable<readonly [K, TypedMap | undefined]>, mode: SetMode = 'any'): number {
+    check.iterable(entries, 'entries');
     let done = 0;
-    for (const [key, value] of entries) {
+    for (const entry of entries) {
+      const [key, value] = pair(entry);
       this.set(key, value, mode);
       done++;
     }

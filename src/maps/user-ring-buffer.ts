@@ -1,6 +1,7 @@
 /** User ring buffer: what JS gives to programs, which drain it. How they do: routines/user-ringbuf.ts. */
+import { check, describe } from '../arguments.ts';
 import { Dynptr, RingbufLayout, RingbufRecord } from '../memory/layout.ts';
-import { roundUp } from './env.ts';
+import { checkLoop, roundUp } from './env.ts';
 import { MapError } from './errors.ts';
 import { Ring } from './ring.ts';
 import { until } from './wait.ts';
@@ -70,6 +71,7 @@ export class UserRingBuffer extends Ring {
 
   /** Gives programs a copy of `record`. @throws as reserve does */
   write(record: Uint8Array): void {
+    check.bytes(record, 'record');
     const { bytes, submit } = this.reserve(record.length);
     bytes.set(record);
     submit();
@@ -81,6 +83,8 @@ export class UserRingBuffer extends Ring {
    * @throws MapError as `reserve`, but not `map_full`; `disposed` where the map is freed meanwhile; the signal's reason
    */
   async writeWhenRoom(record: Uint8Array, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    check.bytes(record, 'record');
+    checkLoop(options);
     const { signal } = options;
     for (;;) {
       signal?.throwIfAborted();
@@ -93,13 +97,15 @@ export class UserRingBuffer extends Ring {
 
   /** Bytes of the ring that a record of `size` bytes takes. */
   #takes(size: number): number {
-    const total = roundUp(size + RingbufRecord.size, 8);
-    if (Number.isInteger(size) && size >= 0 && size <= Dynptr.sizeMax && total <= this.spec.maxEntries) return total;
+    if (Number.isInteger(size) && size >= 0 && size <= Dynptr.sizeMax) {
+      const total = roundUp(size + RingbufRecord.size, 8);
+      if (total <= this.spec.maxEntries) return total;
+    }
     const most = Math.min(this.spec.maxEntries - RingbufRecord.size, Dynptr.sizeMax);
     throw new MapError(
       'invalid_operation',
       'E2BIG',
-      `a record of user ring buffer ${this.spec.name} has 0 to ${most} whole bytes, not ${size}`,
+      `a record of user ring buffer ${this.spec.name} has 0 to ${most} whole bytes, not ${describe(size)}`,
       { map: this.spec.name, size, most },
     );
   }

@@ -16,6 +16,8 @@
  * of anonymous structs and unions are members of the struct around them. Members of the kernel's own types (`bpf_spin_lock`,
  * `bpf_timer`, ...) may be left out.
  */
+
+import { check, isBytes } from '../arguments.ts';
 import type { Btf, BtfComposite, BtfType } from './btf.ts';
 import {
   type BtfValue,
@@ -30,6 +32,7 @@ import {
   textPart,
   ValueMismatch,
 } from './btf-scalars.ts';
+import { isBtf } from './check.ts';
 import { ObjectError } from './errors.ts';
 import { typeName } from './type-name.ts';
 
@@ -59,6 +62,11 @@ export function isKernelOwned(structName: string): boolean {
   return KERNEL_OWNED.has(structName);
 }
 
+function place(bytes: unknown, offset: unknown): void {
+  if (!isBytes(bytes)) check.bytes(bytes, 'bytes');
+  if (!Number.isInteger(offset)) check.natural(offset, 'offset');
+}
+
 /** Reads and writes values of one type. Made by `btfCodec`, which see. */
 export class BtfCodec<T = BtfValue> {
   readonly btf: Btf;
@@ -75,6 +83,8 @@ export class BtfCodec<T = BtfValue> {
 
   /** @internal */
   constructor(btf: Btf, typeId: number, part: Part) {
+    isBtf(btf, 'btf');
+    check.record({ size: check.natural })(part, 'part');
     this.btf = btf;
     this.typeId = typeId;
     this.size = part.size;
@@ -88,6 +98,7 @@ export class BtfCodec<T = BtfValue> {
    * @throws ObjectError `bad_value` where bytes are missing
    */
   decode(bytes: Uint8Array, offset = 0): T {
+    place(bytes, offset);
     if (!(bytes.length - offset >= this.size) || offset < 0) {
       throw new ObjectError(
         'bad_value',
@@ -128,6 +139,7 @@ export class BtfCodec<T = BtfValue> {
    * @throws ObjectError as `encode`; `bad_value` where there are fewer
    */
   encodeInto(value: unknown, bytes: Uint8Array, offset = 0): void {
+    place(bytes, offset);
     if (!(bytes.length - offset >= this.size) || offset < 0) {
       throw new ObjectError('bad_value', `the value needs ${this.size} bytes, but there are ${bytes.length - offset}`, {
         expected: this.size,
@@ -162,6 +174,8 @@ const cache = new WeakMap<Btf, Map<number, BtfCodec<never>>>();
  *   `bad_btf`
  */
 export function btfCodec<T = BtfValue>(btf: Btf, typeId: number): BtfCodec<T> {
+  isBtf(btf, 'btf');
+  check.u32(typeId, 'typeId');
   let codecs = cache.get(btf);
   if (!codecs) {
     codecs = new Map();

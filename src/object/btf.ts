@@ -8,6 +8,7 @@
  *
  * Source: the kernel's Documentation/bpf/btf.rst.
  */
+import { check as expect } from '../arguments.ts';
 import { ObjectError } from './errors.ts';
 
 export type BtfType =
@@ -415,6 +416,7 @@ export interface DatasecLayout {
  * @throws ObjectError `bad_btf` for whatever is out of range, of an unknown kind, or cut short.
  */
 export function parseBtf(bytes: Uint8Array, layout?: DatasecLayout): Btf {
+  expect.bytes(bytes, 'bytes');
   // Not slice(): on a Node Buffer that is a view.
   const data = new Uint8Array(bytes);
   const view = new DataView(data.buffer);

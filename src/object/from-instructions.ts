@@ -1,6 +1,8 @@
 /** A program specification by hand: from assembled or decoded instructions instead of an object file. */
+import { check } from '../arguments.ts';
 import type { Instruction } from '../isa/instruction.ts';
-import type { ProgramSpec, ProgramType, SubprogramSpec } from './spec.ts';
+import { anyInstructions } from './check.ts';
+import { PROGRAM_TYPES, type ProgramSpec, type ProgramType, type SubprogramSpec } from './spec.ts';
 
 export interface ProgramFromInstructions {
   readonly name: string;
@@ -11,8 +13,17 @@ export interface ProgramFromInstructions {
   readonly attachType?: string;
 }
 
+const inputShape = check.record({
+  name: check.string,
+  type: check.oneOf(...PROGRAM_TYPES),
+  insns: anyInstructions,
+  license: check.optional(check.string),
+  attachType: check.optional(check.string),
+});
+
 /** Subprograms start where a call or a function reference leads; all are static. */
 export function programFromInstructions(input: ProgramFromInstructions): ProgramSpec {
+  inputShape(input, 'input');
   const starts = new Set([0]);
   for (const [slot, insn] of input.insns.entries()) {
     if (insn.kind === 'callSubprogram') starts.add(slot + 1 + insn.offset);

@@ -2,7 +2,9 @@
  * Global variables of an object by name: what `.data*`, `.rodata*` and `.bss*` hold, typed by BTF. Before an object is loaded its
  * constants can be set, as `bpftool gen skeleton` offers it; the verifier then knows them.
  */
+import { check, describe } from '../arguments.ts';
 import { btfCodec } from './btf-codec.ts';
+import { mapsOfCollection } from './check.ts';
 import { ObjectError } from './errors.ts';
 import type { Collection, MapSpec } from './spec.ts';
 
@@ -18,7 +20,9 @@ export interface GlobalVariable {
 }
 
 /** All but static ones, which have no name outside their file. In the order of the sections. */
-export function globalVariables({ maps, btf }: Pick<Collection, 'maps' | 'btf'>): Map<string, GlobalVariable> {
+export function globalVariables(collection: Pick<Collection, 'maps' | 'btf'>): Map<string, GlobalVariable> {
+  mapsOfCollection(collection, 'collection');
+  const { maps, btf } = collection;
   const found = new Map<string, GlobalVariable>();
   for (const [map, { dataSection, btfValueId, frozen }] of maps) {
     if (!btf || dataSection === undefined || btfValueId === undefined) continue;
@@ -40,7 +44,7 @@ export function globalVariable(collection: Pick<Collection, 'maps' | 'btf'>, nam
   if (found) return found;
   throw new ObjectError(
     'unknown_field',
-    `no global variable is named ${name}; the object has ${[...all.keys()].join(', ') || 'none with BTF'}`,
+    `no global variable is named ${typeof name === 'string' ? name : describe(name)}; the object has ${[...all.keys()].join(', ') || 'none with BTF'}`,
     { symbol: name },
   );
 }
@@ -51,6 +55,8 @@ export function globalVariable(collection: Pick<Collection, 'maps' | 'btf'>, nam
  * @throws ObjectError `unknown_field` for a name that no variable has, and as `BtfCodec.encode`
  */
 export function withGlobals(collection: Collection, values: Readonly<Record<string, unknown>>): Collection {
+  mapsOfCollection(collection, 'collection');
+  check.record({})(values, 'values');
   const sections = new Map<string, Uint8Array>();
   for (const [name, value] of Object.entries(values)) {
     const { map, offset, btfTypeId } = globalVariable(collection, name);

@@ -1,5 +1,7 @@
 /** Whether a map of one build of an object can serve the next build, contents and all. */
+import { check } from '../arguments.ts';
 import type { Btf } from './btf.ts';
+import { mapsOfCollection } from './check.ts';
 import type { Collection, InitialEntry, MapSpec } from './spec.ts';
 
 /** Deeper or larger types are taken to differ: only BTF that is no compiler's work nests so. */
@@ -13,6 +15,9 @@ const MAX_PARTS = 100_000;
  * @returns undefined where nothing differs
  */
 export function mapDifference(name: string, old: Collection, next: Collection): string | undefined {
+  check.string(name, 'name');
+  mapsOfCollection(old, 'old');
+  mapsOfCollection(next, 'next');
   const [before, after] = [old.maps.get(name), next.maps.get(name)];
   if (!before || !after) return after ? 'it was not there' : 'it is not there any more';
   const shape = shapeDifference(before, after);

@@ -1,7 +1,9 @@
 /** `parseObject`: an ELF file in, program and map specifications out. Puts the steps in order; each has a file of its own. */
-import type { Btf } from './btf.ts';
-import { parseBtf } from './btf.ts';
+import { type Check, check, isBytes, refuse } from '../arguments.ts';
+import { wellFormed } from '../isa/well-formed.ts';
+import { Btf, parseBtf } from './btf.ts';
 import { type BtfExt, parseBtfExt } from './btf-ext.ts';
+import { asMade } from './check.ts';
 import { CoreRelocator } from './core.ts';
 import { type Elf, type ElfSymbol, elfSection, readElf } from './elf.ts';
 import { ObjectError } from './errors.ts';
@@ -25,6 +27,10 @@ export interface ParseOptions {
   readonly skipUnsupported?: boolean;
 }
 
+const btfOrBytes: Check = (value, name) => {
+  if (!(value instanceof Btf) && !isBytes(value)) refuse(name, 'BTF: parsed, or a Uint8Array', value);
+};
+
 /**
  * Reads a BPF object as clang, libbpf's tools, cilium and aya emit them.
  *
@@ -36,6 +42,8 @@ export interface ParseOptions {
  * @throws ObjectError for anything that is corrupt, contradictory or not supported; its details name section and symbol.
  */
 export function parseObject(bytes: Uint8Array, options: ParseOptions = {}): Collection {
+  check.bytes(bytes, 'bytes');
+  check.options({ targetBtf: btfOrBytes, skipUnsupported: check.boolean })(options, 'options');
   const elf = readElf(bytes);
   const btf = readBtf(elf);
   const ext = readBtfExt(elf, btf);
@@ -68,12 +76,14 @@ export function parseObject(bytes: Uint8Array, options: ParseOptions = {}): Coll
     }
     const linked = linker.link(fn);
     const types = { btf, ...(target === undefined ? {} : { targetBtf: target }) };
-    programs.set(fn.name, { name: fn.name, section: fn.section.name, ...kind, ...linked, license, ...types });
+    wellFormed(linked.insns);
+    programs.set(fn.name, asMade({ name: fn.name, section: fn.section.name, ...kind, ...linked, license, ...types }));
   }
   const maps = new Map(table.maps);
   const kconfig = externs.kconfigMap();
   if (kconfig !== undefined) maps.set(kconfig.name, kconfig);
-  return { programs, maps, license, btf, ...(unsupported.length === 0 ? {} : { unsupported }) };
+  for (const map of maps.values()) asMade(map);
+  return asMade({ programs, maps, license, btf, ...(unsupported.length === 0 ? {} : { unsupported }) });
 }
 
 function readBtf(elf: Elf): Btf | undefined {

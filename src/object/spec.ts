@@ -5,43 +5,48 @@
 import type { Instruction } from '../isa/instruction.ts';
 import type { Btf } from './btf.ts';
 
-export type ProgramType = 'socket_filter' | 'sched_cls' | 'sched_act' | 'xdp' | 'cgroup_skb' | 'raw';
+export const PROGRAM_TYPES = ['socket_filter', 'sched_cls', 'sched_act', 'xdp', 'cgroup_skb', 'raw'] as const;
 
-export type MapType =
-  | 'array'
-  | 'percpu_array'
-  | 'hash'
-  | 'percpu_hash'
-  | 'lru_hash'
-  | 'lru_percpu_hash'
-  | 'lpm_trie'
-  | 'prog_array'
-  | 'array_of_maps'
-  | 'hash_of_maps'
-  | 'queue'
-  | 'stack'
-  | 'bloom_filter'
-  | 'ringbuf'
-  | 'user_ringbuf'
-  | 'perf_event_array'
-  | 'devmap'
-  | 'devmap_hash'
-  | 'cpumap'
-  | 'xskmap'
-  | 'sockmap'
-  | 'sockhash'
-  | 'arena'
-  | 'stack_trace'
-  | 'cgroup_array'
-  | 'cgroup_storage'
-  | 'sk_storage'
-  | 'task_storage'
-  | 'inode_storage'
-  | 'struct_ops'
-  | 'reuseport_sockarray'
-  | 'percpu_cgroup_storage'
-  | 'cgrp_storage'
-  | 'insn_array';
+export type ProgramType = (typeof PROGRAM_TYPES)[number];
+
+export const MAP_TYPES = [
+  'array',
+  'percpu_array',
+  'hash',
+  'percpu_hash',
+  'lru_hash',
+  'lru_percpu_hash',
+  'lpm_trie',
+  'prog_array',
+  'array_of_maps',
+  'hash_of_maps',
+  'queue',
+  'stack',
+  'bloom_filter',
+  'ringbuf',
+  'user_ringbuf',
+  'perf_event_array',
+  'devmap',
+  'devmap_hash',
+  'cpumap',
+  'xskmap',
+  'sockmap',
+  'sockhash',
+  'arena',
+  'stack_trace',
+  'cgroup_array',
+  'cgroup_storage',
+  'sk_storage',
+  'task_storage',
+  'inode_storage',
+  'struct_ops',
+  'reuseport_sockarray',
+  'percpu_cgroup_storage',
+  'cgrp_storage',
+  'insn_array',
+] as const;
+
+export type MapType = (typeof MAP_TYPES)[number];
 
 /** A C source line for the instructions from `insn` on, up to the next entry. */
 export interface LineInfo {

@@ -2,6 +2,8 @@
  * A TypeScript module for an object, as `bpftool gen skeleton` and bpf2go make them for C and Go: the types of every map's keys and
  * values and of the global variables, and a loader that is typed by them. The same object gives the same text.
  */
+import { check } from '../arguments.ts';
+import { collectionSpec } from './check.ts';
 import { globalVariables } from './globals.ts';
 import type { Collection, MapSpec, MapType } from './spec.ts';
 import { comment, list, pascal, plural, property, quoted, TypeScriptTypes, type TypeText } from './typescript.ts';
@@ -17,11 +19,20 @@ export interface ModuleOptions {
   readonly importFrom: string;
 }
 
+const moduleOptions = check.record({
+  file: check.string,
+  name: check.optional(check.string),
+  bytes: check.optional(check.bytes),
+  importFrom: check.string,
+});
+
 /**
  * A TypeScript module for an object.
  * @throws ObjectError where a type of the object's BTF is wrong
  */
 export function typescriptModule(collection: Collection, options: ModuleOptions): string {
+  collectionSpec(collection, 'collection');
+  moduleOptions(options, 'options');
   const { file, bytes, importFrom } = options;
   const name = pascal(options.name ?? file.replace(/\.o$/, '').replace(/\.bpf$/, ''));
   const own = ['Maps', 'Globals', 'GlobalsInput', 'LoadOptions', 'Shape', ''].map(suffix => name + suffix);

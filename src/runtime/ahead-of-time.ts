@@ -5,16 +5,25 @@
  * Invariants: the same object, options and version of Switchyard give the same bytes; each routine that any code refers to
  * is among the routines, so that what is left undefined is maps and services.
  */
+import { check } from '../arguments.ts';
 import type { Routine } from '../isa/routine.ts';
 import type { Code } from '../jit/shared/code.ts';
 import { objectFile } from '../jit/shared/object-file.ts';
 import { chooseTailCalls, type TailCallChoices, type TailCallOverrides } from '../jit/shared/tail-call-choices.ts';
 import type { Lowered } from '../lowering/lowered.ts';
 import { lowerRoutine } from '../lowering/routine.ts';
+import { collectionSpec } from '../object/check.ts';
 import type { Collection } from '../object/spec.ts';
 import { RuntimeError } from './errors.ts';
 import { ROUTINES } from './routines.ts';
-import { type CompileProgramOptions, compileProgram, lowerProgram, machineFor, verifyProgram } from './stages.ts';
+import {
+  type CompileProgramOptions,
+  compileMembers,
+  compileProgram,
+  lowerProgram,
+  machineFor,
+  verifyProgram,
+} from './stages.ts';
 
 export interface CompileCollectionOptions extends CompileProgramOptions {
   /** As for `compileProgram`, but that `emptySlots` is "test" by default: a host's empty slots hold 0 unless it says otherwise. */
@@ -46,14 +55,16 @@ export interface CompiledCollection {
 
 const ROUTINE_BY_NAME: ReadonlyMap<string, Routine> = new Map(ROUTINES.map(routine => [routine.name, routine]));
 
+const compileOptions = check.options({ ...compileMembers, programs: check.arrayOf(check.string) });
+
 /**
  * Verifies and compiles.
  * @throws RuntimeError `no_such_program`; VerifierError, LoweringError and CompileError for the first program that fails
  */
-export function compileCollection(
-  { programs, maps }: Collection,
-  given: CompileCollectionOptions = {},
-): CompiledCollection {
+export function compileCollection(collection: Collection, given: CompileCollectionOptions = {}): CompiledCollection {
+  collectionSpec(collection, 'collection');
+  compileOptions(given, 'options');
+  const { programs, maps } = collection;
   const machine = machineFor(given);
   const tailCallMode = given.tailCallMode ?? machine.tailCallModes.at(-1)!;
   const options = {

@@ -1,3 +1,4 @@
+import { describe } from '../arguments.ts';
 import { SwitchyardError } from '../errors.ts';
 
 export type RuntimeErrorCode =
@@ -29,5 +30,5 @@ export class RuntimeError extends SwitchyardError<RuntimeErrorCode> {}
 
 /** What a run ends with when a host function threw. */
 export function serviceFailed(cause: unknown): RuntimeError {
-  return new RuntimeError('service_failed', `a host function threw during the run: ${cause}`, {}, { cause });
+  return new RuntimeError('service_failed', `a host function threw during the run: ${describe(cause)}`, {}, { cause });
 }

@@ -17,6 +17,7 @@
  *   sets of the same arrays that come in the meantime join it, so that they take effect in order.
  * - While the other side is not idle, a callback of the last flip waits for a grace period, and then lets it catch up.
  */
+import { type Check, check, describe, refuse } from '../arguments.ts';
 import type { ProgArrayEntry } from '../maps/prog-array.ts';
 import { RuntimeError } from './errors.ts';
 import type { GracePeriods, Side } from './grace-period.ts';
@@ -110,6 +111,14 @@ export interface Edits {
   readonly entries: ReadonlyMap<Program, Program>;
 }
 
+/** By its shape: the class is above this file. */
+const programCheck: Check = (value, name) => {
+  if (typeof (value as Partial<Program> | undefined | null)?.enterInstead !== 'function') {
+    refuse(name, 'a program of this runtime', value);
+  }
+};
+const transactionOptions = check.options({ entries: check.arrayOf(programCheck) });
+
 export class Generations {
   readonly #grace: GracePeriods;
   readonly #synchronise: () => void;
@@ -174,9 +183,13 @@ export class Generations {
    * @throws what `set` and `delete` of the arrays throw; RuntimeError `bad_argument` for an async `change`, `would_miss`
    */
   transaction(change: (changes: TransactionChanges) => void, options: TransactionOptions): Transaction {
+    check.callable(change, 'change');
+    transactionOptions(options, 'options');
     const { strict = false } = options;
     if (strict !== true && strict !== false && strict !== 'new') {
-      throw new RuntimeError('bad_argument', `strict must be true, false or "new", got ${strict}`, { strict });
+      throw new RuntimeError('bad_argument', `strict must be true, false or "new", got ${describe(strict)}`, {
+        strict,
+      });
     }
     const edits = this.#check(record(change));
     if (strict !== false) {
@@ -206,12 +219,15 @@ export class Generations {
 
   /** What a transaction would do. @throws as `transaction` does */
   preflight(change: (changes: TransactionChanges) => void, options: PreflightOptions): Preflight {
+    check.callable(change, 'change');
+    transactionOptions(options, 'options');
     const edits = this.#check(record(change));
     return this.#preflight(edits, options);
   }
 
   #check({ slots, replacements }: Recorded): Edits {
     for (const { array } of slots) {
+      if (typeof array?.belongsTo !== 'function') refuse('array', 'a prog array of this runtime', array);
       if (array.belongsTo(this)) continue;
       throw new RuntimeError('bad_argument', `prog array ${array.name} belongs to another runtime`, {
         map: array.name,
@@ -237,16 +253,18 @@ export class Generations {
   }
 
   #checkEntry(program: Program, next: Program): void {
-    const refuse = (what: string) => refuseEntry(program, next, what);
+    programCheck(program, 'program');
+    programCheck(next, 'next');
+    const refused = (what: string) => refuseEntry(program, next, what);
     for (const each of [program, next]) {
-      if (!each.belongsTo(this.#grace)) throw refuse(`${each.name} belongs to another runtime`);
+      if (!each.belongsTo(this.#grace)) throw refused(`${each.name} belongs to another runtime`);
       if (each.disposed) {
         throw new RuntimeError('disposed', `program ${each.name} was disposed; load it again`, { program: each.name });
       }
     }
     if (program === next) return;
-    if (program.type !== next.type) throw refuse(`it is of type ${program.type}, not ${next.type}`);
-    if (program.backend !== next.backend) throw refuse(`it runs on backend ${program.backend}, not ${next.backend}`);
+    if (program.type !== next.type) throw refused(`it is of type ${program.type}, not ${next.type}`);
+    if (program.backend !== next.backend) throw refused(`it runs on backend ${program.backend}, not ${next.backend}`);
   }
 
   /** The grace period looks as well, but it is in no hurry. */
@@ -314,7 +332,11 @@ function record(change: (changes: TransactionChanges) => void): Recorded {
   let result: unknown;
   try {
     result = change({
-      set: (array, index, program) => add(array, index, program),
+      set: (array, index, program) => {
+        // Without one it would be a delete.
+        programCheck(program, 'program');
+        add(array, index, program);
+      },
       delete: (array, index) => add(array, index, undefined),
       replace: (program, next) => {
         stillOpen();

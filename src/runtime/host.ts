@@ -1,4 +1,5 @@
 /** What a runtime stands on: memory, clocks, backends. The native host is in `native/`; this one needs nothing but JS. */
+import { check } from '../arguments.ts';
 import type { Services } from '../helpers/services.ts';
 import type { Routine } from '../isa/routine.ts';
 import type { Arena } from '../memory/arena.ts';
@@ -25,8 +26,11 @@ export interface Host {
 /** Address at which a buffer arena pretends to lie. */
 const BUFFER_BASE = 0x1000_0000_0000n;
 
+const MAX_ARENA = 2 ** 32;
+
 /** Interpreter only, in an ordinary ArrayBuffer: for browsers and for platforms without a compiler. */
 export function createBufferHost(arenaSize: number): Host {
+  check.integer(1 << 20, MAX_ARENA)(arenaSize, 'arenaSize');
   const arena = createArena(new ArrayBuffer(arenaSize), BUFFER_BASE);
   const origin = BigInt(Date.now()) * 1_000_000n - BigInt(Math.round(performance.now() * 1e6));
   return {

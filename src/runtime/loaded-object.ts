@@ -1,3 +1,4 @@
+import { check, describe } from '../arguments.ts';
 import type { BpfMap } from '../maps/map.ts';
 import { PerfEventArray } from '../maps/perf-event-array.ts';
 import { BloomFilter, QueueMap } from '../maps/pushed-map.ts';
@@ -9,7 +10,7 @@ import { type GlobalVariable, globalVariable } from '../object/globals.ts';
 import type { Collection } from '../object/spec.ts';
 import { RuntimeError } from './errors.ts';
 import type { ProgArraySlots } from './prog-array-slots.ts';
-import type { Program } from './program.ts';
+import { Program } from './program.ts';
 import { graphAfter, preflight, type Scene } from './slot-graph.ts';
 import type { PredictedMiss, TailCallGraph } from './tail-call-graph.ts';
 
@@ -32,6 +33,17 @@ export interface LoadedGlobal<T = unknown, Input = T> extends GlobalVariable {
   /** @throws ObjectError where the value does not fit; MapError `not_permitted` for constants */
   set(value: Input): void;
 }
+
+const graphOptions = check.options({ entries: check.arrayOf(check.string) });
+const changeList = check.arrayOf(
+  check.record({
+    map: check.string,
+    index: check.u32,
+    program: check.optional(check.instanceOf(Program, 'a program')),
+  }),
+);
+/** In messages: what came may be no name at all. */
+const nameOf = (name: unknown): string => (typeof name === 'string' ? name : describe(name));
 
 /** Maps and programs of one object, by name. */
 export class LoadedObject {
@@ -68,7 +80,7 @@ export class LoadedObject {
     const names = [...this.programs.keys()];
     throw new RuntimeError(
       'no_such_program',
-      `no program is named ${name}; the object has ${names.join(', ') || 'none'}`,
+      `no program is named ${nameOf(name)}; the object has ${names.join(', ') || 'none'}`,
       { name, names },
     );
   }
@@ -78,10 +90,14 @@ export class LoadedObject {
     const map = this.maps.get(name);
     if (map) return map;
     const names = [...this.maps.keys()];
-    throw new RuntimeError('no_such_map', `no map is named ${name}; the object has ${names.join(', ') || 'none'}`, {
-      name,
-      names,
-    });
+    throw new RuntimeError(
+      'no_such_map',
+      `no map is named ${nameOf(name)}; the object has ${names.join(', ') || 'none'}`,
+      {
+        name,
+        names,
+      },
+    );
   }
 
   /**
@@ -157,7 +173,7 @@ export class LoadedObject {
     const names = [...this.progArrays.keys()];
     throw new RuntimeError(
       'no_such_map',
-      `no prog array is named ${name}; the object has ${names.join(', ') || 'none'}`,
+      `no prog array is named ${nameOf(name)}; the object has ${names.join(', ') || 'none'}`,
       { name, names },
     );
   }
@@ -169,6 +185,7 @@ export class LoadedObject {
    * @throws RuntimeError `no_such_program`
    */
   tailCallGraph(options: { readonly entries?: readonly string[] } = {}): TailCallGraph {
+    graphOptions(options, 'options');
     return graphAfter(
       this.#scene(),
       [],
@@ -183,6 +200,7 @@ export class LoadedObject {
    * @throws RuntimeError `no_such_map`
    */
   missesAfter(changes: readonly SlotChange[]): readonly PredictedMiss[] {
+    changeList(changes, 'changes');
     const edits = changes.map(({ map, index, program }) => ({ array: this.progArray(map), index, program }));
     return preflight(this.#scene(), edits).newMisses;
   }

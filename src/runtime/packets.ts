@@ -5,10 +5,11 @@
  * `loadInputs` keeps pristine inputs side by side and one frame that the routine refills before each run, so that a
  * capture can be replayed many times at memory speed.
  */
+import { describe } from '../arguments.ts';
 import type { Arena } from '../memory/arena.ts';
 import { Descriptor } from './batch.ts';
 import { RuntimeError } from './errors.ts';
-import type { Socket } from './sockets.ts';
+import { Socket } from './sockets.ts';
 
 /** A packet as a program receives it. */
 export interface Packet {
@@ -95,7 +96,7 @@ function checked(packet: Packet, index: number, raw: boolean, arena: Arena): Pac
     if (value !== undefined && (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff)) {
       throw new RuntimeError(
         'bad_argument',
-        `packet ${index}: ${field} must be an integer from 0 to 4294967295, got ${value}`,
+        `packet ${index}: ${field} must be an integer from 0 to 4294967295, got ${describe(value)}`,
         {
           packet: index,
           field,
@@ -103,7 +104,7 @@ function checked(packet: Packet, index: number, raw: boolean, arena: Arena): Pac
       );
     }
   }
-  if (packet.socket !== undefined && !packet.socket.isIn(arena)) {
+  if (packet.socket !== undefined && !(packet.socket instanceof Socket && packet.socket.isIn(arena))) {
     throw new RuntimeError('bad_argument', `packet ${index}: its socket was deleted, or belongs to another runtime`, {
       packet: index,
     });

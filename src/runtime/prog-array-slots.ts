@@ -10,6 +10,7 @@
  * period ends, since a run may stand between the site's two instructions; only then it is cleared, and only if the slot has
  * not changed again: it may have been filled and emptied once more, and that grace period still be running.
  */
+import { check, refuse } from '../arguments.ts';
 import type { OwnerTraits, ProgArray, ProgArrayEntry, SlotWords } from '../maps/prog-array.ts';
 import type { Installed } from './backend.ts';
 import { RuntimeError } from './errors.ts';
@@ -85,6 +86,7 @@ export class ProgArraySlots {
   }
 
   get(index: number): Program | undefined {
+    if (typeof index !== 'number') check.natural(index, 'index');
     const id = this.#map.get(index);
     return id === undefined ? undefined : this.#programs.get(id);
   }
@@ -114,6 +116,8 @@ export class ProgArraySlots {
   }
 
   #usable(index: number, program: Program): void {
+    // By its shape: the class is above this file.
+    if (typeof program?.slotEntry !== 'function') refuse('program', 'a program of this runtime', program);
     if (!program.disposed) {
       if (this.#programs.get(program.id) === program) return;
       throw new RuntimeError(
@@ -148,6 +152,7 @@ export class ProgArraySlots {
    * @throws what `set` and `delete` throw, `would_miss` where it is strict; then nothing is changed
    */
   transaction(change: (changes: SlotChanges) => void, options: TransactionOptions = {}): Transaction {
+    check.callable(change, 'change');
     return this.#generations.transaction(
       changes =>
         change({

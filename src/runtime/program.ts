@@ -1,4 +1,5 @@
 /** A loaded program: run it, replay packets through it, look at what the verifier and the compiler made of it. */
+import { check } from '../arguments.ts';
 import type { Lowered } from '../lowering/lowered.ts';
 import type { OwnerTraits, ProgArrayEntry } from '../maps/prog-array.ts';
 import { ProgramObject } from '../memory/layout.ts';
@@ -28,6 +29,15 @@ import { type TailCallSiteInfo, tailCallSites } from './stages.ts';
 import { addCounts, type ProgramMisses, type TailCallHit, type TailCallMiss } from './tail-call-misses.ts';
 
 const MAX_REPEAT = 0xffff_ffff;
+
+const replayOptions = check.options({ repeat: check.number, keep: check.boolean });
+const asyncReplayOptions = check.options({
+  repeat: check.number,
+  workers: check.number,
+  keep: check.boolean,
+  onProgress: check.callable,
+  signal: check.abortSignal,
+});
 
 /** A program once more, for the other side of transactions. */
 interface ProgramSide {
@@ -183,6 +193,8 @@ export class Program {
   /** Runs packets on the calling thread, one native call per batch. Errors as `run`. */
   replay(packets: readonly (Uint8Array | Packet)[], options: ReplayOptions = {}): ReplayResult {
     this.#alive();
+    check.array(packets, 'packets');
+    replayOptions(options, 'options');
     checkCount('repeat', options.repeat ?? 1, MAX_REPEAT);
     this.#wasRun = true;
     return replay(this.#target, packets.map(asPacket), options);
@@ -199,6 +211,8 @@ export class Program {
     options: AsyncReplayOptions = {},
   ): Promise<ReplayResult> {
     this.#alive();
+    check.array(packets, 'packets');
+    asyncReplayOptions(options, 'options');
     checkCount('repeat', options.repeat ?? 1, MAX_REPEAT);
     checkCount('workers', options.workers ?? 1, 255);
     const { backend } = this.#target;

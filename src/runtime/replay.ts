@@ -2,9 +2,10 @@
  * Many packets through one program: cut into native calls, on the control thread or shared among others.
  *
  * Two kinds of step. Passes whose packets nobody wants to see again run over inputs that the routine copies into one
- * frame, all passes in one native call. A pass with `keep` gives each packet a frame of its own, a few hundred at a
+ * frame, as many passes in one native call as take some 50 ms. A pass with `keep` gives each packet a frame of its own, a few hundred at a
  * time so that the frames stay in the cache.
  */
+import { describe, isBytes } from '../arguments.ts';
 import type { ProgramType } from '../object/spec.ts';
 import type { Backend, Installed } from './backend.ts';
 import { Batch, HISTOGRAM, PacketKind } from './batch.ts';
@@ -64,6 +65,13 @@ export interface RunTarget {
 const KEEP_CHUNK = 256;
 /** Packets per turn of the interpreter, which shares its thread with everybody else. */
 const INTERPRETED_CHUNK = 256;
+/**
+ * What a native call of many passes should take, ns. Nothing can interrupt one: a worker thread that is told to terminate waits for
+ * its end.
+ */
+const CALL_NS = 50e6;
+/** Packets of the first call, when nothing is known of their cost. */
+const FIRST_CALL_PACKETS = 1 << 16;
 /** Input bytes copied into the arena at once. */
 const INPUT_CHUNK_BYTES = 32 << 20;
 const PROGRESS_MS = 100;
@@ -223,10 +231,13 @@ async function runSteps(
   try {
     for (const step of steps(packets, options, INPUT_CHUNK_BYTES)) {
       const loaded = step.keep ? memory.loadFrames(step.packets) : memory.loadInputs(step.packets);
-      prepare(target, context, loaded.descriptors, loaded.count, step.repeat);
-      if (options.signal?.aborted) stop();
-      totals.stopped = await target.backend.runBatchAsync(context);
-      collect(target, context, step, memory, totals);
+      for (const call of calls(step, totals)) {
+        prepare(target, context, loaded.descriptors, loaded.count, call.repeat);
+        if (options.signal?.aborted) stop();
+        totals.stopped = await target.backend.runBatchAsync(context);
+        collect(target, context, call, memory, totals);
+        if (totals.stopped) break;
+      }
       if (totals.stopped) break;
     }
   } finally {
@@ -237,9 +248,26 @@ async function runSteps(
 
 function runStep(target: RunTarget, context: ContextBlock, memory: PacketMemory, step: Step, totals: Totals): void {
   const loaded = step.keep ? memory.loadFrames(step.packets) : memory.loadInputs(step.packets);
-  prepare(target, context, loaded.descriptors, loaded.count, step.repeat);
-  totals.stopped = target.backend.runBatch(context);
-  collect(target, context, step, memory, totals);
+  for (const call of calls(step, totals)) {
+    prepare(target, context, loaded.descriptors, loaded.count, call.repeat);
+    totals.stopped = target.backend.runBatch(context);
+    collect(target, context, call, memory, totals);
+    if (totals.stopped) return;
+  }
+}
+
+/** A step in native calls that are over soon: the time that the totals grow by says how many passes the next one may have. */
+function* calls(step: Step, totals: Totals): Generator<Step> {
+  let left = step.repeat;
+  let passes = Math.max(1, Math.floor(FIRST_CALL_PACKETS / Math.max(1, step.packets.length)));
+  while (left > 0) {
+    const repeat = Math.min(left, passes);
+    const before = totals.elapsedNs;
+    yield { ...step, repeat };
+    left -= repeat;
+    const taken = Math.max(1, totals.elapsedNs - before);
+    passes = Math.max(1, Math.min(8 * passes, Math.floor((repeat * CALL_NS) / taken)));
+  }
 }
 
 /** @param chunkBytes most input bytes of one step; 0: the interpreter's small steps */
@@ -326,20 +354,22 @@ function stoppedError(): RuntimeError {
 
 /** @throws RuntimeError `bad_argument` */
 export function asPacket(packet: Uint8Array | Packet): Packet {
-  if (packet instanceof Uint8Array) return { data: packet };
-  if (!(packet?.data instanceof Uint8Array)) {
+  if (isBytes(packet)) return { data: packet };
+  const data = (packet as Partial<Packet> | null)?.data;
+  if (packet instanceof Uint8Array || !isBytes(data)) {
     throw new RuntimeError(
       'bad_argument',
-      `expected a Uint8Array or {data: Uint8Array, ...} as packet, got ${packet === null ? 'null' : typeof packet}`,
+      `expected a Uint8Array or {data: Uint8Array, ...} as packet, got ${describe(data ?? packet)}`,
     );
   }
-  return packet;
+  // A copy: what was looked at is what is used.
+  return { ...packet, data };
 }
 
 /** @throws RuntimeError `bad_argument` */
 export function checkCount(name: string, value: number, limit: number): void {
   if (!Number.isInteger(value) || value < 1 || value > limit) {
-    throw new RuntimeError('bad_argument', `${name} must be an integer from 1 to ${limit}, got ${value}`, {
+    throw new RuntimeError('bad_argument', `${name} must be an integer from 1 to ${limit}, got ${describe(value)}`, {
       [name]: value,
       limit,
     });

@@ -3,6 +3,7 @@
  * kernel has its own. A table is replaced as a whole: programs that run meanwhile see the old one or the new one, and the old one
  * is freed when every run that could see it has ended.
  */
+import { describe } from '../arguments.ts';
 import { createMap } from '../maps/create.ts';
 import type { MapEnv } from '../maps/env.ts';
 import type { BpfMap } from '../maps/map.ts';
@@ -66,6 +67,8 @@ export interface RoutesEnvironment {
   readonly gracePeriods: GracePeriods;
   /** Offset of the RuntimeState. */
   readonly state: number;
+  /** @throws RuntimeError `disposed` */
+  alive(): void;
   mapEnv(): MapEnv;
 }
 
@@ -88,10 +91,14 @@ const FAMILY = { 4: 2, 16: 10 } as const;
 const U32 = 0xffff_ffff;
 
 function bad(what: string, expected: string, got: unknown): never {
-  throw new RuntimeError('bad_argument', `routing table: ${what} must be ${expected}, got ${String(got)}`, {
-    what,
-    got,
-  });
+  throw new RuntimeError(
+    'bad_argument',
+    `routing table: ${what} must be ${expected}, got ${typeof got === 'string' ? got : describe(got)}`,
+    {
+      what,
+      got,
+    },
+  );
 }
 
 function integer(what: string, value: unknown, min: number, max: number): number {
@@ -281,9 +288,10 @@ export class Routes {
 
   /**
    * Replaces the table, or removes it. Without one no interface exists: lookups answer ENODEV.
-   * @throws RuntimeError `bad_argument` that names the member; MapError `out_of_memory`. Then nothing has changed.
+   * @throws RuntimeError `bad_argument` that names the member, `disposed`; MapError `out_of_memory`. Then nothing has changed.
    */
   set(table: RouteTable | undefined): void {
+    this.#env.alive();
     const before = this.#free;
     const maps: BpfMap[] = [];
     let block = 0;

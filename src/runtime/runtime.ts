@@ -6,6 +6,7 @@
  * share maps and prog arrays within it.
  */
 
+import { check, describe } from '../arguments.ts';
 import { usesIteratorMemory } from '../helpers/kfuncs.ts';
 import { createServices } from '../helpers/services.ts';
 import type { TailCallMode } from '../jit/shared/code.ts';
@@ -16,6 +17,7 @@ import { MapOfMaps } from '../maps/map-of-maps.ts';
 import { type OwnerTraits, ProgArray } from '../maps/prog-array.ts';
 import { ProgramObject, RunContext, RuntimeState } from '../memory/layout.ts';
 import type { Btf } from '../object/btf.ts';
+import { collectionSpec } from '../object/check.ts';
 import { parseObject } from '../object/parse.ts';
 import { selectPrograms } from '../object/select-programs.ts';
 import type { Collection, MapSpec, ProgramSpec } from '../object/spec.ts';
@@ -40,7 +42,7 @@ import { ROUTINES } from './routines.ts';
 import type { RuntimeServices } from './run-services.ts';
 import { type Preflight, plainScene, preflight } from './slot-graph.ts';
 import { SocketTable } from './sockets.ts';
-import { lowerProgram, type VerifyProgramOptions, verifyProgram } from './stages.ts';
+import { lowerProgram, type VerifyProgramOptions, verifyMembers, verifyProgram } from './stages.ts';
 import { MissCounts } from './tail-call-misses.ts';
 
 export interface RuntimeOptions {
@@ -90,6 +92,23 @@ interface SharedMap {
   readonly inner: BpfMap[];
 }
 
+const hostShape = check.record({ arena: check.record({ size: check.natural }), createBackends: check.callable });
+const runtimeOptions = check.options({ cpus: check.number, onTrace: check.callable });
+const mapShape = check.record({ spec: check.record({ name: check.string }) });
+const loadOptions = check.options({
+  ...verifyMembers,
+  backend: check.string,
+  programs: check.arrayOf(check.string),
+  maps: check.mapOf(mapShape),
+  tailCallMode: check.string,
+  tailCallChoices: check.options({}),
+  maxTailCalls: check.integer(1, 2 ** 20),
+  pokes: check.boolean,
+  countMisses: check.boolean,
+  countHits: check.boolean,
+  keepDeadBranches: check.boolean,
+});
+
 export class Runtime {
   /** The sockets that programs find; empty at first. */
   readonly sockets: SocketTable;
@@ -116,9 +135,11 @@ export class Runtime {
 
   /** Use `createRuntime` of the package's entry point; this takes the host it stands on. */
   constructor(host: Host, options: RuntimeOptions = {}) {
+    hostShape(host, 'host');
+    runtimeOptions(options, 'options');
     const cpus = options.cpus ?? 5;
     if (!Number.isInteger(cpus) || cpus < 1 || cpus > 256) {
-      throw new RuntimeError('bad_argument', `cpus must be an integer from 1 to 256, got ${cpus}`, { cpus });
+      throw new RuntimeError('bad_argument', `cpus must be an integer from 1 to 256, got ${describe(cpus)}`, { cpus });
     }
     this.#cpus = cpus;
     this.#host = host;
@@ -158,11 +179,13 @@ export class Runtime {
     this.sockets = new SocketTable(arena, {
       gracePeriods,
       state: this.#contexts.state,
+      alive: () => this.#alive(),
       mapEnv: () => ({ arena, cpus, routines: this.#backends[0]!, id: this.#nextId++ }),
     });
     this.routes = new Routes(arena, {
       gracePeriods,
       state: this.#contexts.state,
+      alive: () => this.#alive(),
       mapEnv: () => ({ arena, cpus, routines: this.#backends[0]!, id: this.#nextId++ }),
     });
     this.#services = {
@@ -203,9 +226,12 @@ export class Runtime {
    */
   load(input: Uint8Array | Collection, options: LoadOptions = {}): LoadedObject {
     this.#alive();
+    loadOptions(options, 'options');
+    if (input instanceof Uint8Array) check.bytes(input, 'input');
+    else collectionSpec(input, 'input');
     const collection =
       input instanceof Uint8Array
-        ? parseObject(input, options.targetBtf ? { targetBtf: options.targetBtf } : {})
+        ? parseObject(input, options.targetBtf !== undefined ? { targetBtf: options.targetBtf } : {})
         : input;
     const backend = this.#backend(options.backend);
     const specs = selectPrograms(collection, options.programs, noSuchProgram);
@@ -333,6 +359,7 @@ export class Runtime {
         );
       }
       if (!map) {
+        const shared: SharedMap = { references: 0, objects: 0, inner: [] };
         map = createMap(sized(spec, this.#cpus), {
           arena: this.#host.arena,
           cpus: this.#cpus,
@@ -341,8 +368,9 @@ export class Runtime {
           cachedTargets: backend.cachedTargets,
           missStub: backend.missStub,
           btf: collection.btf,
+          inUse: () => shared.references > 0,
         });
-        this.#maps.set(map, { references: 0, objects: 0, inner: [] });
+        this.#maps.set(map, shared);
         if (map instanceof ProgArray) this.#slots.set(map, new ProgArraySlots(map, this.#generations, this.#programs));
       }
       const held = map;

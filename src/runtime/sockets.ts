@@ -6,6 +6,7 @@
  * come and go while programs run. A table that is full is replaced by one of twice the size. What leaves is freed when every
  * run that could see it has ended.
  */
+import { check, describe } from '../arguments.ts';
 import { createMap } from '../maps/create.ts';
 import type { MapEnv } from '../maps/env.ts';
 import type { BpfMap } from '../maps/map.ts';
@@ -77,7 +78,13 @@ interface Endpoint {
 const NOWHERE: Endpoint = { bytes: new Uint8Array(0), port: 0 };
 
 function bad(name: string, expected: string, value: unknown): never {
-  throw new RuntimeError('bad_argument', `socket: ${name} must be ${expected}, got ${String(value)}`, { field: name });
+  throw new RuntimeError(
+    'bad_argument',
+    `socket: ${name} must be ${expected}, got ${typeof value === 'string' ? value : describe(value)}`,
+    {
+      field: name,
+    },
+  );
 }
 
 function integer(name: string, value: number, min: number, max: number): number {
@@ -92,8 +99,8 @@ function u64(name: string, value: bigint): bigint {
 
 function endpoint(name: string, given: SocketAddress | undefined): Endpoint {
   if (given === undefined) return NOWHERE;
-  const bytes = parseAddress(given.address);
-  if (bytes === undefined) bad(`${name}.address`, 'an IPv4 or IPv6 address', given.address);
+  const bytes = typeof given?.address === 'string' ? parseAddress(given.address) : undefined;
+  if (bytes === undefined) bad(`${name}.address`, 'an IPv4 or IPv6 address', given?.address);
   return { bytes, port: integer(`${name}.port`, given.port, 0, 0xffff) };
 }
 
@@ -142,11 +149,14 @@ export class Socket {
     return this.#deleted;
   }
 
-  /** Takes it out of the table: later lookups do not find it. Programs that have it may go on reading it. */
+  /**
+   * Takes it out of the table: later lookups do not find it. Programs that have it may go on reading it.
+   * @throws RuntimeError `disposed`
+   */
   delete(): void {
     if (this.#deleted) return;
-    this.#deleted = true;
     this.#table.remove(this);
+    this.#deleted = true;
   }
 
   /** @internal */
@@ -255,9 +265,26 @@ interface TableEnv {
   readonly gracePeriods: GracePeriods;
   /** Arena offset of the RuntimeState. */
   readonly state: number;
+  /** @throws RuntimeError `disposed` */
+  readonly alive: () => void;
   /** For a map of its own, with an id of its own. */
   readonly mapEnv: () => MapEnv;
 }
+
+const socketOptions = check.options({
+  protocol: check.string,
+  kind: check.string,
+  v6Only: check.boolean,
+  state: check.number,
+  mark: check.number,
+  priority: check.number,
+  uid: check.number,
+  classId: check.number,
+  boundDevice: check.number,
+  rxQueueMapping: check.number,
+  cookie: check.bigint,
+  tcp: check.options({}),
+});
 
 export class SocketTable {
   readonly #env: TableEnv;
@@ -283,6 +310,8 @@ export class SocketTable {
    * @throws RuntimeError `bad_argument`: a member out of range, or an address that another socket has; MemoryError
    */
   add(options: SocketOptions): Socket {
+    this.#env.alive();
+    socketOptions(options, 'options');
     const socket = new Socket(this, this.#arena, options, ++this.#lastCookie);
     const value = new Uint8Array(8);
     new DataView(value.buffer).setBigUint64(0, socket.address, true);
@@ -315,6 +344,7 @@ export class SocketTable {
 
   /** @internal */
   remove(socket: Socket): void {
+    this.#env.alive();
     this.#sockets.delete(socket);
     for (const key of socket.keys) this.#forget(key);
     this.#env.gracePeriods.retire(() => socket.release());

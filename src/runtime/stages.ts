@@ -1,4 +1,5 @@
 /** The road of one program from specification to machine code, step by step, without running anything. */
+import { check, withForeign } from '../arguments.ts';
 import { KFUNCS, kfuncRoutine, REFUSED_KFUNCS } from '../helpers/kfuncs.ts';
 import { refusedHelper } from '../helpers/refused.ts';
 import { HELPERS, helperRoutine } from '../helpers/table.ts';
@@ -10,6 +11,7 @@ import { x64Machine } from '../jit/x64/machine.ts';
 import { lower } from '../lowering/lower.ts';
 import type { Lowered } from '../lowering/lowered.ts';
 import { unpackTailCall } from '../lowering/tail-call-imm.ts';
+import { mapSpecs, programSpec } from '../object/check.ts';
 import type { LineInfo, MapSpec, ProgramSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import { verify } from '../verifier/verify.ts';
@@ -27,6 +29,24 @@ export interface VerifyProgramOptions {
   readonly uninitializedStack?: 'refuse' | 'allow';
 }
 
+export const verifyMembers = {
+  logLevel: check.oneOf(0, 1, 2),
+  memorySize: check.record({ min: check.natural, max: check.natural }),
+  strictAlignment: check.boolean,
+  unprivileged: check.oneOf(true, false, 'cap_bpf'),
+  uninitializedStack: check.oneOf('refuse', 'allow'),
+};
+const verifyOptions = check.options(verifyMembers);
+/** What `verifyProgram` and `lowerProgram` made. */
+const ours = new WeakSet<Verified | Lowered>();
+export const isOurs = (made: Verified | Lowered): boolean =>
+  typeof made === 'object' && made !== null && ours.has(made);
+const verifiedShape = check.record({
+  program: check.record({ name: check.string, insns: check.array, lines: check.array }),
+  facts: check.record({ tailCalls: check.array, usedMaps: check.array }),
+});
+const loweredShape = check.record({ name: check.string, insns: check.array, usedMaps: check.array });
+
 /**
  * Verifies a program against the helpers this runtime has.
  * @param maps the maps it may refer to, by name
@@ -37,8 +57,11 @@ export function verifyProgram(
   maps: ReadonlyMap<string, MapSpec>,
   options: VerifyProgramOptions = {},
 ): Verified {
+  programSpec(spec, 'spec');
+  mapSpecs(maps, 'maps');
+  verifyOptions(options, 'options');
   const { logLevel, memorySize, strictAlignment, unprivileged, uninitializedStack } = options;
-  return verify(spec, {
+  const verified = verify(spec, {
     maps,
     helpers: HELPERS,
     refusedHelper,
@@ -50,6 +73,8 @@ export function verifyProgram(
     ...(unprivileged === undefined ? {} : { unprivileged }),
     ...(uninitializedStack === undefined ? {} : { uninitializedStack }),
   });
+  ours.add(verified);
+  return verified;
 }
 
 /**
@@ -67,7 +92,15 @@ export function lowerProgram(
   countHits = false,
   keepDeadBranches = false,
 ): Lowered {
-  return lower(verified, { maps, helperRoutine, kfuncRoutine, pokes, countMisses, countHits, keepDeadBranches });
+  verifiedShape(verified, 'verified');
+  mapSpecs(maps, 'maps');
+  for (const [name, flag] of Object.entries({ pokes, countMisses, countHits, keepDeadBranches }))
+    check.boolean(flag, name);
+  const lowered = withForeign('verified', isOurs(verified), () =>
+    lower(verified, { maps, helperRoutine, kfuncRoutine, pokes, countMisses, countHits, keepDeadBranches }),
+  );
+  if (isOurs(verified)) ours.add(lowered);
+  return lowered;
 }
 
 export interface CompileProgramOptions {
@@ -83,6 +116,16 @@ export interface CompileProgramOptions {
   readonly pokes?: boolean;
 }
 
+export const compileMembers = {
+  arch: check.oneOf('x64', 'arm64'),
+  atomics: check.oneOf('lse', 'exclusive'),
+  // Which there are is the machine's affair.
+  tailCallMode: check.string,
+  tailCallChoices: check.options({}),
+  pokes: check.boolean,
+};
+const compileOptions = check.options(compileMembers);
+
 /** The compiler that options ask for. */
 export function machineFor({ arch, atomics }: CompileProgramOptions): Machine {
   return arch === 'arm64' ? arm64Machine(atomics ?? 'lse') : x64Machine;
@@ -90,13 +133,17 @@ export function machineFor({ arch, atomics }: CompileProgramOptions): Machine {
 
 /** Compiles a lowered program; which machine this runs on does not matter. @throws CompileError */
 export function compileProgram(lowered: Lowered, options: CompileProgramOptions = {}): Code {
+  loweredShape(lowered, 'lowered');
+  compileOptions(options, 'options');
   const machine = machineFor(options);
-  return machine.compile(lowered, {
-    kind: 'program',
-    tailCallMode: options.tailCallMode ?? machine.tailCallModes.at(-1)!,
-    ...(options.tailCallChoices && { tailCallChoices: options.tailCallChoices }),
-    pokes: options.pokes !== false,
-  });
+  return withForeign('lowered', isOurs(lowered), () =>
+    machine.compile(lowered, {
+      kind: 'program',
+      tailCallMode: options.tailCallMode ?? machine.tailCallModes.at(-1)!,
+      ...(options.tailCallChoices && { tailCallChoices: options.tailCallChoices }),
+      pokes: options.pokes !== false,
+    }),
+  );
 }
 
 export interface TailCallSiteInfo {
@@ -112,6 +159,12 @@ export interface TailCallSiteInfo {
 
 /** Every tail call that can be reached, and its kind (tail-call packing decides it, see lowering/). */
 export function tailCallSites(verified: Verified, lowered: Lowered): TailCallSiteInfo[] {
+  verifiedShape(verified, 'verified');
+  loweredShape(lowered, 'lowered');
+  return withForeign('verified or lowered', isOurs(verified) && isOurs(lowered), () => sitesOf(verified, lowered));
+}
+
+function sitesOf(verified: Verified, lowered: Lowered): TailCallSiteInfo[] {
   const kinds = new Map<number, TailCallKind>();
   for (const [slot, insn] of lowered.insns.entries()) {
     if (insn.kind !== 'tailCall') continue;
@@ -129,6 +182,12 @@ export function tailCallSites(verified: Verified, lowered: Lowered): TailCallSit
 
 /** The line that covers an instruction. */
 export function lineAt(lines: readonly LineInfo[], insn: number): LineInfo | undefined {
+  check.array(lines, 'lines');
+  check.natural(insn, 'insn');
+  return withForeign('lines', false, () => covering(lines, insn));
+}
+
+function covering(lines: readonly LineInfo[], insn: number): LineInfo | undefined {
   let low = 0;
   let high = lines.length;
   while (low < high) {

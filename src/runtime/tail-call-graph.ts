@@ -2,10 +2,12 @@
  * Which programs can tail-call which: the verifier's facts (arrays and index range of each site) laid over what the slots
  * hold. Nothing is run; what an index really will be is not known, so the graph shows what can happen, not what will.
  */
+import { check, withForeign } from '../arguments.ts';
+import { mapSpecs } from '../object/check.ts';
 import type { LineInfo, MapSpec } from '../object/spec.ts';
 import type { Verified } from '../verifier/facts.ts';
 import { RuntimeError } from './errors.ts';
-import { lineAt } from './stages.ts';
+import { isOurs, lineAt } from './stages.ts';
 
 /** Slots `from` to `to` of a prog array, inclusive. */
 export interface SlotRange {
@@ -67,11 +69,24 @@ export interface TailCallGraphInput {
   readonly entries?: readonly string[];
 }
 
+const inputShape = check.record({
+  programs: check.array,
+  maps: mapSpecs,
+  slots: check.mapOf(check.mapOf(check.string, check.u32)),
+  entries: check.optional(check.arrayOf(check.string)),
+});
+const graphShape = check.record({ programs: check.array, sites: check.array });
+
 /**
  * Draws up the graph. Programs in slots that are not among `programs` are there, without sites.
  * @throws RuntimeError `no_such_program` for an entry that is not there
  */
 export function tailCallGraph(input: TailCallGraphInput): TailCallGraph {
+  inputShape(input, 'input');
+  return withForeign('input', input.programs.every(isOurs), () => draw(input));
+}
+
+function draw(input: TailCallGraphInput): TailCallGraph {
   const { programs, maps, slots } = input;
   const arrays = [...maps.values()]
     .filter(({ type }) => type === 'prog_array')
@@ -251,6 +266,12 @@ export function misses(graph: TailCallGraph): PredictedMiss[] {
  * program that came in its place if the same arrays and indices reach both.
  */
 export function newMisses(before: TailCallGraph, after: TailCallGraph): PredictedMiss[] {
+  graphShape(before, 'before');
+  graphShape(after, 'after');
+  return withForeign('before or after', false, () => broughtBy(before, after));
+}
+
+function broughtBy(before: TailCallGraph, after: TailCallGraph): PredictedMiss[] {
   const reach = ({ maps, indexMin, indexMax }: TailCallGraphSite) => `${indexMin} ${indexMax} ${maps.join(' ')}`;
   const known = new Map(reachableSites(before).map(site => [reach(site), site.empty]));
   return reachableSites(after).flatMap(site =>

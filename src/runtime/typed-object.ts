@@ -1,6 +1,7 @@
 /** An object whose programs, maps and global variables have types: the base of the classes that `switchyard codegen` writes. */
+import { check } from '../arguments.ts';
 import type { TypedMap } from '../maps/typed-map.ts';
-import type { LoadedGlobal, LoadedObject } from './loaded-object.ts';
+import { type LoadedGlobal, LoadedObject } from './loaded-object.ts';
 import type { ProgArraySlots } from './prog-array-slots.ts';
 import type { Program } from './program.ts';
 
@@ -22,6 +23,7 @@ export class TypedObject<Shape extends { [K in keyof ObjectShape]: unknown }> {
   readonly #maps = new Map<string, TypedMap>();
 
   constructor(object: LoadedObject) {
+    check.instanceOf(LoadedObject, 'a loaded object')(object, 'object');
     this.object = object;
   }
 

@@ -9,6 +9,7 @@ const SRC = join(import.meta.dirname, '../../src');
 /** A room imports from itself and from rooms above it. The bare names are files of `src` itself. */
 const ORDER = [
   'errors.ts',
+  'arguments.ts',
   'isa',
   'capture',
   'object',

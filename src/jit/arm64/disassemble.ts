@@ -2,6 +2,7 @@
  * A64 code as text, in GNU assembler's syntax. It knows what the compiler emits and nothing else: the encoding table
  * read backwards. Rows without operands in a place (`neg Rd, Rm`) go before those with (`sub Rd, Rn, Rm`).
  */
+import { check } from '../../arguments.ts';
 import { ENCODINGS, type Form, OPERAND } from './encodings.ts';
 import { bitmaskValue } from './immediates.ts';
 
@@ -73,6 +74,7 @@ function text(word: number, offset: number): string {
 
 /** @param code whole instructions; what is left over at the end is not listed */
 export function disassembleArm64(code: Uint8Array): DisassembledInstruction[] {
+  check.bytes(code, 'code');
   const view = new DataView(code.buffer, code.byteOffset, code.byteLength);
   const lines: DisassembledInstruction[] = [];
   for (let offset = 0; offset + 4 <= code.length; offset += 4) {

@@ -13,6 +13,7 @@
  *
  * Sources: System V ABI, chapter 4; AMD64 psABI, table 4.10; ELF for the Arm 64-bit Architecture (AAELF64), 5.7.
  */
+import { check } from '../../arguments.ts';
 import type { UsedMap } from '../../lowering/lowered.ts';
 import type { Code, CompileOptions, Machine, Relocation, RelocationTarget } from './code.ts';
 import { CODE_ALIGNMENT } from './placement.ts';
@@ -29,13 +30,19 @@ export interface ObjectFileInput {
   readonly usedMaps: readonly UsedMap[];
 }
 
-/** The name that the file gives to what a relocation refers to; undefined for the code itself. */
+/**
+ * The name that the file gives to what a relocation refers to; undefined for the code itself.
+ * @throws ArgumentError where there is no map of that index
+ */
 export function symbolName(target: RelocationTarget, usedMaps: readonly UsedMap[]): string | undefined {
+  check.record({ kind: check.oneOf('map', 'mapValue', 'routine', 'service', 'self') })(target, 'target');
   switch (target.kind) {
     case 'map':
-      return `map.${usedMaps[target.index]!.name}`;
-    case 'mapValue':
-      return `values.${usedMaps[target.index]!.name}`;
+    case 'mapValue': {
+      check.arrayOf(check.record({ name: check.string }))(usedMaps, 'usedMaps');
+      check.integer(0, usedMaps.length - 1)(target.index, 'target.index');
+      return `${target.kind === 'map' ? 'map' : 'values'}.${usedMaps[target.index]!.name}`;
+    }
     case 'routine':
     case 'service':
       return `${target.kind}.${target.name}`;

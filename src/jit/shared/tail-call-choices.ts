@@ -6,6 +6,7 @@
  * (`TailCallOverrides`), so that what each is worth can be measured at any time; the others hang together, since they
  * decide where frames and counts lie. Machines differ in what they choose for the first two modes.
  */
+import { describe } from '../../arguments.ts';
 import type { TailCallMode } from './code.ts';
 import { CompileError } from './errors.ts';
 
@@ -103,7 +104,9 @@ export function checkOverrides(overrides: TailCallOverrides): void {
       : `a choice is ${Object.keys(VALUES).join(' or ')}`;
     throw new CompileError(
       'bad_choice',
-      values ? `tail-call choices: ${expected}, not '${value}'` : `tail-call choices: ${expected}, not ${name}`,
+      values
+        ? `tail-call choices: ${expected}, not '${typeof value === 'string' ? value : describe(value)}'`
+        : `tail-call choices: ${expected}, not ${name}`,
       { [name]: value },
     );
   }

@@ -54,7 +54,9 @@ export class NativeBackend implements Backend {
     service: new Map(),
   };
   readonly #callbacks: bigint[] = [];
-  #failure: unknown;
+  /** What a host function threw: anything at all, so it is wrapped. */
+  #failure: { readonly cause: unknown } | undefined;
+  #closed = false;
 
   constructor(
     arena: Arena,
@@ -185,6 +187,7 @@ export class NativeBackend implements Backend {
 
   /** Unregisters the callbacks. Nothing may run. */
   close(): void {
+    this.#closed = true;
     for (const callback of this.#callbacks.splice(0)) koffi.unregister(callback);
   }
 
@@ -192,7 +195,9 @@ export class NativeBackend implements Backend {
     this.#request(context, this.#symbol('routine', 'replay'), [this.#arena.address(context.batch)]);
   }
 
+  /** Everything that enters machine code goes through here. @throws RuntimeError `disposed` where there is none any more */
   #request(context: ContextBlock, target: bigint, args: readonly bigint[]): void {
+    if (this.#closed) throw new RuntimeError('disposed', 'this runtime was disposed; create another one');
     const { view } = this.#arena;
     view.setBigUint64(context.offset + RunContext.entryTarget, target, true);
     for (let i = 0; i < args.length; i++) {
@@ -209,7 +214,7 @@ export class NativeBackend implements Backend {
     const failure = this.#failure;
     if (failure === undefined) return;
     this.#failure = undefined;
-    throw serviceFailed(failure);
+    throw serviceFailed(failure.cause);
   }
 
   #addService(name: string, service: (...args: [bigint, bigint, bigint, bigint, bigint]) => bigint): void {
@@ -221,7 +226,7 @@ export class NativeBackend implements Backend {
           const [a, b, c, d, e] = args.map(arg => BigInt.asUintN(64, BigInt(arg)));
           return BigInt.asIntN(64, service(a!, b!, c!, d!, e!));
         } catch (error) {
-          this.#failure ??= error;
+          this.#failure ??= { cause: error };
           return -14n;
         }
       }, SERVICE);
