@@ -1,10 +1,14 @@
 /** Arguments from outside that types cannot vouch for: JavaScript calls this too. */
+import { describe, isBytes } from '../arguments.ts';
 import { KernelError } from './errors.ts';
 
 /** @throws KernelError `bad_argument` */
 export function needBytes(value: unknown, what: string): Uint8Array {
-  if (value instanceof Uint8Array) return value;
-  throw new KernelError('bad_argument', `${what} must be a Uint8Array, got ${kindOf(value)}`);
+  if (isBytes(value)) return value;
+  throw new KernelError(
+    'bad_argument',
+    `${what} must be a Uint8Array, got ${value instanceof Uint8Array ? describe(value) : kindOf(value)}`,
+  );
 }
 
 /** @throws KernelError `bad_argument` unless `value` is an integer from `min` to `max` */

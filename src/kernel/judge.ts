@@ -1,4 +1,6 @@
 /** The kernel's verifier as the judge of single programs: loaded, heard, closed again; nothing runs. */
+import { check } from '../arguments.ts';
+import { anyMaps, encodableProgram, isBtf } from '../object/check.ts';
 import type { Collection, ProgramSpec } from '../object/spec.ts';
 import { type KernelBtf, tryLoadBtf } from './btf.ts';
 import { KernelError } from './errors.ts';
@@ -22,6 +24,8 @@ function verificationTime(log: string): number | undefined {
   return time === undefined ? undefined : Number(time);
 }
 
+const judged = check.record({ programs: check.mapOf(encodableProgram), maps: anyMaps, btf: check.optional(isBtf) });
+
 /** Holds the maps and types of one collection, which programs are judged against. */
 export class KernelJudge {
   readonly #maps: ReadonlyMap<string, KernelMap>;
@@ -30,6 +34,7 @@ export class KernelJudge {
   /** @throws KernelError `map_refused`, `not_permitted` and the like */
   constructor(collection: Pick<Collection, 'programs' | 'maps' | 'btf'>) {
     needCollection(collection);
+    judged(collection, 'collection');
     this.#btf = tryLoadBtf(collection.btf, collection.programs.values());
     try {
       this.#maps = makeMaps(collection.maps, this.#btf);
@@ -45,6 +50,8 @@ export class KernelJudge {
    * @throws KernelError whatever is not the verifier's verdict: `not_permitted`, `unsupported_program`, `no_such_map` ...
    */
   judge(program: ProgramSpec, logLevel: 0 | 1 | 2 | 4 = 0): KernelVerdict {
+    encodableProgram(program, 'program');
+    check.oneOf(0, 1, 2, 4)(logLevel, 'logLevel');
     try {
       const loaded = loadKernelProgram(program, this.#maps, { logLevel, btf: program.btf && this.#btf });
       const { insnsProcessed, log } = loaded;

@@ -6,9 +6,11 @@
  * gone with the object, or with the process.
  */
 import { readFileSync } from 'node:fs';
+import { check, describe } from '../arguments.ts';
 import { encode } from '../isa/codec.ts';
 import { IsaError } from '../isa/errors.ts';
 import type { Instruction } from '../isa/instruction.ts';
+import { encodableCollection } from '../object/check.ts';
 import { ObjectError } from '../object/errors.ts';
 import { parseObject } from '../object/parse.ts';
 import { selectPrograms } from '../object/select-programs.ts';
@@ -96,19 +98,29 @@ function named<T>(all: ReadonlyMap<string, T>, name: string, code: 'no_such_prog
   const found = all.get(name);
   if (found !== undefined) return found;
   const names = [...all.keys()];
-  throw new KernelError(code, `no ${what} is named ${name}; the object has ${names.join(', ') || 'none'}`, {
-    name,
-    names,
-  });
+  throw new KernelError(
+    code,
+    `no ${what} is named ${typeof name === 'string' ? name : describe(name)}; the object has ${names.join(', ') || 'none'}`,
+    {
+      name,
+      names,
+    },
+  );
 }
 
 function noSuchProgram(name: string, names: readonly string[]): never {
   throw new KernelError(
     'no_such_program',
-    `no program is named ${name}; the object has ${names.join(', ') || 'none'}`,
+    `no program is named ${typeof name === 'string' ? name : describe(name)}; the object has ${names.join(', ') || 'none'}`,
     { name, names },
   );
 }
+
+const loadOptions = check.options({
+  programs: check.arrayOf(check.string),
+  maps: check.mapOf(check.instanceOf(KernelMap, 'a map in the kernel')),
+  logLevel: check.number,
+});
 
 /**
  * Loads an object into the running kernel. Nothing is attached or pinned; programs run only when `run` is called.
@@ -117,6 +129,8 @@ function noSuchProgram(name: string, names: readonly string[]): never {
  */
 export function loadIntoKernel(input: Uint8Array | Collection, options: KernelLoadOptions = {}): KernelObject {
   const collection = input instanceof Uint8Array ? parse(input) : needCollection(input);
+  encodableCollection(collection, 'input');
+  loadOptions(options, 'options');
   needLogLevel(options.logLevel);
   const specs = selectPrograms(collection, options.programs, noSuchProgram);
   const undo: (() => void)[] = [];

@@ -1,8 +1,11 @@
 /** A map in the kernel, with the operations that user space has on it. */
+
 import { readFileSync } from 'node:fs';
+import { describe, isBytes } from '../arguments.ts';
 import { ARENA_PAGE } from '../maps/arena-map.ts';
 import type { BpfMap } from '../maps/map.ts';
 import { MAP_TYPE } from '../maps/uapi.ts';
+import { anyMap } from '../object/check.ts';
 import type { MapSpec } from '../object/spec.ts';
 import { mapShared } from '../runtime/native/libc.ts';
 import { Attr, Command, closeFd, fixed, fixedCopy, type Outcome, refusal } from './bpf.ts';
@@ -183,6 +186,7 @@ export class KernelMap implements Shared {
    * @throws KernelError `map_refused`, `not_permitted` and the like, `bad_argument`
    */
   constructor(spec: MapSpec, btf?: KernelBtf, existing?: number) {
+    anyMap(spec, 'spec');
     this.spec = spec;
     this.valueBytes = valueBytes(spec);
     this.#fd = existing ?? createFd(spec, btf);
@@ -340,7 +344,7 @@ export class KernelMap implements Shared {
     if (!Number.isInteger(count) || count < 1 || count * Math.max(keySize, valueBytes) > MAX_BATCH_BYTES) {
       throw new KernelError(
         'bad_argument',
-        `map ${this.spec.name}: a batch has 1 element or more, and at most ${MAX_BATCH_BYTES} bytes of keys or values; got ${count}`,
+        `map ${this.spec.name}: a batch has 1 element or more, and at most ${MAX_BATCH_BYTES} bytes of keys or values; got ${describe(count)}`,
         { map: this.spec.name, count },
       );
     }
@@ -395,7 +399,8 @@ export class KernelMap implements Shared {
   }
 
   #listed<T>(values: Iterable<T>): T[] {
-    if (typeof (values as Partial<Iterable<T>> | null | undefined)?.[Symbol.iterator] === 'function')
+    const unusable = values instanceof Uint8Array && !isBytes(values);
+    if (!unusable && typeof (values as Partial<Iterable<T>> | null | undefined)?.[Symbol.iterator] === 'function')
       return [...values];
     throw new KernelError('bad_argument', `map ${this.spec.name}: a batch must be iterable, got ${kindOf(values)}`, {
       map: this.spec.name,

@@ -1,4 +1,5 @@
 /** The slots of a prog array in the kernel, under the names that Switchyard's own have. */
+import { describe } from '../arguments.ts';
 import { kindOf } from './check.ts';
 import { KernelError } from './errors.ts';
 import { type KernelMap, keyBytes } from './map.ts';
@@ -71,9 +72,13 @@ export class KernelProgArray {
 
   #key(index: number): Uint8Array {
     if (Number.isInteger(index) && index >= 0 && index <= 0xffff_ffff) return keyBytes(this.map.spec, index);
-    throw new KernelError('bad_argument', `${this.name}: an index is an unsigned 32-bit number, not ${index}`, {
-      map: this.name,
-      index,
-    });
+    throw new KernelError(
+      'bad_argument',
+      `${this.name}: an index is an unsigned 32-bit number, not ${describe(index)}`,
+      {
+        map: this.name,
+        index,
+      },
+    );
   }
 }

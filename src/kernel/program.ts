@@ -419,7 +419,7 @@ export class KernelProgram {
 }
 
 function asPacket(packet: unknown): Packet {
-  if (packet instanceof Uint8Array) return { data: packet };
+  if (packet instanceof Uint8Array) return { data: needBytes(packet, 'a packet') };
   if (typeof packet !== 'object' || packet === null)
     throw new KernelError('bad_argument', `a packet is its bytes, or an object with \`data\`; got ${kindOf(packet)}`);
   needBytes((packet as Packet).data, 'the data of a packet');

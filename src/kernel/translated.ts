@@ -7,7 +7,9 @@
  *
  * Source: include/linux/filter.h, and bpf_insn_prepare_dump in kernel/bpf/syscall.c.
  */
+
 import { readFileSync } from 'node:fs';
+import { check } from '../arguments.ts';
 import { decode } from '../isa/codec.ts';
 import { formatInstruction } from '../isa/disassembler.ts';
 import { IsaError } from '../isa/errors.ts';
@@ -56,6 +58,7 @@ const ST = 2;
 export function listTranslated(bytes: Uint8Array, names: TranslatedNames = {}): TranslatedInstruction[] {
   if (needBytes(bytes, 'a translated program').length % 8 !== 0)
     throw new KernelError('bad_argument', `instructions have 8 bytes each, got ${bytes.length} bytes`);
+  check.options({})(names, 'names');
   const listing: TranslatedInstruction[] = [];
   for (let slot = 0; 8 * slot < bytes.length; ) {
     const slots = bytes[8 * slot] === LOAD_IMM64 ? 2 : 1;
@@ -128,5 +131,9 @@ export function kernelFunctions(): ((distance: number) => string | undefined) | 
     if (name === CALL_BASE) base = at;
     names.set(at, name!);
   }
-  return base === 0n ? undefined : distance => names.get(base + BigInt(distance));
+  if (base === 0n) return undefined;
+  return distance => {
+    check.integer(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER)(distance, 'distance');
+    return names.get(base + BigInt(distance));
+  };
 }

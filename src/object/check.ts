@@ -35,7 +35,6 @@ const entry: Check = (value, name) => {
 
 const mapMembers = {
   name: string,
-  type: oneOf(...MAP_TYPES),
   keySize: u32,
   valueSize: u32,
   maxEntries: u32,
@@ -50,19 +49,30 @@ const mapMembers = {
   frozen: optional(boolean),
 };
 /** Inner maps are no maps of maps, so there is no more below. */
-const mapSpec: Check = unlessMade(record({ ...mapMembers, inner: optional(record(mapMembers)) }));
+const mapType = oneOf(...MAP_TYPES);
+const map: Check = unlessMade(
+  record({ ...mapMembers, type: mapType, inner: optional(record({ ...mapMembers, type: mapType })) }),
+);
 
-export const mapSpecs: Check = mapOf(mapSpec);
+export const mapSpecs: Check = mapOf(map);
+/** For the kernel, which may have other types, and whose room says what numbers it takes. */
+export const anyMap: Check = record({
+  name: string,
+  type: string,
+  contents: arrayOf(record({ key: check.number })),
+  inner: optional(record({ name: string, type: string })),
+});
+export const anyMaps: Check = mapOf(anyMap);
 
 /** Instructions as such: what they are is looked at by whoever encodes them. */
 export const anyInstructions: Check = arrayOf(record({ kind: string }));
 
-const program = (insns: Check): Check =>
+const program = (insns: Check, type: Check): Check =>
   unlessMade(
     record({
       name: string,
       section: string,
-      type: oneOf(...PROGRAM_TYPES),
+      type,
       attachType: optional(string),
       xdpFrags: boolean,
       insns,
@@ -76,14 +86,14 @@ const program = (insns: Check): Check =>
     }),
   );
 
-const collection = (each: Check): Check =>
-  unlessMade(record({ programs: mapOf(each), maps: mapSpecs, license: string, btf: optional(isBtf) }));
+const collection = (each: Check, maps: Check): Check =>
+  unlessMade(record({ programs: mapOf(each), maps, license: string, btf: optional(isBtf) }));
 
-export const programSpec: Check = program(instructions);
-export const collectionSpec: Check = collection(programSpec);
+export const programSpec: Check = program(instructions, oneOf(...PROGRAM_TYPES));
+export const collectionSpec: Check = collection(programSpec, mapSpecs);
 /** For the kernel, which is given bytes and judges them itself. */
-export const encodableProgram: Check = program(anyInstructions);
-export const encodableCollection: Check = collection(encodableProgram);
+export const encodableProgram: Check = program(anyInstructions, string);
+export const encodableCollection: Check = collection(encodableProgram, anyMaps);
 
 /** What is looked up in a collection for its maps' types and contents. */
 export const mapsOfCollection: Check = unlessMade(record({ maps: mapSpecs, btf: optional(isBtf) }));

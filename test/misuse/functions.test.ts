@@ -142,6 +142,11 @@ const CLASSES: Readonly<Record<string, Call>> = {
     run: (a: never, b: never, c: never) => new api.BtfCodec(a, b, c),
     args: [() => btf, () => 1, () => ({})],
   },
+  KernelBtf: { run: (of: never, programs: never) => new api.KernelBtf(of, programs), args: [() => btf, () => []] },
+  KernelMap: {
+    run: (of: never, types: never) => new api.KernelMap(of, types).dispose(),
+    args: [() => mapSpec({ name: 'm', type: 'hash' }), () => undefined],
+  },
   KernelJudge: { run: (of: never) => new api.KernelJudge(of).dispose(), args: [() => calls] },
   Runtime: {
     run: (host: never, options: never) => new api.Runtime(host, options),
