@@ -119,7 +119,7 @@ function shiftOperand(a: Analysis, i: Alu, operand: Scalar): Scalar {
 function checkImmediate(a: Analysis, i: Alu): void {
   if (a.program.type === 'raw') return;
   if (i.imm === 0 && (i.op === 'div' || i.op === 'sdiv' || i.op === 'mod' || i.op === 'smod'))
-    a.fail('invalid_instruction', 'div by zero', 'EINVAL');
+    a.fail('invalid_instruction', 'div by zero', 'EINVAL', 'Divide by anything but the constant 0.');
   if (isShift(i) && (i.imm < 0 || i.imm >= i.width))
     a.fail('invalid_instruction', `invalid shift ${i.imm}`, 'EINVAL', `Shift by 0 to ${i.width - 1}.`);
 }
@@ -215,7 +215,12 @@ function executePointer(a: Analysis, i: Alu, target: RegisterState, operand: Reg
   const amount = isPointer(target) ? operand : target;
   if (i.width === 32) {
     if (i.op !== 'sub' || a.leaksRefused)
-      a.fail('invalid_pointer_arithmetic', `R${i.dst} 32-bit pointer arithmetic prohibited`);
+      a.fail(
+        'invalid_pointer_arithmetic',
+        `R${i.dst} 32-bit pointer arithmetic prohibited`,
+        'EACCES',
+        'Calculate with pointers in 64 bits.',
+      );
     a.write(i.dst, unknown(32));
     return;
   }

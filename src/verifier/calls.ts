@@ -20,6 +20,8 @@ import { refuseLeak } from './unprivileged.ts';
 
 const NOT_INLINED = -1;
 
+const GONE = 'Return a number: the stack of a function is gone once it has returned.';
+
 function checkDepth(a: Analysis, subprogram: number): void {
   const { frames } = a.state;
   if (frames.length < MAX_FRAMES) return;
@@ -157,7 +159,8 @@ function leaveFrame(a: Analysis): number {
   a.stackLiveness.update(state);
   const callee = state.frame;
   const result = callee.registers[0]!;
-  if (result.kind === 'stack') a.fail('invalid_return_value', 'cannot return stack pointer to the caller', 'EINVAL');
+  if (result.kind === 'stack')
+    a.fail('invalid_return_value', 'cannot return stack pointer to the caller', 'EINVAL', GONE);
   if (callee.isCallback) {
     needRegister(a, 0);
     a.history.noteCallback();

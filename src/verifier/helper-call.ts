@@ -294,7 +294,13 @@ function noteTailCall(a: Analysis, call: Call): void {
 }
 
 function mismatch(a: Analysis, number: number, r: RegisterState, expected: string): never {
-  return a.fail('invalid_argument', `R${number} type=${kindName(r)} expected=${expected}`);
+  const kind = kindName(r);
+  let hint = expected.includes('fp')
+    ? `Copy what R${number} leads to onto the stack, and pass that address.`
+    : `Pass ${expected} in R${number}.`;
+  if (r.nullable) hint = `Compare R${number} with NULL before the call.`;
+  else if (r.kind === 'scalar') hint = `R${number} holds a number there; pass a pointer of a kind that is expected.`;
+  return a.fail('invalid_argument', `R${number} type=${kind} expected=${expected}`, 'EACCES', hint);
 }
 
 const isNull = (r: RegisterState): boolean =>
@@ -564,17 +570,19 @@ function checkHelperMemory(
   }
 }
 
+const IN_RODATA = 'Pass the address of a constant text: in .rodata, or another frozen map that programs cannot write.';
+
 function checkConstantString(a: Analysis, number: number, r: RegisterState): string {
   if (r.kind !== 'mapValue' || r.nullable) mismatch(a, number, r, 'map_value');
-  if (!isFrozenData(r)) a.fail('invalid_argument', `R${number} does not point to a readonly map'`);
-  if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} is not a constant address'`);
+  if (!isFrozenData(r)) a.fail('invalid_argument', `R${number} does not point to a readonly map'`, 'EACCES', IN_RODATA);
+  if (!isConstant(r.value)) a.fail('invalid_argument', `R${number} is not a constant address'`, 'EACCES', IN_RODATA);
   const map = r.map!;
   checkMapValueAccess(a, number, r, 0, 1, 'read');
   const entry = map.contents.find(content => content.key === 0);
   const start = r.offset + Number(constantValue(r.value));
   const bytes = entry !== undefined && 'value' in entry ? entry.value : new Uint8Array(map.valueSize);
   const end = bytes.indexOf(0, start);
-  if (end < 0) a.fail('invalid_argument', 'string is not zero-terminated', 'EINVAL');
+  if (end < 0) a.fail('invalid_argument', 'string is not zero-terminated', 'EINVAL', 'End the text with a zero byte.');
   return Array.from(bytes.subarray(start, end), byte => String.fromCharCode(byte)).join('');
 }
 

@@ -402,8 +402,13 @@ export function accessMemory(a: Analysis, access: Access): AccessResult {
       // Lowering makes it a load that looks whether there is memory.
       note(a, access, 'untrusted');
       break;
-    default:
-      a.fail('invalid_memory_access', `R${number} invalid mem access '${kindName(pointer)}'`);
+    default: {
+      let hint: string | undefined;
+      if (pointer.nullable) hint = `Compare R${number} with NULL before it is followed.`;
+      else if (pointer.kind === 'scalar')
+        hint = `R${number} holds a number there: what is loaded from maps and packets is one, and a pointer into a packet that has moved.`;
+      a.fail('invalid_memory_access', `R${number} invalid mem access '${kindName(pointer)}'`, 'EACCES', hint);
+    }
   }
   return { loaded: convert(loaded, access), source: undefined };
 }

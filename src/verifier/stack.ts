@@ -28,6 +28,8 @@ import { noteStore } from './speculation.ts';
 import { ByteState, type ByteStateValue, type Frame, STACK_BYTES, type StackSlot } from './state.ts';
 import { checkCorruption, checkStackVariable } from './unprivileged.ts';
 
+const WHOLE_POINTERS = 'Store pointers on the stack, and load them from there, as 8 bytes at an aligned offset.';
+
 /** Bytes that a spill covers, from byte 0 on. */
 function spillSize(slot: StackSlot): number {
   let size = 0;
@@ -92,9 +94,14 @@ export function writeStack(
   // What the kernel does not keep track of on the stack reads back as a number.
   const forgotten = value.kind === 'constDynptr';
   if (isPointer(value) && !forgotten) {
-    if (size !== 8) a.fail('invalid_memory_access', 'invalid size of register spill');
+    if (size !== 8) a.fail('invalid_memory_access', 'invalid size of register spill', 'EACCES', WHOLE_POINTERS);
     if (value.kind === 'stack' && frameIndex !== a.state.frames.length - 1)
-      a.fail('invalid_memory_access', 'cannot spill pointers to stack into stack frame of the caller', 'EINVAL');
+      a.fail(
+        'invalid_memory_access',
+        'cannot spill pointers to stack into stack frame of the caller',
+        'EINVAL',
+        'Keep pointers to the stack of a function in its own frame, which is gone once it has returned.',
+      );
     frame.setSlot(index, { bytes: 0xffff, spilled: value });
     a.history.remark();
     a.stackLiveness.write(frameIndex, index);
@@ -233,7 +240,8 @@ export function readStack(a: Analysis, frameIndex: number, offset: number, size:
     const spilled = slot.spilled;
     const covered = spillSize(slot);
     if (size !== 8 || covered !== 8) {
-      if (spilled.kind !== 'scalar') a.fail('invalid_memory_access', 'invalid size of register fill');
+      if (spilled.kind !== 'scalar')
+        a.fail('invalid_memory_access', 'invalid size of register fill', 'EACCES', WHOLE_POINTERS);
       if (first === 0 && size <= covered) noteSlot(a, frameIndex, index);
       if (first === 0 && size <= covered)
         return fits(spilled.value, size) ? spilled : scalarRegister(truncate(spilled.value, size));

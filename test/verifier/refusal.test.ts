@@ -26,6 +26,31 @@ describe('a refusal', () => {
     expect(refused.log).toContain("R2 invalid mem access 'scalar'");
   });
 
+  const LOOKUP = '*(u64 *)(r10 - 8) = 0\nr2 = r10\nr2 += -8\nr1 = map[hash] ll\ncall bpf_map_lookup_elem\n';
+  it.each([
+    [`${LOOKUP}r0 = *(u64 *)(r0 + 0)\nexit`, 'Compare R0 with NULL before it is followed.'],
+    [`${LOOKUP}r1 = r0\ncall bpf_map_lookup_elem\nr0 = 0\nexit`, 'Compare R1 with NULL before the call.'],
+    ['r2 = *(u32 *)(r1 + 0)\nr0 = *(u8 *)(r2 + 0)\nexit', /^R2 holds a number there: /],
+    ['r1 = 5\nr2 = r10\ncall bpf_map_lookup_elem\nr0 = 0\nexit', /^R1 holds a number there; pass a pointer/],
+    ['r2 = r1\nr1 = map[hash] ll\ncall bpf_map_lookup_elem\nr0 = 0\nexit', /^Copy what R2 leads to onto the stack/],
+    ['r0 = 4\nr0 /= 0\nexit', 'Divide by anything but the constant 0.'],
+    ['*(u64 *)(r10 - 8) = r1\nr0 = *(u32 *)(r10 - 8)\nexit', /^Store pointers on the stack, .* as 8 bytes/],
+    ['call f\nexit\nf: r0 = r10\nexit', /^Return a number: /],
+  ])('ends with advice for its cause: %#', (text, advice) => {
+    const result = attempt(program('socket_filter', text));
+    if (accepted(result)) throw new Error('accepted');
+    expect(result.message.split('\n').at(-1)).toMatch(advice);
+  });
+
+  it('of whatever cause ends with a line of advice', () => {
+    for (const c of CASES) {
+      const result = attempt(program(c.type, c.text, { attachType: c.attachType, license: c.license }));
+      if (accepted(result)) continue;
+      expect(result.message, c.name).toBe(`${result.message.slice(0, -result.hint.length - 1)}\n${result.hint}`);
+      expect(result.hint, c.name).toMatch(/^[A-Z]\w*\b.{10,}\.$|^(r|bpf_)\w+ .+\.$/);
+    }
+  });
+
   it('comes instead of memory without bounds, for a large function that is called from everywhere', () => {
     const called = (calls: number) =>
       [
