@@ -1,5 +1,7 @@
 /** Files in and out, with errors that say what to do. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
+import { gunzipSync } from 'node:zlib';
 import { type Capture, type Collection, type ProgramSpec, parseObject, RuntimeError, readCapture } from '../core.ts';
 import { UsageError } from './errors.ts';
 
@@ -45,21 +47,33 @@ export function readObject(path: string, btf?: string): Collection {
   return parseBytes(readBytes(path, 'object'), btf);
 }
 
-/** The same for bytes that were read already. */
+/** The same for bytes that were read already. Configuration values (`__kconfig`) are those of the running kernel. */
 export function parseBytes(bytes: Uint8Array, btf?: string): Collection {
-  const options = { skipUnsupported: true };
-  if (btf !== undefined) return parseObject(bytes, { ...options, targetBtf: readBytes(btf, 'BTF file') });
-  try {
-    return parseObject(bytes, options);
-  } catch (error) {
-    if ((error as { code?: string }).code !== 'core_target_missing') throw error;
-    let target: Uint8Array;
+  let options: Parameters<typeof parseObject>[1] = { skipUnsupported: true };
+  if (btf !== undefined) options = { ...options, targetBtf: readBytes(btf, 'BTF file') };
+  for (;;) {
     try {
-      target = readBytes(RUNNING_KERNEL_BTF, "the running kernel's BTF");
-    } catch {
-      throw error;
+      return parseObject(bytes, options);
+    } catch (error) {
+      const { code } = error as { code?: string };
+      try {
+        if (code === 'core_target_missing')
+          options = { ...options, targetBtf: readBytes(RUNNING_KERNEL_BTF, "the running kernel's BTF") };
+        else if (code === 'kconfig_missing') options = { ...options, kconfig: runningConfiguration() };
+        else throw error;
+      } catch {
+        throw error;
+      }
     }
-    return parseObject(bytes, { ...options, targetBtf: target });
+  }
+}
+
+/** Where libbpf looks, too. @throws where there is none */
+function runningConfiguration(): string {
+  try {
+    return readFileSync(`/boot/config-${release()}`, 'utf8');
+  } catch {
+    return gunzipSync(readFileSync('/proc/config.gz')).toString('utf8');
   }
 }
 

@@ -18,6 +18,8 @@ export type ObjectErrorCode =
   | 'unsupported_map_type'
   /** A `.kconfig` or `.ksyms` variable that nothing outside the kernel can resolve. */
   | 'unsupported_extern'
+  /** A `.kconfig` variable needs a configuration, and none was given. */
+  | 'kconfig_missing'
   | 'undefined_symbol'
   /** Bytes that decode to no instruction; `cause` is the IsaError. */
   | 'bad_instruction'

@@ -9,6 +9,7 @@ import { type Elf, type ElfSymbol, elfSection, readElf } from './elf.ts';
 import { ObjectError } from './errors.ts';
 import { Externs } from './externs.ts';
 import { type FunctionTable, readFunctions } from './functions.ts';
+import { Kconfig } from './kconfig.ts';
 import { Linker } from './link.ts';
 import { readMaps, type TailProgram } from './maps.ts';
 import { type ProgramKind, programSection, tailSection } from './sections.ts';
@@ -20,6 +21,11 @@ export interface ParseOptions {
    * ELF file with a `.BTF` section. Only objects with such relocations need it.
    */
   readonly targetBtf?: Btf | Uint8Array;
+  /**
+   * Text of a kernel's configuration (`CONFIG_HZ=1000` and the like, as in `/boot/config-*`), for `extern ... __kconfig`. Without it only
+   * weak ones, which are 0 then, and `LINUX_KERNEL_VERSION`, which is that of Linux 6.18.0, are known.
+   */
+  readonly kconfig?: string;
   /**
    * Leave programs of types that Switchyard does not run out of the collection, and list them in
    * `collection.unsupported`. By default the first of them is an error, so that nothing goes missing unnoticed.
@@ -51,7 +57,7 @@ export function parseObject(bytes: Uint8Array, options: ParseOptions = {}): Coll
   const functions = readFunctions(elf, btf, ext);
   const { programs: kinds, unsupported } = programKinds(functions, options.skipUnsupported ?? false);
   const table = readMaps(elf, btf, programAt(functions), tailPrograms(functions));
-  const externs = new Externs(btf);
+  const externs = new Externs(btf, new Kconfig(options.kconfig));
   const target = targetBtf(options.targetBtf);
   const core = new CoreRelocator(ext, btf, target);
   const linker = new Linker({
