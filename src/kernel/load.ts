@@ -180,8 +180,9 @@ export function makeMaps(specs: ReadonlyMap<string, MapSpec>, btf: KernelBtf | u
   return maps;
 }
 
-/** A perf event array that does not say how large it is has an entry per CPU, as libbpf makes it. */
+/** A perf event array that does not say how large it is, as an inner map too, has an entry per CPU, as libbpf makes it. */
 function sized(spec: MapSpec): MapSpec {
+  if (spec.inner !== undefined) return { ...spec, inner: sized(spec.inner) };
   return spec.type === 'perf_event_array' && spec.maxEntries === 0 ? { ...spec, maxEntries: possibleCpus() } : spec;
 }
 

@@ -51,6 +51,7 @@ const BPF_F_RDONLY_PROG = 1 << 7;
 const BPF_F_MMAPABLE = 1 << 10;
 /** The kernel's limit for one array element. */
 const MAX_VALUE_BYTES = 0x7fffffff;
+const PAGE_BYTES = 4096;
 /** Largest index of a static entry that is taken; far above any real prog array. */
 const MAX_STATIC_ENTRIES = 1 << 20;
 
@@ -321,6 +322,14 @@ function staticEntry(
   return { key, map: map.spec.name };
 }
 
+/** The kernel takes pages, a power of 2 of them. As in libbpf, other sizes become the next larger one; 0 is for the kernel to refuse. */
+function ringBytes(asked: number): number {
+  if (asked === 0) return 0;
+  let bytes = PAGE_BYTES;
+  while (bytes < asked && bytes < 2 ** 31) bytes *= 2;
+  return Math.max(bytes, asked);
+}
+
 /** Reads the anonymous struct that a `.maps` variable has as its type. */
 class Definition {
   readonly #btf: Btf;
@@ -398,6 +407,7 @@ class Definition {
     }
     if (type === undefined) throw this.#bad('its definition has no type');
     spec.type = type;
+    if (type === 'ringbuf' || type === 'user_ringbuf') spec.maxEntries = ringBytes(spec.maxEntries);
     if (values !== undefined) this.#values(spec, values.type);
     if (spec.valueSize > MAX_VALUE_BYTES || spec.keySize > MAX_VALUE_BYTES) {
       throw this.#bad(`keys of ${spec.keySize} or values of ${spec.valueSize} bytes are too large`);

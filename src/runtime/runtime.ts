@@ -671,8 +671,9 @@ export class Runtime {
   }
 }
 
-/** A perf event array that does not say how large it is has an entry per CPU, as libbpf makes it. */
+/** A perf event array that does not say how large it is, as an inner map too, has an entry per CPU, as libbpf makes it. */
 function sized(spec: MapSpec, cpus: number): MapSpec {
+  if (spec.inner !== undefined) return { ...spec, inner: sized(spec.inner, cpus) };
   return spec.type === 'perf_event_array' && spec.maxEntries === 0 ? { ...spec, maxEntries: cpus } : spec;
 }
 
