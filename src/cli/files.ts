@@ -1,6 +1,7 @@
 /** Files in and out, with errors that say what to do. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
+import { dirname, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { type Capture, type Collection, type ProgramSpec, parseObject, RuntimeError, readCapture } from '../core.ts';
 import { UsageError } from './errors.ts';
@@ -27,10 +28,17 @@ export function writeBytes(path: string, bytes: Uint8Array): void {
   }
 }
 
+/** From the first that is missing on. Node's own `recursive` never ends where the file system says ENOENT to all, as /proc does. */
+function makeOneByOne(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
+  if (dirname(path) !== path) makeOneByOne(dirname(path));
+  mkdirSync(path);
+}
+
 /** Makes a directory, and those above it, where there is none. */
 export function makeDirectory(path: string): void {
   try {
-    mkdirSync(path, { recursive: true });
+    makeOneByOne(resolve(path));
   } catch (cause) {
     throw new UsageError('unwritable_file', `cannot make ${path}: ${(cause as Error).message}`, { path }, { cause });
   }

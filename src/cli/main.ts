@@ -236,14 +236,27 @@ Example:
   switchyard run ${EXAMPLE} --program router --input examples/router/capture.pcap --save-maps maps.json
   switchyard map dump counters --snapshot maps.json`,
   );
-for (const [name, words, description] of [
-  ['list', [], 'names, types and sizes'],
-  ['dump', ['map'], 'all entries of a map'],
-  ['get', ['map', 'key'], 'the value of a key; exit code 1 if there is none'],
-  ['set', ['map', 'key', 'value'], 'insert or change an entry; of a prog array by the name of a program'],
-  ['delete', ['map', 'key'], 'delete an entry'],
+for (const [name, words, description, example] of [
+  ['list', [], 'names, types and sizes', '--snapshot maps.json'],
+  ['dump', ['map'], 'all entries of a map', 'counters --snapshot maps.json'],
+  [
+    'get',
+    ['map', 'key'],
+    'the value of a key; exit code 1 if there is none',
+    'counters TCP --control /tmp/router.sock',
+  ],
+  [
+    'set',
+    ['map', 'key', 'value'],
+    'insert or change an entry; of a prog array by the name of a program',
+    'stages 4 stage_tcp --control /tmp/router.sock',
+  ],
+  ['delete', ['map', 'key'], 'delete an entry', 'stages 4 --control /tmp/router.sock'],
 ] as const) {
-  const each = map.command(name).description(description);
+  const each = map
+    .command(name)
+    .description(description)
+    .addHelpText('after', `\nExample:\n  switchyard map ${name} ${example}`);
   for (const word of words) each.argument(`<${word}>`);
   if (name === 'set') {
     each.addOption(

@@ -32,6 +32,15 @@ describe('help', () => {
     expect(shown.stdout).not.toBe('');
   });
 
+  test.each(['graph', 'compile', 'codegen', ...['list', 'dump', 'get', 'set', 'delete'].map(name => `map ${name}`)])(
+    'of %s has an example',
+    async name => {
+      const { code, stdout } = await switchyard(...name.split(' '), '--help');
+      expect(code).toBe(0);
+      expect(stdout).toMatch(new RegExp(`^Example:\\n {2}switchyard ${name} .*-`, 'm'));
+    },
+  );
+
   test('without a command goes to standard error', async () => {
     const { code, stdout, stderr } = await switchyard();
     expect([code, stdout]).toEqual([2, '']);
@@ -129,6 +138,12 @@ describe('exit code 2', () => {
     ['capture is empty', ['run', ROUTER, '--program', 'router', '--input', empty], 'truncated', /0 bytes/],
     ['BTF that is none and not needed', ['inspect', ROUTER, '--btf', 'package.json'], 'bad_btf', /BTF/],
     ['missing BTF', ['inspect', ROUTER, '--btf', 'no.btf'], 'unreadable_file', /no\.btf/],
+    [
+      'output where no directory can be made',
+      ['compile', ROUTER, '--arch', 'x64', '-o', '/proc/x/y'],
+      'unwritable_file',
+      /\/proc\/x/,
+    ],
     ['output nowhere', [...run, '--output', 'no/such/out.pcap'], 'unwritable_file', /no\/such\/out\.pcap/],
   ])('%s', async (_, args, errorCode, text) => {
     const [name = '', ...rest] = args;
