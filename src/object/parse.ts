@@ -49,7 +49,7 @@ const btfOrBytes: Check = (value, name) => {
  */
 export function parseObject(bytes: Uint8Array, options: ParseOptions = {}): Collection {
   check.bytes(bytes, 'bytes');
-  check.options({ targetBtf: btfOrBytes, skipUnsupported: check.boolean })(options, 'options');
+  check.options({ targetBtf: btfOrBytes, kconfig: check.string, skipUnsupported: check.boolean })(options, 'options');
   const elf = readElf(bytes);
   const btf = readBtf(elf);
   const ext = readBtfExt(elf, btf);

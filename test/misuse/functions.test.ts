@@ -82,7 +82,7 @@ const FUNCTIONS: Readonly<Record<string, Call>> = {
   parseObject: {
     run: api.parseObject,
     args: [() => object, () => ({})],
-    members: { 1: ['targetBtf', 'skipUnsupported'] },
+    members: { 1: ['targetBtf', 'kconfig', 'skipUnsupported'] },
   },
   programFromInstructions: {
     run: api.programFromInstructions,
