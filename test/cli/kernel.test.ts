@@ -1,6 +1,7 @@
 /** The commands with the running kernel behind them. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { compare } from '../../src/cli/against-kernel.ts';
@@ -29,16 +30,27 @@ const PADDING =
      }
      char gpl[] __attribute__((section("license"))) = "GPL";`,
   );
-/** One program of each kind: ours only, both, neither; and a ring buffer whose size the kernel refuses. */
+/** One program of each kind: ours only, both, neither; and a ring buffer without a size, which the kernel refuses. */
 const MIXED =
   clang &&
   compile(
     clang,
     'mixed',
-    `struct { int (*type)[27]; int (*max_entries)[100]; } ring __attribute__((section(".maps"), used));
+    `struct { int (*type)[27]; } ring __attribute__((section(".maps"), used));
      __attribute__((section("raw"), used)) int ours(void *buffer) { return 0; }
      __attribute__((section("xdp"), used)) int both(void *ctx) { return 2; }
      __attribute__((section("kprobe/x"), used)) int neither(void *ctx) { return 0; }
+     char gpl[] __attribute__((section("license"))) = "GPL";`,
+  );
+
+/** Its program passes packets where CONFIG_HZ is one of the kernel's choices. */
+const CONFIGURED =
+  clang &&
+  compile(
+    clang,
+    'configured',
+    `extern int CONFIG_HZ __attribute__((section(".kconfig")));
+     __attribute__((section("xdp"), used)) int hz(void *ctx) { return CONFIG_HZ >= 100 && CONFIG_HZ <= 1000 ? 2 : 1; }
      char gpl[] __attribute__((section("license"))) = "GPL";`,
   );
 
@@ -234,4 +246,12 @@ describe('where the verdicts differ', () => {
       agrees: true,
     });
   });
+});
+
+const configuration = ['/proc/config.gz', `/boot/config-${release()}`].some(path => existsSync(path));
+
+test.skipIf(!CONFIGURED || !configuration)("configuration values are the running kernel's", async () => {
+  const { code, stdout } = await switchyard('run', CONFIGURED!, '--program', 'hz', '--input', CAPTURE, '--json');
+  expect(code).toBe(0);
+  expect(Object.keys((JSON.parse(stdout) as { verdicts: Record<string, number> }).verdicts)).toEqual(['XDP_PASS']);
 });
