@@ -408,6 +408,9 @@ class Definition {
     if (type === undefined) throw this.#bad('its definition has no type');
     spec.type = type;
     if (type === 'ringbuf' || type === 'user_ringbuf') spec.maxEntries = ringBytes(spec.maxEntries);
+    // The type of what they carry, as cilium's tools want it: their values have none.
+    if (spec.btfValueId !== undefined && type === 'ringbuf') spec.valueSize = 0;
+    if (spec.btfValueId !== undefined && type === 'perf_event_array') spec.keySize = spec.valueSize = 4;
     if (values !== undefined) this.#values(spec, values.type);
     if (spec.valueSize > MAX_VALUE_BYTES || spec.keySize > MAX_VALUE_BYTES) {
       throw this.#bad(`keys of ${spec.keySize} or values of ${spec.valueSize} bytes are too large`);

@@ -24,6 +24,28 @@ struct {
   __array(values, struct events);
 } outer SEC(".maps") = {.values = {&events}};
 
+/* As for cilium's bpf2go: the type of the records. libbpf passes its size on, and the kernel refuses that. */
+struct record {
+  __u64 what[3];
+};
+#ifdef RECORD_TYPES
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 4096);
+  __type(value, struct record);
+} records SEC(".maps");
+struct {
+  __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+  __type(value, struct record);
+} samples SEC(".maps");
+
+SEC("tc") int typed(struct __sk_buff *skb) {
+  struct record record = {{skb->len, 2, 3}};
+  bpf_perf_event_output(skb, &samples, 0, &record, sizeof(record));
+  return bpf_ringbuf_output(&records, &record, sizeof(record), 0) + 1;
+}
+#endif
+
 SEC("tc") int emits(struct __sk_buff *skb) {
   __u32 key = 0;
   long value = 7;

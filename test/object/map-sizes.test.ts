@@ -16,13 +16,19 @@ describe.skipIf(clang === undefined)('sizes of maps', () => {
   let directory: string;
   let file: string;
   let bytes: Uint8Array;
+  let typed: Uint8Array;
   beforeAll(() => {
     directory = mkdtempSync(join(tmpdir(), 'switchyard-sizes-'));
     file = join(directory, 'sizes.o');
     const headers = `-I/usr/include/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu`;
     const source = join(import.meta.dirname, 'map-sizes.c');
-    execFileSync(clang!, ['-O2', '-g', '-target', 'bpf', headers, '-c', source, '-o', file], { stdio: 'pipe' });
-    bytes = new Uint8Array(readFileSync(file));
+    const compile = (output: string, ...more: string[]): Uint8Array => {
+      const options = ['-O2', '-g', '-target', 'bpf', headers, ...more, '-c', source, '-o', output];
+      execFileSync(clang!, options, { stdio: 'pipe' });
+      return new Uint8Array(readFileSync(output));
+    };
+    bytes = compile(file);
+    typed = compile(join(directory, 'typed.o'), '-DRECORD_TYPES');
   });
   afterAll(() => rmSync(directory, { recursive: true }));
 
@@ -58,6 +64,20 @@ describe.skipIf(clang === undefined)('sizes of maps', () => {
     if (kernelMissing() !== undefined) return;
     const kernel = loadIntoKernel(bytes);
     expect(Number(kernel.program('emits').run(new Uint8Array(60)).returnValue)).toBe(8192);
+    kernel.dispose();
+  });
+
+  test('the type of records is no size of values', async () => {
+    const { maps } = parseObject(typed);
+    expect(maps.get('records')).toMatchObject({ keySize: 0, valueSize: 0 });
+    expect(maps.get('records')!.btfValueId).toBeGreaterThan(0);
+    expect(maps.get('samples')).toMatchObject({ keySize: 4, valueSize: 4 });
+    const runtime = createRuntime();
+    expect(Number(runtime.load(typed).program('typed').run(new Uint8Array(60)).returnValue)).toBe(1);
+    await runtime.dispose();
+    if (kernelMissing() !== undefined) return;
+    const kernel = loadIntoKernel(typed);
+    expect(Number(kernel.program('typed').run(new Uint8Array(60)).returnValue)).toBe(1);
     kernel.dispose();
   });
 });
