@@ -28,6 +28,7 @@ const counts = {
   bothRefuse: 0,
   refusedHereOnly: 0,
   gaveUp: 0,
+  notAsked: 0,
   tooComplex: 0,
   watched: 0,
 };
@@ -114,7 +115,8 @@ function examine(subject: Subject): string | undefined {
     return undefined;
   }
   if (judgement.watched) counts.watched++;
-  if (judgement.ours && judgement.kernel !== false) counts.bothAccept++;
+  if (judgement.kernel === undefined && judge.kernelPermitted) counts.notAsked++;
+  else if (judgement.ours && judgement.kernel !== false) counts.bothAccept++;
   else if (!judgement.ours && judgement.kernel !== true) counts.bothRefuse++;
   else if (!judgement.ours) {
     counts.refusedHereOnly++;
@@ -176,6 +178,7 @@ ${String(counts.bothAccept).padStart(8)} accepted by both, and run
 ${String(counts.bothRefuse).padStart(8)} refused by both
 ${String(counts.refusedHereOnly).padStart(8)} refused here only
 ${String(counts.gaveUp).padStart(8)} accepted here only, where the kernel gave up
+${String(counts.notAsked).padStart(8)} not shown to the kernel, which might crash
 ${String(counts.tooComplex).padStart(8)} left out: too complex for a fuzzer
 ${String(counts.watched).padStart(8)} held against the verifier's claims, ${judge.compared} instructions
 ${String(slowest).padStart(8)} ms for the slowest program`);
