@@ -177,16 +177,11 @@ function badSize(code: 'bad_key_size' | 'bad_value_size', spec: MapSpec, what: s
   const found = actual === undefined ? `and they are Uint8Arrays, not ${describe(got)}` : `not ${actual}`;
   const one = roundUp(spec.valueSize, 8);
   const each = isPerCpu(spec.type) && what === 'values' ? ` (${expected / one} CPUs of ${one})` : '';
-  return new MapError(
-    code,
-    'EINVAL',
-    `map ${spec.name}${what === 'keys' ? ' has keys of' : ': values have'} ${expected} bytes${each}, ${found}`,
-    {
-      map: spec.name,
-      expected,
-      actual,
-    },
-  );
+  return new MapError(code, 'EINVAL', `map ${spec.name} has ${what} of ${expected} bytes${each}, ${found}`, {
+    map: spec.name,
+    expected,
+    actual,
+  });
 }
 
 /** The function that is given records. @throws MapError EINVAL */
