@@ -62,7 +62,10 @@ export interface VerifierErrorFacts {
   /** Slot of the offending instruction; undefined where the program as a whole is at fault. */
   readonly insn: number | undefined;
   readonly line: LineInfo | undefined;
-  /** Registers and stack at the instruction in the kernel's notation, empty where none exist. */
+  /**
+   * Registers and stack at the instruction in the kernel's notation, empty where none exist. At log level 0 a register that nothing on the path
+   * reads any more may be missing, or be told less of.
+   */
   readonly state: string;
   readonly errno: Errno;
   /** Kernel-style log up to the refusal; holds the error text even at log level 0. */
